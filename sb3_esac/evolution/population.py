@@ -1,0 +1,144 @@
+"""The population: a mean, a mutation rate, and where each member starts from."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+
+from sb3_esac.evolution import operators
+from sb3_esac.evolution.noise import perturbations
+from sb3_esac.evolution.strategies import OPTIMIZERS
+
+
+class Origin(IntEnum):
+    """Lineage of a member: what its parameters were before the perturbation."""
+
+    MEAN = 0
+    WINNER = 1
+    AGENT = 2
+
+
+@dataclass(frozen=True)
+class PopulationConfig:
+    """
+    What stays the same during a run; the names and defaults are explained in :class:`sb3_esac.ESAC`.
+
+    :param size: n, rollouts per generation.
+    :param n_winners: w, the number of winners.
+    :param n_agent_members: Members that start from the gradient agent.
+    :param es_learning_rate: alpha_es.
+    :param es_optimizer: "adam" or "sgd".
+    :param mirrored: Whether perturbations come in pairs of opposite sign.
+    :param recombination: "winners" or "es".
+    :param guest_gradient: "displacement" or "exclude".
+    """
+
+    size: int
+    n_winners: int
+    n_agent_members: int = 0
+    es_learning_rate: float = 0.01
+    es_optimizer: str = "adam"
+    mirrored: bool = True
+    recombination: str = "es"
+    guest_gradient: str = "displacement"
+
+
+class Population:
+    """
+    Mean, mutation rate, optimiser, members and winners: the state of the evolutionary half of ESAC.
+
+    A generation is ``perturb`` (lines 5-6), evaluation elsewhere, ``update`` (lines 9-11) and ``form`` (line 27).
+
+    :param mean: (d,) initial parameters, theta_es.
+    :param sigma: Initial mutation rate.
+    :param config: What stays the same.
+    """
+
+    def __init__(self, mean: np.ndarray, sigma: float, config: PopulationConfig) -> None:
+        self.config = config
+        self.mean = np.array(mean, dtype=np.float32)
+        self.sigma = float(sigma)
+        self.generation = 0
+        self.optimizer = OPTIMIZERS[config.es_optimizer](config.es_learning_rate)
+        # Members share their starting points: row 0 is the mean, then the distinct guests.
+        self._bases = self.mean[None].copy()
+        self._base_of = np.zeros(config.size, dtype=np.int64)
+        self.origins = np.full(config.size, Origin.MEAN, dtype=np.int64)
+        self.winners = self._no_members()
+        self.winner_origins = np.zeros(0, dtype=np.int64)
+        self.previous_winners = self._no_members()
+        self.crossed = self._no_members()
+
+    def _no_members(self) -> np.ndarray:
+        return np.empty((0, self.mean.size), dtype=np.float32)
+
+    @property
+    def members(self) -> np.ndarray:
+        """(n, d) members before their perturbation, pop_n."""
+        return self._bases[self._base_of]
+
+    def perturb(self, seed: int) -> np.ndarray:
+        """
+        Mutate every member, pop_n[i] + sigma * eps_i (lines 5-6).
+
+        :param seed: Seed of the run.
+        :return: (n, d) float32 parameters to play; the same for the same seed and generation.
+        """
+        noise = perturbations(seed, self.generation, self.config.size, self.mean.size, mirrored=self.config.mirrored)
+        noise *= np.float32(self.sigma)
+        noise += self.members
+        return noise
+
+    def update(self, offspring: np.ndarray, returns: np.ndarray) -> None:
+        """
+        Select winners and move the mean (lines 9-11).
+
+        :param offspring: (n, d) parameters that were played, as ``perturb`` gave them.
+        :param returns: (n,) their returns; NaN for a member whose return is unknown.
+        """
+        indices = operators.select_winners(returns, self.config.n_winners)
+        indices = indices[np.isfinite(returns[indices])]
+        self.previous_winners = self.winners
+        self.winners = offspring[indices].copy()
+        self.winner_origins = self.origins[indices].copy()
+        if self.config.recombination == "winners":
+            if len(indices):
+                self.mean = operators.recombine(self.winners).astype(np.float32)
+            return
+        utilities = operators.centered_ranks(returns)
+        counted = np.ones(self.config.size, dtype=bool)
+        if self.config.guest_gradient == "exclude":
+            counted = self.origins == Origin.MEAN
+        if counted.any():
+            displacements = (offspring[counted] - self.mean) / self.sigma
+            gradient = operators.es_gradient(utilities[counted], displacements, self.sigma)
+            self.mean = self.optimizer.step(self.mean, gradient)
+
+    def form(self, agent: np.ndarray | None) -> None:
+        """
+        Form the next generation from the mean, the crossed-over members and the agent (line 27).
+
+        Members that start from the mean come first, so that mirrored pairs share their starting point.
+
+        :param agent: (d,) parameters of the agent, or None to invite none.
+        """
+        n_agent = self.config.n_agent_members if agent is not None else 0
+        n_winners = min(len(self.crossed), self.config.size - n_agent)
+        n_mean = self.config.size - n_agent - n_winners
+        guests = [*self.crossed[:n_winners]] + ([agent] if agent is not None and n_agent else [])
+        self._bases = np.stack([self.mean, *guests]).astype(np.float32)
+        self._base_of = np.concatenate(
+            [np.zeros(n_mean, np.int64), 1 + np.arange(n_winners), np.full(n_agent, len(guests), np.int64)]
+        ).astype(np.int64)
+        self.origins = np.repeat([Origin.MEAN, Origin.WINNER, Origin.AGENT], [n_mean, n_winners, n_agent]).astype(np.int64)
+        self.crossed = self._no_members()
+        self.generation += 1
+
+    def set_mean(self, mean: np.ndarray) -> None:
+        """
+        Put another vector in the place of the mean, for the members that start from it as well.
+
+        :param mean: (d,) parameters.
+        """
+        self.mean = np.array(mean, dtype=np.float32)
+        self._bases[0] = self.mean
