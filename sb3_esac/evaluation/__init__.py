@@ -1,0 +1,1 @@
+"""Parameter vectors in, returns (and transitions) out. Knows environments, not algorithms."""

@@ -1,0 +1,198 @@
+"""The evaluator's interface, and the evaluator for any ``VecEnv``: all lanes step together."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
+
+from sb3_esac.evaluation.parameters import Act, Player
+from sb3_esac.evaluation.rollout import Episode, EpisodeRecorder, Recording
+from sb3_esac.evaluation.seeding import NON_FINITE, UNBOUNDED_EPISODE_STEPS, adopt, take
+
+OnStep = Callable[[dict[str, Any]], bool]
+"""Called after every step of the vectorised environment with its local variables; False stops the evaluation."""
+
+
+@dataclass(frozen=True)
+class EvaluationRequest:
+    """
+    What to play.
+
+    :param parameters: (n, d) one vector per member.
+    :param seeds: (n, k) seeds of the k episodes of each member.
+    :param player: How a vector plays.
+    :param recording: What to write down beside returns and lengths.
+    :param max_episode_steps: Longer episodes are cut (a truncation), None for no limit.
+    """
+
+    parameters: np.ndarray
+    seeds: np.ndarray
+    player: Player
+    recording: Recording = field(default_factory=Recording)
+    max_episode_steps: int | None = None
+
+    @property
+    def jobs(self) -> list[tuple[int, int]]:
+        """Every (member, episode) in order."""
+        return [(member, index) for member in range(self.seeds.shape[0]) for index in range(self.seeds.shape[1])]
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """
+    What came out.
+
+    :param episodes: All episodes in the order of ``EvaluationRequest.jobs``.
+    :param shape: (n, k).
+    """
+
+    episodes: list[Episode]
+    shape: tuple[int, int]
+
+    @property
+    def returns(self) -> np.ndarray:
+        """(n, k) undiscounted sums of raw rewards; NaN where something was not finite."""
+        return np.array([episode.episode_return for episode in self.episodes]).reshape(self.shape)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """(n, k) numbers of steps."""
+        return np.array([episode.length for episode in self.episodes]).reshape(self.shape)
+
+
+class Evaluator(ABC):
+    """Plays parameter vectors. The result depends on the request alone, not on who plays what when."""
+
+    @abstractmethod
+    def evaluate(self, request: EvaluationRequest, on_step: OnStep) -> EvaluationResult | None:
+        """
+        Play every episode of a request.
+
+        :param request: What to play.
+        :param on_step: Called once per step of the vectorised environment, ``num_envs`` single steps each time.
+        :return: The result, or None if ``on_step`` asked to stop.
+        """
+
+    def close(self) -> None:
+        """Give back processes and memory. The evaluator can be used again."""
+
+
+class LockstepEvaluator(Evaluator):
+    """
+    Plays on the user's own ``VecEnv``, whatever its wrappers: one member per lane, the next one as a lane's episode ends.
+
+    ``VecNormalize`` is frozen meanwhile, and its raw observations and rewards are what is written down.
+
+    :param env: Any ``VecEnv``.
+    """
+
+    def __init__(self, env: VecEnv) -> None:
+        self.env = env
+        self.base = adopt(env)
+        self.vec_normalize = unwrap_vec_normalize(env)
+        assert isinstance(env.action_space, spaces.Box)
+        self._idle_action = (env.action_space.low + env.action_space.high) / 2.0
+
+    def evaluate(self, request: EvaluationRequest, on_step: OnStep) -> EvaluationResult | None:
+        training = self.vec_normalize.training if self.vec_normalize is not None else False
+        if self.vec_normalize is not None:
+            self.vec_normalize.training = False
+        limit = request.max_episode_steps
+        self.base.max_episode_steps = limit
+        try:
+            return _LockstepRun(self, request, on_step).play()
+        finally:
+            self.base.seed_source, self.base.max_episode_steps = None, None
+            if self.vec_normalize is not None:
+                self.vec_normalize.training = training
+
+    def raw(self, observations: Any, rewards: np.ndarray) -> tuple[Any, np.ndarray]:
+        """Observations and rewards before ``VecNormalize``."""
+        if self.vec_normalize is None:
+            return observations, rewards
+        return self.vec_normalize.get_original_obs(), self.vec_normalize.get_original_reward()
+
+    def raw_last(self, observation: Any) -> Any:
+        """A terminal observation before ``VecNormalize`` (up to its clipping)."""
+        return observation if self.vec_normalize is None else self.vec_normalize.unnormalize_obs(observation)
+
+
+class _LockstepRun:
+    """The lanes of one evaluation."""
+
+    def __init__(self, evaluator: LockstepEvaluator, request: EvaluationRequest, on_step: OnStep) -> None:
+        self.evaluator, self.request, self.on_step = evaluator, request, on_step
+        self.env = evaluator.env
+        self.waiting = request.jobs[::-1]
+        self.next_recorder: list[EpisodeRecorder | None] = [None] * self.env.num_envs
+        self.recorders: list[EpisodeRecorder | None] = [None] * self.env.num_envs
+        self.acts: list[Act | None] = [None] * self.env.num_envs
+        self.episodes: dict[tuple[int, int], Episode] = {}
+
+    def assign(self, lane: int) -> int | None:
+        """Give a lane its next episode; the seed source of the environment."""
+        if not self.waiting:
+            self.next_recorder[lane] = None
+            return None
+        member, index = self.waiting.pop()
+        self.next_recorder[lane] = EpisodeRecorder(member, index, self.request.recording)
+        return int(self.request.seeds[member, index])
+
+    def begin(self, lane: int) -> None:
+        recorder, self.next_recorder[lane] = self.next_recorder[lane], None
+        self.recorders[lane] = recorder
+        self.acts[lane] = None
+        if recorder is not None:
+            self.acts[lane] = self.request.player.bind(self.request.parameters[recorder.member])
+
+    def play(self) -> EvaluationResult | None:
+        self.evaluator.base.seed_source = self.assign
+        observations = self.env.reset()
+        raw = self.evaluator.raw(observations, np.zeros(0))[0] if self.evaluator.vec_normalize else observations
+        for lane in range(self.env.num_envs):
+            self.begin(lane)
+        n_jobs = len(self.request.jobs)
+        while len(self.episodes) < n_jobs:
+            actions = self.actions(observations)
+            new_observations, rewards, dones, infos = self.env.step(actions)
+            variables = {"new_obs": new_observations, "rewards": rewards, "dones": dones, "infos": infos, "actions": actions}
+            if not self.on_step(variables):
+                return None
+            raw_new, raw_rewards = self.evaluator.raw(new_observations, rewards)
+            for lane, recorder in enumerate(self.recorders):
+                if recorder is not None:
+                    finite = NON_FINITE not in infos[lane]
+                    recorder.add(take(raw, lane), actions[lane], raw_rewards[lane], finite)
+                    self.check_length(recorder)
+                if dones[lane]:
+                    self.end(lane, infos[lane])
+            observations, raw = new_observations, raw_new
+        return EvaluationResult([self.episodes[job] for job in self.request.jobs], self.request.seeds.shape)  # type: ignore[arg-type]
+
+    def actions(self, observations: Any) -> np.ndarray:
+        actions = np.stack([self.evaluator._idle_action] * self.env.num_envs)
+        for lane, act in enumerate(self.acts):
+            if act is not None:
+                actions[lane] = act(take(observations, lane))
+        return actions
+
+    def end(self, lane: int, info: dict[str, Any]) -> None:
+        recorder = self.recorders[lane]
+        if recorder is not None:
+            last = self.evaluator.raw_last(info["terminal_observation"])
+            terminated = not info.get("TimeLimit.truncated", False)
+            episode = recorder.finish(last, terminated, info.get("episode"))
+            self.episodes[recorder.member, recorder.index] = episode
+        self.begin(lane)
+
+    def check_length(self, recorder: EpisodeRecorder) -> None:
+        if recorder.length >= UNBOUNDED_EPISODE_STEPS:
+            raise RuntimeError(
+                f"The episode of member {recorder.member} has not ended after {UNBOUNDED_EPISODE_STEPS} steps. "
+                "ESAC compares whole episodes: give the environment a time limit, "
+                "for instance `gymnasium.wrappers.TimeLimit(env, max_episode_steps=1000)`."
+            )
