@@ -153,7 +153,7 @@ class TorchActor:
     """
 
     def __init__(self, actor: BasePolicy) -> None:
-        self.actor = _copy_without_optimizer(actor)
+        self.actor = copy_actor(actor)
 
     def bind(self, vector: np.ndarray) -> Act:
         """
@@ -170,7 +170,17 @@ class TorchActor:
 Player = NumpyMlp | TorchActor
 
 
-def _copy_without_optimizer(actor: BasePolicy) -> BasePolicy:
+def copy_actor(actor: BasePolicy) -> BasePolicy:
+    """
+    Copy an actor without its optimiser.
+
+    :param actor: Actor.
+    :return: Its copy on the CPU, in evaluation mode.
+    """
+    if getattr(actor, "use_sde", False):
+        # gSDE keeps a sampled matrix with its graph, which cannot be copied.
+        with th.no_grad():
+            actor.reset_noise()  # type: ignore[operator]
     optimizer = actor.__dict__.pop("optimizer", None)
     try:
         duplicate = copy.deepcopy(actor).to("cpu")

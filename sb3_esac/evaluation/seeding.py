@@ -7,6 +7,7 @@ for the seed of every episode. It stays an instance of its class and stays in it
 ``sync_envs_normalization`` see what they know.
 """
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -29,20 +30,27 @@ class SeededEpisodes(VecEnv):
     Mixin put before the class of a base ``VecEnv`` by :func:`adopt`.
 
     ``seed_source(lane)`` is called once for every episode that is about to begin and gives its seed, or None to leave the
-    environment to itself. ``max_episode_steps`` cuts episodes (a truncation). ``n_env_steps`` counts single steps.
+    environment to itself. ``max_episode_steps`` cuts episodes (a truncation). ``n_env_steps`` counts single steps, ``finished``
+    collects (raw return, length) of the episodes that ended.
     """
 
     seed_source: SeedSource | None
     max_episode_steps: int | None
     n_env_steps: int
+    finished: list[tuple[float, int]]
     _lengths: np.ndarray
+    _returns: np.ndarray
+    _tainted: np.ndarray
 
     def reset(self) -> VecEnvObs:
         if self.seed_source is not None:
             seeds = [self.seed_source(lane) for lane in range(self.num_envs)]
             self._seeds = [given if seed is None else seed for seed, given in zip(seeds, self._seeds, strict=True)]
         self._lengths[:] = 0
-        return super().reset()  # type: ignore[safe-super]
+        self._returns[:] = 0.0
+        observations = super().reset()  # type: ignore[safe-super]
+        self._tainted = _clear_non_finite(observations, np.zeros(self.num_envs), [{} for _ in range(self.num_envs)])
+        return observations
 
     def step_wait(self) -> VecEnvStepReturn:
         observations, rewards, dones, infos = super().step_wait()  # type: ignore[safe-super]
@@ -50,10 +58,16 @@ class SeededEpisodes(VecEnv):
         self._lengths += 1
         if self.max_episode_steps is not None and (self._lengths >= self.max_episode_steps).any():
             self._cut(observations, dones, infos)
-        _clear_non_finite(observations, rewards, infos)
+        self._returns += rewards
+        # A step that begins with a cleared observation is as useless as the one that ended there.
+        tainted = _clear_non_finite(observations, rewards, infos)
+        for lane in np.flatnonzero(self._tainted):
+            infos[lane][NON_FINITE] = True
+        self._tainted = tainted
         if dones.any():
             for lane in np.flatnonzero(dones):
-                self._lengths[lane] = 0
+                self.finished.append((float(self._returns[lane]), int(self._lengths[lane])))
+                self._lengths[lane], self._returns[lane], self._tainted[lane] = 0, 0.0, False
                 seed = self.seed_source(int(lane)) if self.seed_source is not None else None
                 # A lane that was cut has not been reset by the VecEnv.
                 if seed is not None or infos[lane].pop("esac_cut", False):
@@ -103,17 +117,18 @@ def _floating(observations: Any) -> list[np.ndarray]:
     return [part for part in parts if np.issubdtype(np.asarray(part).dtype, np.floating)]
 
 
-def _clear_non_finite(observations: Any, rewards: np.ndarray, infos: list[dict[str, Any]]) -> None:
-    """Put zeros in the place of NaN and infinity and say so in ``infos``."""
-    finite = np.isfinite(rewards)
+def _clear_non_finite(observations: Any, rewards: np.ndarray, infos: list[dict[str, Any]]) -> np.ndarray:
+    """Put zeros in the place of NaN and infinity and say so in ``infos``; tell in which lanes the observation was cleared."""
+    tainted = np.zeros(len(rewards), dtype=bool)
     for part in _floating(observations):
-        finite &= np.isfinite(part.reshape(len(rewards), -1)).all(axis=1)
+        tainted |= ~np.isfinite(part.reshape(len(rewards), -1)).all(axis=1)
+    finite = np.isfinite(rewards) & ~tainted
     for lane, info in enumerate(infos):
         last = info.get("terminal_observation")
         if last is not None and not all(np.isfinite(part).all() for part in _floating(last)):
             finite[lane] = False
     if finite.all():
-        return
+        return tainted
     for lane in np.flatnonzero(~finite):
         infos[lane][NON_FINITE] = True
         rewards[lane] = np.nan_to_num(rewards[lane], nan=0.0, posinf=0.0, neginf=0.0)
@@ -145,10 +160,27 @@ def adopt(venv: VecEnv) -> SeededEpisodes:
         base.__class__ = type(f"Seeded{kind.__name__}", (SeededEpisodes, kind), {"__module__": kind.__module__})
         assert isinstance(base, SeededEpisodes)
         base.seed_source, base.max_episode_steps, base.n_env_steps = None, None, 0
+        base.finished = []
         base._lengths = np.zeros(base.num_envs, dtype=np.int64)
+        base._returns = np.zeros(base.num_envs)
+        base._tainted = np.zeros(base.num_envs, dtype=bool)
     return base
 
 
 def is_image(space: spaces.Space) -> bool:
     """Whether a space holds 8-bit images."""
     return isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) == 3
+
+
+_warned: set[str] = set()
+
+
+def warn_non_finite(who: str) -> None:
+    """Say once in a process that steps with NaN or infinity are thrown away."""
+    if who not in _warned:
+        _warned.add(who)
+        warnings.warn(
+            f"The environment gave {who} a reward or an observation that is not finite. Such steps are counted but never "
+            "learned from: they do not enter a replay buffer, and an offspring that meets one ranks last.",
+            stacklevel=3,
+        )

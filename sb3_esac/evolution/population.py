@@ -1,9 +1,12 @@
 """The population: a mean, a mutation rate, and where each member starts from."""
 
+import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
+import torch as th
 
 from sb3_esac.evolution import operators
 from sb3_esac.evolution.noise import perturbations
@@ -141,4 +144,30 @@ class Population:
         :param mean: (d,) parameters.
         """
         self.mean = np.array(mean, dtype=np.float32)
-        self._bases[0] = self.mean
+        self._bases = np.concatenate([self.mean[None], self._bases[1:]])
+
+    def snapshot(self) -> "Population":
+        """A copy that later generations leave alone."""
+        # Arrays are replaced, never changed in place, so they can be shared.
+        twin = copy.copy(self)
+        twin.optimizer = copy.copy(self.optimizer)
+        return twin
+
+    def state_dict(self) -> dict[str, th.Tensor]:
+        """The mean as a torch state dict, so that ``get_parameters`` shows it."""
+        return {"mean": th.from_numpy(self.mean.copy())}
+
+    def load_state_dict(self, state: Mapping[str, th.Tensor], strict: bool = True) -> None:
+        """
+        Set the mean from a torch state dict, as ``set_parameters`` does.
+
+        :param state: What ``state_dict`` gave.
+        :param strict: Whether anything missing or unknown is an error.
+        """
+        if strict and set(state) != {"mean"}:
+            raise RuntimeError(f"A population has the key 'mean', not {sorted(state)}")
+        if "mean" in state:
+            mean = state["mean"].detach().cpu().numpy()
+            if mean.shape != self.mean.shape:
+                raise RuntimeError(f"A mean of shape {mean.shape} does not fit a population of shape {self.mean.shape}")
+            self.set_mean(mean)

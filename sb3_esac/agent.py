@@ -1,0 +1,194 @@
+"""The gradient agent: a stock off-policy algorithm of SB3, built from ESAC's arguments, saved as if ESAC were not there."""
+
+import copy
+import inspect
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch as th
+from stable_baselines3 import SAC
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.torch_layers import FlattenExtractor
+from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
+
+from sb3_esac.buffers import SharedExperience, shared
+from sb3_esac.evaluation.normalization import ObservationNormalizer, normalized_keys, normalizers
+
+if TYPE_CHECKING:
+    from sb3_esac.esac import ESAC
+
+SAC_DEFAULTS = {
+    name: parameter.default
+    for name, parameter in inspect.signature(SAC.__init__).parameters.items()
+    if name not in ("self", "policy", "env", "_init_setup_model")
+}
+"""SAC's arguments and their defaults: the first arguments of ESAC."""
+
+POPULATION_STORE_SIZE = 300_000
+"""Most transitions of the population that are kept; older ones come from worse policies."""
+
+
+def make_agent(model: "ESAC") -> OffPolicyAlgorithm:
+    """
+    Build the agent from the arguments of an ESAC model.
+
+    :param model: The model; its spaces and ``n_envs`` are known, its ``env`` may be None.
+    :return: An agent on the model's environment, with networks and replay buffer.
+    """
+    arguments = _accepted_arguments(model)
+    arguments["policy_kwargs"] = _agent_policy_kwargs(model)
+    arguments.update(verbose=0, tensorboard_log=None, seed=None, device=model.device)
+    arguments.update(copy.copy(model.agent_kwargs))
+    agent = model.agent_class(model.policy_class, model.env, **arguments, _init_setup_model=False)  # type: ignore[arg-type]
+    agent.observation_space, agent.action_space, agent.n_envs = model.observation_space, model.action_space, model.n_envs
+    agent.verbose, agent.seed = model.verbose, None
+    if getattr(agent, "target_entropy", None) == "auto":
+        # SAC reads the action space from `env`, which a model loaded without one has not.
+        agent.target_entropy = float(-np.prod(model.action_space.shape))  # type: ignore[attr-defined, arg-type]
+    agent._setup_model()
+    _check_extractor(agent)
+    share_experience(model, agent)
+    return agent
+
+
+def _accepted_arguments(model: "ESAC") -> dict[str, Any]:
+    accepted = inspect.signature(model.agent_class.__init__).parameters
+    arguments = {}
+    for name, default in SAC_DEFAULTS.items():
+        value = getattr(model, name)
+        if name in accepted:
+            arguments[name] = value
+        elif value != default and name not in ("policy_kwargs", "device"):
+            raise ValueError(
+                f"`{name}={value!r}` is not an argument of `agent_class={model.agent_class.__name__}`: leave it at {default!r}"
+            )
+    return arguments
+
+
+def _agent_policy_kwargs(model: "ESAC") -> dict[str, Any]:
+    kwargs = copy.copy(model.policy_kwargs)
+    if not model.normalize_observations:
+        return kwargs
+    if not normalized_keys(model.observation_space):
+        raise ValueError(
+            f"`normalize_observations=True` has nothing to normalise in {model.observation_space}: leave it False for images "
+            "and discrete observations"
+        )
+    default = inspect.signature(model.policy_class.__init__).parameters.get("features_extractor_class")
+    kwargs["features_extractor_kwargs"] = {
+        "extractor_class": kwargs.get("features_extractor_class", default.default if default else FlattenExtractor),
+        "extractor_kwargs": kwargs.get("features_extractor_kwargs"),
+    }
+    kwargs["features_extractor_class"] = ObservationNormalizer
+    return kwargs
+
+
+def _check_extractor(agent: OffPolicyAlgorithm) -> None:
+    actor = getattr(agent, "actor", None)
+    if actor is None:
+        raise ValueError(f"`agent_class={type(agent).__name__}` has no actor: use SAC, TD3, DDPG, TQC or CrossQ")
+    extractor = getattr(actor, "features_extractor", None)
+    is_shared = getattr(agent.policy, "share_features_extractor", False)
+    if is_shared and extractor is not None and any(True for _ in extractor.parameters()):
+        raise ValueError(
+            "`share_features_extractor=True` would let the population change the critic's features extractor: "
+            "pass `policy_kwargs=dict(share_features_extractor=False)`"
+        )
+
+
+def share_experience(model: "ESAC", agent: OffPolicyAlgorithm) -> SharedExperience:
+    """
+    Give the agent's replay buffer the population's store.
+
+    :param model: The model.
+    :param agent: Its agent, whose ``replay_buffer`` is the one that is used.
+    :return: The buffer.
+    """
+    assert agent.replay_buffer is not None
+    store = None
+    if model.share_experience > 0 and not isinstance(agent.replay_buffer, SharedExperience):
+        store = _population_store(agent)
+    return shared(agent.replay_buffer, store, model.share_experience)
+
+
+def _population_store(agent: OffPolicyAlgorithm) -> ReplayBuffer:
+    assert agent.replay_buffer_class is not None
+    kwargs = dict(agent.replay_buffer_kwargs)
+    if issubclass(agent.replay_buffer_class, HerReplayBuffer):
+        kwargs["env"] = agent.env
+    return agent.replay_buffer_class(
+        min(agent.buffer_size, POPULATION_STORE_SIZE),
+        agent.observation_space,
+        agent.action_space,
+        device=agent.device,
+        n_envs=1,
+        optimize_memory_usage=agent.optimize_memory_usage,
+        **kwargs,
+    )
+
+
+def plain_agent(agent: OffPolicyAlgorithm) -> OffPolicyAlgorithm:
+    """
+    Copy an agent into one that needs no ``sb3_esac``: observation statistics are folded into the first layers.
+
+    :param agent: The agent of an ESAC model.
+    :return: The same agent if it normalises nothing, otherwise a new one that acts and judges alike.
+    """
+    if not normalizers(agent.policy):
+        return agent
+    extractor_kwargs = agent.policy_kwargs["features_extractor_kwargs"]
+    twin = copy.copy(agent)
+    twin.policy_kwargs = {k: v for k, v in agent.policy_kwargs.items() if not k.startswith("features_extractor_")}
+    twin.policy_kwargs["features_extractor_class"] = extractor_kwargs["extractor_class"]
+    if extractor_kwargs["extractor_kwargs"]:
+        twin.policy_kwargs["features_extractor_kwargs"] = extractor_kwargs["extractor_kwargs"]
+    twin.policy = agent.policy_class(agent.observation_space, agent.action_space, agent.lr_schedule, **twin.policy_kwargs)
+    twin.policy = twin.policy.to(agent.device)
+    state = {name.replace("features_extractor.extractor.", "features_extractor."): value for name, value in agent.policy.state_dict().items()}
+    known = twin.policy.state_dict().keys()
+    twin.policy.load_state_dict({name: value for name, value in state.items() if name in known})
+    twin._create_aliases()  # type: ignore[attr-defined]
+    for source, target in _optimizer_pairs(agent, twin):
+        target.load_state_dict(source.state_dict())
+    for part in ("actor", "critic", "critic_target", "actor_target"):
+        if getattr(twin, part, None) is not None:
+            _fold(getattr(agent, part), getattr(twin, part))
+    return twin
+
+
+def _optimizer_pairs(agent: Any, twin: Any) -> list[tuple[th.optim.Optimizer, th.optim.Optimizer]]:
+    return [(agent.actor.optimizer, twin.actor.optimizer), (agent.critic.optimizer, twin.critic.optimizer)]
+
+
+def _fold(source: th.nn.Module, target: th.nn.Module) -> None:
+    """Fold normalisation into every linear layer of ``target`` that reads features directly."""
+    normalizer = getattr(source, "features_extractor", None)
+    assert isinstance(normalizer, ObservationNormalizer)
+    if type(normalizer.extractor) is not FlattenExtractor:
+        raise ValueError(
+            f"Observation statistics cannot be folded through {type(normalizer.extractor).__name__}: save the ESAC model "
+            "itself, or train with `VecNormalize` instead of `normalize_observations`"
+        )
+    shift, scale = (th.as_tensor(part, dtype=th.float32) for part in normalizer.shift_and_scale())
+    n_features = len(shift)
+    with th.no_grad():
+        for layer in _first_layers(target):
+            weight = layer.weight[:, :n_features] / scale.to(layer.weight.device)
+            layer.weight[:, :n_features] = weight
+            layer.bias -= weight @ shift.to(layer.weight.device)
+
+
+def _first_layers(module: th.nn.Module) -> list[th.nn.Linear]:
+    heads = [getattr(module, name) for name in ("latent_pi", "mu", "log_std") if hasattr(module, name)]
+    if hasattr(module, "latent_pi") and len(list(module.latent_pi.parameters())):  # type: ignore[union-attr, arg-type]
+        heads = [module.latent_pi]
+    heads = heads or list(getattr(module, "q_networks", []))
+    layers = []
+    for head in heads:
+        linear = next((leaf for leaf in head.modules() if isinstance(leaf, th.nn.Linear)), None)
+        first = next((leaf for leaf in head.modules() if len(list(leaf.children())) == 0 and list(leaf.parameters())), None)
+        if linear is None or linear is not first:
+            raise ValueError(f"Observation statistics cannot be folded into a {type(module).__name__} of this form")
+        layers.append(linear)
+    return layers

@@ -1,0 +1,167 @@
+"""Replay buffers with a second store for the population's experience, and without anything that is not finite."""
+
+import copy
+import functools
+import warnings
+from typing import Any
+
+import numpy as np
+import torch as th
+from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
+from stable_baselines3.common.type_aliases import ReplayBufferSamples
+from stable_baselines3.common.vec_env import VecNormalize
+from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
+
+from sb3_esac.evaluation.rollout import Transitions
+from sb3_esac.evaluation.seeding import NON_FINITE, warn_non_finite
+from sb3_esac.evaluation.statistics import Observation
+
+
+class SharedExperience(ReplayBuffer):
+    """
+    Mixin that :func:`shared` puts before a replay buffer's class: the agent's store, and beside it the population's.
+
+    Everything that SB3 knows of a replay buffer (``pos``, ``full``, ``observations``, ...) is the agent's store.
+
+    ``population_store`` is a buffer of the same kind with one lane, or None. ``population_share`` is the fraction of a batch that
+    comes from it. ``fresh_observations`` collects what the agent saw while it is a list (for observation normalisation).
+    """
+
+    population_store: ReplayBuffer | None
+    population_share: float
+    fresh_observations: list[Observation] | None
+
+    def add(self, obs: Any, next_obs: Any, action: Any, reward: Any, done: Any, infos: list[dict[str, Any]]) -> None:
+        if any(NON_FINITE in info for info in infos):
+            warn_non_finite("the agent")
+            self.truncate_open_episodes()
+            return
+        super().add(obs, next_obs, action, reward, done, infos)
+        if self.fresh_observations is not None:
+            self.fresh_observations.append(copy.deepcopy(obs))
+
+    def sample(self, batch_size: int, env: VecNormalize | None = None) -> ReplayBufferSamples:
+        n_shared = round(batch_size * self.population_share)
+        store = self.population_store
+        if n_shared == 0 or store is None or store.size() == 0:
+            return super().sample(batch_size, env=env)
+        shared_batch = store.sample(n_shared, env=env)
+        if n_shared == batch_size:
+            return shared_batch
+        return _concatenate(super().sample(batch_size - n_shared, env=env), shared_batch)
+
+    def truncate_open_episodes(self) -> None:
+        """Mark the last transition of every unfinished episode as truncated: what follows belongs to another episode."""
+        if isinstance(self, HerReplayBuffer):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                self.truncate_last_trajectory()
+            return
+        if self.pos == 0 and not self.full:
+            return
+        open_lanes = self.dones[self.pos - 1] == 0
+        self.dones[self.pos - 1, open_lanes] = 1.0
+        if self.handle_timeout_termination:
+            self.timeouts[self.pos - 1, open_lanes] = 1.0
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        get_state = getattr(self, "__getstate__", None)
+        state = get_state() if get_state is not None else self.__dict__
+        return _new_shared, (type(self).__mro__[2],), state
+
+
+def _new_shared(base: type[ReplayBuffer]) -> SharedExperience:
+    kind = _shared_class(base)
+    return kind.__new__(kind)
+
+
+@functools.cache
+def _shared_class(base: type[ReplayBuffer]) -> type[SharedExperience]:
+    return type(f"Shared{base.__name__}", (SharedExperience, base), {"__module__": __name__})
+
+
+def shared(buffer: ReplayBuffer, population_store: ReplayBuffer | None, population_share: float) -> SharedExperience:
+    """
+    Put the population's store beside a buffer. The buffer keeps its contents and its identity.
+
+    :param buffer: Buffer of the agent, of any kind.
+    :param population_store: Buffer of the same kind with one lane, None for no sharing.
+    :param population_share: Fraction of each batch that comes from the population's store, in [0, 1].
+    :return: The same buffer.
+    """
+    if not isinstance(buffer, SharedExperience):
+        # The class changes, not the object: whoever holds the buffer goes on seeing a buffer of the kind that they chose.
+        buffer.__class__ = _shared_class(type(buffer))
+        assert isinstance(buffer, SharedExperience)
+        buffer.population_store = population_store
+    buffer.population_share = population_share
+    buffer.fresh_observations = None
+    return buffer
+
+
+def add_episode(store: ReplayBuffer, transitions: Transitions, scaled_actions: np.ndarray) -> None:
+    """
+    Append an episode to a buffer with one lane.
+
+    :param store: Buffer of the population.
+    :param transitions: Steps of the episode.
+    :param scaled_actions: (T, a) its actions scaled to [-1, 1], as SB3's buffers hold them.
+    """
+    length = len(transitions.rewards)
+    if type(store) in (ReplayBuffer, NStepReplayBuffer, DictReplayBuffer) and not store.optimize_memory_usage:
+        _write_episode(store, transitions, scaled_actions)
+        return
+    for step in range(length):
+        last = step == length - 1
+        store.add(
+            _at(transitions.observations, step),
+            _at(transitions.observations, step + 1),
+            scaled_actions[step],
+            transitions.rewards[step],
+            np.array(last),
+            [{"TimeLimit.truncated": last and not transitions.terminated}],
+        )
+
+
+def _write_episode(store: ReplayBuffer, transitions: Transitions, scaled_actions: np.ndarray) -> None:
+    """The same as one ``add`` per step, in a few array operations."""
+    length = len(transitions.rewards)
+    skipped = max(length - store.buffer_size, 0)
+    steps = np.arange(skipped, length)
+    at = (store.pos + steps) % store.buffer_size
+    if isinstance(transitions.observations, dict):
+        for key, values in transitions.observations.items():
+            rows = values.reshape(length + 1, *store.observations[key].shape[2:])
+            store.observations[key][at, 0] = rows[steps]
+            store.next_observations[key][at, 0] = rows[steps + 1]
+    else:
+        rows = transitions.observations.reshape(length + 1, *store.observations.shape[2:])
+        store.observations[at, 0] = rows[steps]
+        store.next_observations[at, 0] = rows[steps + 1]
+    store.actions[at, 0] = scaled_actions.reshape(length, -1)[steps]
+    store.rewards[at, 0] = transitions.rewards[steps]
+    ends = steps == length - 1
+    store.dones[at, 0] = ends
+    if store.handle_timeout_termination:
+        store.timeouts[at, 0] = ends & (not transitions.terminated)
+    store.full = store.full or store.pos + length >= store.buffer_size
+    store.pos = (store.pos + length) % store.buffer_size
+
+
+def _at(observations: Observation, step: int) -> Observation:
+    if isinstance(observations, dict):
+        return {key: value[step : step + 1] for key, value in observations.items()}
+    return observations[step : step + 1]
+
+
+def _concatenate(first: Any, second: Any) -> Any:
+    """Join two batches field by field."""
+    parts: list[Any] = []
+    for one, other in zip(first, second, strict=True):
+        if one is None:
+            parts.append(None)
+        elif isinstance(one, dict):
+            parts.append({key: th.cat((one[key], other[key])) for key in one})
+        else:
+            parts.append(th.cat((one, other)))
+    return type(first)(*parts)

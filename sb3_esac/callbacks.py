@@ -1,0 +1,83 @@
+"""
+The evolutionary operators that fire once per generation, as SB3 callbacks: replace, subclass or leave them out.
+
+They hang on ``model.amt_callback`` and ``model.crossover_callback`` (None leaves one out). ESAC calls their ``on_step`` once per
+generation, after ``update_locals`` with ``fitness`` (n,), ``winners`` and ``mean_return`` (return of the unperturbed mean, None
+if it was not measured).
+"""
+
+import numpy as np
+from stable_baselines3.common.callbacks import BaseCallback
+
+from sb3_esac.evaluation.parameters import row_groups
+from sb3_esac.evolution.noise import Stream, generator
+from sb3_esac.evolution.operators import amt_statistics, crossover, tune_sigma
+
+
+class AutomaticMutationTuning(BaseCallback):
+    """
+    Automatic mutation tuning (AMT): sigma grows by a clipped step after a gradient interval (Algorithm 1, line 24; eq. 1-3).
+
+    Deviation: the paper's rule only ever raises sigma; ``rule="two_sided"`` lowers it when the generation's best member does not
+    beat the unperturbed mean, and leaves it alone when the mean was not measured.
+
+    :param clip: zeta, the largest change of sigma.
+    :param amt_input: What F is: "raw" returns, their "rank", or returns "normalized" over the generation.
+    :param rule: "paper" or "two_sided".
+    :param sigma_max: Upper bound of sigma.
+    """
+
+    def __init__(
+        self, clip: float = 1e-4, amt_input: str = "normalized", rule: str = "paper", sigma_max: float = np.inf
+    ) -> None:
+        super().__init__()
+        self.clip, self.amt_input, self.rule, self.sigma_max = clip, amt_input, rule, sigma_max
+
+    def _on_step(self) -> bool:
+        population, fitness = self.model.population, self.locals["fitness"]  # type: ignore[attr-defined]
+        mean_return, improved = self.locals.get("mean_return"), True
+        if self.rule == "two_sided":
+            if mean_return is None or not np.isfinite(fitness).any():
+                return True
+            improved = bool(np.nanmax(fitness) > mean_return)
+        f_max, f_avg = amt_statistics(fitness, self.amt_input)
+        population.sigma = tune_sigma(
+            population.sigma,
+            f_max,
+            f_avg,
+            es_learning_rate=population.config.es_learning_rate,
+            population_size=population.config.size,
+            clip=self.clip,
+            sigma_max=self.sigma_max,
+            improved=improved,
+        )
+        return True
+
+
+class HindsightCrossover(BaseCallback):
+    """
+    Crossover of the previous generation's winners with the current mean (Algorithm 1, line 26).
+
+    :param unit: What is inherited together: a "row" of a layer with its bias, or each "element"; "none" keeps winners whole.
+    """
+
+    def __init__(self, unit: str = "row") -> None:
+        super().__init__()
+        self.unit = unit
+        self._groups: np.ndarray | None = None
+
+    def _on_step(self) -> bool:
+        model = self.model
+        population = model.population  # type: ignore[attr-defined]
+        winners = population.previous_winners
+        if self.unit == "none":
+            population.crossed = winners.copy()
+            return True
+        if self._groups is None or len(self._groups) != population.mean.size:
+            actor = model.actor  # type: ignore[attr-defined]
+            self._groups = row_groups(actor) if self.unit == "row" else np.arange(population.mean.size)
+        for number, winner in enumerate(winners):
+            rng = generator(model.run_seed, population.generation, Stream.CROSSOVER, number)  # type: ignore[attr-defined]
+            child = crossover(winner, population.mean, self._groups, rng)[None]
+            population.crossed = np.concatenate([population.crossed, child])
+        return True

@@ -1,0 +1,75 @@
+"""The champion: the best policy found so far, chosen by noise-free re-evaluation."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from stable_baselines3.common.policies import BasePolicy
+
+from sb3_esac.evaluation.parameters import copy_actor, load_vector
+
+PROBE_FRACTION = 0.1
+"""Probing takes at most this fraction of all steps; a generation in which it would take more is not probed."""
+
+FINAL_PROBE_FRACTION = 0.2
+"""The same for the probe that ends a call of ``learn``."""
+
+
+@dataclass(frozen=True)
+class ChampionRecord:
+    """
+    How the champion came to be.
+
+    :param source: "agent", "mean" or "winner".
+    :param returns: (k,) its returns over the probe's episodes.
+    :param generation: When it was found.
+    """
+
+    source: str
+    returns: np.ndarray
+    generation: int
+
+    @property
+    def return_mean(self) -> float:
+        """Mean return over the probe's episodes."""
+        return float(self.returns.mean())
+
+
+class Champion:
+    """
+    An actor of its own, so that nothing that happens to agent and population changes it.
+
+    All candidates of a run play the same probe episodes (same seeds), so that none wins by an easier start.
+
+    :param actor: Actor whose form is copied; until a record exists its parameters mean nothing.
+    """
+
+    def __init__(self, actor: BasePolicy) -> None:
+        self.actor = copy_actor(actor)
+        self.record: ChampionRecord | None = None
+
+    def deserves_probe(self, first_return: float) -> bool:
+        """
+        Whether a candidate should play the other probe episodes too.
+
+        :param first_return: Its return in the first probe episode.
+        :return: True unless it is clearly behind the champion.
+        """
+        if not np.isfinite(first_return):
+            return False
+        return self.record is None or first_return > min(self.record.returns[0], self.record.return_mean)
+
+    def challenge(self, actor: BasePolicy, vector: np.ndarray, record: ChampionRecord) -> bool:
+        """
+        Let a candidate take the champion's place if its mean return is higher.
+
+        :param actor: Actor with the current statistics; copied.
+        :param vector: (d,) the candidate's parameters.
+        :param record: Its returns.
+        :return: Whether it did.
+        """
+        if not np.isfinite(record.returns).all() or (self.record and record.return_mean <= self.record.return_mean):
+            return False
+        self.actor = copy_actor(actor)
+        load_vector(self.actor, vector)
+        self.record = record
+        return True

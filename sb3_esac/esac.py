@@ -1,0 +1,640 @@
+"""Evolution-based Soft Actor-Critic."""
+
+import copy
+import io
+import pathlib
+import time
+from functools import partial
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+import torch as th
+from stable_baselines3 import SAC
+from stable_baselines3.common.base_class import maybe_make_env
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.noise import ActionNoise, VectorizedActionNoise
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule, TrainFreq
+from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
+from stable_baselines3.sac.policies import SACPolicy
+
+from sb3_esac import validation
+from sb3_esac.agent import make_agent, plain_agent, share_experience
+from sb3_esac.buffers import SharedExperience, add_episode
+from sb3_esac.callbacks import AutomaticMutationTuning, HindsightCrossover
+from sb3_esac.champion import PROBE_FRACTION
+from sb3_esac.evaluation.evaluator import EvaluationResult
+from sb3_esac.evaluation.normalization import normalizers, update_normalizers
+from sb3_esac.evaluation.parameters import to_vector
+from sb3_esac.evaluation.rollout import Recording, stack
+from sb3_esac.evaluation.seeding import adopt
+from sb3_esac.evaluation.statistics import merge_moments, observation_moments
+from sb3_esac.evolution.noise import Stream, episode_seed, generator
+from sb3_esac.evolution.operators import winner_count
+from sb3_esac.evolution.population import Origin, Population, PopulationConfig
+from sb3_esac.evolution.schedules import ExponentialAnnealing, as_schedule
+from sb3_esac.population_based import PopulationBasedAlgorithm
+
+SelfESAC = TypeVar("SelfESAC", bound="ESAC")
+
+
+class ESAC(PopulationBasedAlgorithm):
+    """
+    Evolution-based Soft Actor-Critic (ESAC): a population explores in weight space, a stock SAC exploits with gradients.
+
+    Paper: K. Suri, X. Q. Shi, K. Plataniotis, Y. Lawryshyn, "Evolve To Control: Evolution-based Soft Actor-Critic for Scalable
+    Reinforcement Learning". One call of ``_run_generation`` is one turn of its Algorithm 1.
+
+    The first arguments are SAC's, with SAC's names, order, defaults and meaning; they configure the agent, ``model.agent``.
+    ``total_timesteps`` and ``num_timesteps`` count every step of every training environment, the offspring's included.
+
+    Deviations from the paper, each an argument that can be set back: ``agent_fraction`` in place of the annealed intervals,
+    ``share_experience``, ``recombination="winners"``, ``amt_input``, Adam for the mean, the champion as what ``predict`` plays.
+
+    :param policy: The policy model to use (MlpPolicy, CnnPolicy, MultiInputPolicy, or a class).
+    :param env: The environment to learn from (if registered in Gym, can be str).
+    :param learning_rate: Learning rate of the agent's optimisers, a number or a function of the remaining progress.
+    :param buffer_size: Size of the agent's replay buffer.
+    :param learning_starts: Steps that the agent itself plays before its first gradient step.
+    :param batch_size: Minibatch size of a gradient step.
+    :param tau: Soft update coefficient (Polyak update, between 0 and 1).
+    :param gamma: Discount factor.
+    :param train_freq: Update the agent every ``train_freq`` of its steps, or a tuple of frequency and unit.
+    :param gradient_steps: Gradient steps after each rollout of the agent; -1 for as many as steps were played. The dial between
+        wall-clock and sample efficiency.
+    :param action_noise: Action noise of the agent.
+    :param replay_buffer_class: Replay buffer class, for instance ``HerReplayBuffer``. Chosen automatically if None.
+    :param replay_buffer_kwargs: Its arguments.
+    :param optimize_memory_usage: Memory-efficient variant of the replay buffer.
+    :param n_steps: n-step returns of the critic's targets.
+    :param ent_coef: Entropy coefficient, "auto" to learn it.
+    :param target_update_interval: Gradient steps between updates of the target network.
+    :param target_entropy: Target entropy for ``ent_coef="auto"``.
+    :param use_sde: Whether the agent explores with gSDE.
+    :param sde_sample_freq: Sample a new gSDE noise matrix every so many steps, -1 for once per rollout.
+    :param use_sde_at_warmup: Whether to use gSDE during the agent's warm-up.
+    :param stats_window_size: Number of episodes that ``rollout/*`` averages over.
+    :param tensorboard_log: Log location for TensorBoard, None for none.
+    :param policy_kwargs: Additional arguments of the policy.
+    :param verbose: 0 for no output, 1 for info messages, 2 for debug messages.
+    :param seed: Seed of everything; None draws one (see ``model.run_seed``).
+    :param device: Device of the agent's networks. Offspring always play on the CPU.
+    :param _init_setup_model: Whether to build the networks when the instance is created.
+    :param population_size: Rollouts per generation, n. Even if ``mirrored``.
+    :param sigma: Initial mutation rate.
+    :param es_learning_rate: alpha_es, for the mean (``recombination="es"``) and in mutation tuning.
+    :param es_optimizer: "adam" or, as in the paper, "sgd".
+    :param mirrored: Whether perturbations come in pairs of opposite sign.
+    :param winner_fraction: e, the fraction of members that become winners.
+    :param recombination: How the mean moves: "es" by the gradient estimate of line 11, "winners" to the log-weighted mean of the
+        winners.
+    :param crossover: What hindsight crossover inherits together: a "row" of a layer, each "element"; "none" keeps winners whole.
+    :param n_agent_members: Members of each new population that start from the agent.
+    :param guest_gradient: How members that do not start from the mean enter line 11: by their true "displacement", or "exclude".
+    :param share_experience: Fraction of each gradient batch that comes from offspring, 0 as in the paper.
+    :param share_from: Whose transitions are shared: "winners" or "all".
+    :param gradient_interval: g, generations between gradient intervals. Only without ``agent_fraction``.
+    :param agent_episodes: Whole episodes that the agent plays in an interval. Only without ``agent_fraction``.
+    :param agent_probability: p_sac, a number or a function of the remaining progress; None for the paper's exponential
+        annealing. Only without ``agent_fraction``.
+    :param agent_fraction: Fraction of all steps that the agent plays, a number or a function of the remaining progress. None for
+        the paper's rule (the three arguments above).
+    :param amt_clip: zeta, the largest step of automatic mutation tuning.
+    :param amt_input: What tuning sees as fitness: "raw", "rank" or "normalized".
+    :param amt_rule: "paper" only raises sigma, "two_sided" lowers it when no member beats the unperturbed mean.
+    :param sigma_max: Upper bound of sigma.
+    :param deploy: What ``predict`` plays: "best" is the champion, "agent" the agent's mean policy, "population" the mean.
+    :param champion_episodes: Noise-free episodes that decide who is champion, 0 for no champion.
+    :param n_eval_episodes: Episodes of each member in a generation.
+    :param alive_bonus_offset: Subtracted from each reward in the fitness (not in what is reported).
+    :param normalize_observations: Running normalisation of observations inside the policy.
+    :param agent_class: Any off-policy algorithm with a ``Box`` actor (SAC, TD3, TQC, CrossQ, ...).
+    :param agent_kwargs: Arguments of ``agent_class`` that SAC does not have.
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = SAC.policy_aliases
+
+    def __init__(
+        self,
+        policy: str | type[SACPolicy],
+        env: GymEnv | str,
+        learning_rate: float | Schedule = 3e-4,
+        buffer_size: int = 1_000_000,
+        learning_starts: int = 100,
+        batch_size: int = 256,
+        tau: float = 0.005,
+        gamma: float = 0.99,
+        train_freq: int | tuple[int, str] = 1,
+        gradient_steps: int = 1,
+        action_noise: ActionNoise | None = None,
+        replay_buffer_class: type[ReplayBuffer] | None = None,
+        replay_buffer_kwargs: dict[str, Any] | None = None,
+        optimize_memory_usage: bool = False,
+        n_steps: int = 1,
+        ent_coef: str | float = "auto",
+        target_update_interval: int = 1,
+        target_entropy: str | float = "auto",
+        use_sde: bool = False,
+        sde_sample_freq: int = -1,
+        use_sde_at_warmup: bool = False,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: th.device | str = "auto",
+        _init_setup_model: bool = True,
+        population_size: int = 10,
+        sigma: float = 0.05,
+        es_learning_rate: float = 0.02,
+        es_optimizer: str = "adam",
+        mirrored: bool = True,
+        winner_fraction: float = 0.4,
+        recombination: str = "winners",
+        crossover: str = "row",
+        n_agent_members: int = 1,
+        guest_gradient: str = "displacement",
+        share_experience: float = 0.5,
+        share_from: str = "winners",
+        gradient_interval: int = 5,
+        agent_episodes: int = 1,
+        agent_probability: float | Schedule | None = None,
+        agent_fraction: float | Schedule | None = 0.25,
+        amt_clip: float = 1e-4,
+        amt_input: str = "normalized",
+        amt_rule: str = "paper",
+        sigma_max: float = float("inf"),
+        deploy: str = "best",
+        champion_episodes: int = 5,
+        n_eval_episodes: int = 1,
+        alive_bonus_offset: float = 0.0,
+        normalize_observations: bool = False,
+        agent_class: type[OffPolicyAlgorithm] = SAC,
+        agent_kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        validation.check_agent_class(agent_class)
+        # Needed before the policy's name is looked up.
+        self.agent_class = agent_class
+        if env is not None:
+            env = maybe_make_env(env, verbose)
+            validation.check_action_space(env)
+        super().__init__(
+            policy,
+            env,
+            learning_rate,
+            policy_kwargs=copy.copy(policy_kwargs),
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            verbose=verbose,
+            device=device,
+            support_multi_env=True,
+            seed=seed,
+            use_sde=use_sde,
+            sde_sample_freq=sde_sample_freq,
+        )
+        self.buffer_size, self.learning_starts, self.batch_size = buffer_size, learning_starts, batch_size
+        self.tau, self.gamma = tau, gamma
+        self.train_freq, self.gradient_steps = train_freq, gradient_steps
+        self.action_noise = action_noise
+        self.replay_buffer_class, self.replay_buffer_kwargs = replay_buffer_class, replay_buffer_kwargs
+        self.optimize_memory_usage, self.n_steps = optimize_memory_usage, n_steps
+        self.ent_coef, self.target_entropy, self.target_update_interval = ent_coef, target_entropy, target_update_interval
+        self.use_sde_at_warmup, self.stats_window_size = use_sde_at_warmup, stats_window_size
+
+        self.population_size, self.sigma = population_size, sigma
+        self.es_learning_rate, self.es_optimizer = es_learning_rate, es_optimizer
+        self.mirrored, self.winner_fraction, self.recombination = mirrored, winner_fraction, recombination
+        self.crossover, self.n_agent_members, self.guest_gradient = crossover, n_agent_members, guest_gradient
+        self.share_experience, self.share_from = share_experience, share_from
+        self.gradient_interval, self.agent_episodes = gradient_interval, agent_episodes
+        self.agent_probability, self.agent_fraction = agent_probability, agent_fraction
+        self.amt_clip, self.amt_input, self.amt_rule, self.sigma_max = amt_clip, amt_input, amt_rule, sigma_max
+        self.deploy, self.champion_episodes = deploy, champion_episodes
+        self.n_eval_episodes, self.alive_bonus_offset = n_eval_episodes, alive_bonus_offset
+        self.normalize_observations, self.agent_kwargs = normalize_observations, agent_kwargs or {}
+
+        if _init_setup_model:
+            self._setup_model()
+
+    # -- construction --------------------------------------------------------------------------------------------------
+
+    def _get_policy_from_name(self, policy_name: str) -> type[BasePolicy]:
+        aliases = self.agent_class.policy_aliases
+        if policy_name not in aliases:
+            raise ValueError(f"Policy {policy_name!r} unknown: use one of {', '.join(map(repr, aliases))}, or a class")
+        return aliases[policy_name]
+
+    def _check_arguments(self) -> None:
+        validation.check_agent_class(self.agent_class)
+        validation.check_population(self.population_size, self.mirrored, self.winner_fraction, self.n_agent_members)
+        for name in ("sigma", "es_learning_rate"):
+            validation.require_positive(name, getattr(self, name))
+        for name, least in (
+            ("gradient_interval", 1),
+            ("agent_episodes", 1),
+            ("n_eval_episodes", 1),
+            ("champion_episodes", 0),
+        ):
+            validation.require_count(name, getattr(self, name), least)
+        for name, options in (
+            ("es_optimizer", ("adam", "sgd")),
+            ("recombination", ("winners", "es")),
+            ("crossover", ("row", "element", "none")),
+            ("guest_gradient", ("displacement", "exclude")),
+            ("share_from", ("winners", "all")),
+            ("amt_input", ("raw", "rank", "normalized")),
+            ("amt_rule", ("paper", "two_sided")),
+            ("deploy", ("best", "agent", "population")),
+        ):
+            validation.require_option(name, getattr(self, name), options)
+        share, clip, offset = self.share_experience, self.amt_clip, self.alive_bonus_offset
+        validation.require(validation.is_number(share) and 0 <= share <= 1, "share_experience", share, "in [0, 1]")
+        validation.require(validation.is_number(clip) and clip >= 0, "amt_clip", clip, "a finite number >= 0")
+        validation.require(validation.is_number(offset), "alive_bonus_offset", offset, "a finite number")
+        validation.require(self.sigma_max >= self.sigma, "sigma_max", self.sigma_max, f"at least sigma = {self.sigma}")
+        for name in ("agent_fraction", "agent_probability"):
+            if getattr(self, name) is not None:
+                validation.require_fraction(name, getattr(self, name))
+        both = self.normalize_observations and self._vec_normalize_env is not None and self._vec_normalize_env.norm_obs
+        expected = "False with `VecNormalize(norm_obs=True)`: one of the two is enough"
+        validation.require(not both, "normalize_observations", self.normalize_observations, expected)
+
+    def _setup_model(self) -> None:
+        self._check_arguments()
+        self._setup_lr_schedule()
+        self.set_random_seed(self.seed)
+        self.agent = make_agent(self)
+        # The counters have come with the rest of the state if this is a model that is being loaded.
+        for name, value in getattr(self, "_agent_counters", {}).items():
+            setattr(self.agent, name, value)
+        if normalizers(self.policy):
+            self.agent.save = partial(ESAC._save_plain_agent, self.agent)  # type: ignore[method-assign]
+        n_winners = winner_count(self.population_size, self.winner_fraction)
+        config = PopulationConfig(
+            size=self.population_size,
+            n_winners=n_winners,
+            n_agent_members=self.n_agent_members,
+            es_learning_rate=self.es_learning_rate,
+            es_optimizer=self.es_optimizer,
+            mirrored=self.mirrored,
+            recombination=self.recombination,
+            guest_gradient=self.guest_gradient,
+        )
+        self._setup_population(Population(to_vector(self.actor), self.sigma, config))
+        self.amt_callback: BaseCallback | None = AutomaticMutationTuning(
+            self.amt_clip, self.amt_input, self.amt_rule, self.sigma_max
+        )
+        self.crossover_callback: BaseCallback | None = HindsightCrossover(self.crossover)
+        self._p_sac = ExponentialAnnealing() if self.agent_probability is None else as_schedule(self.agent_probability)
+        self._agent_share = None if self.agent_fraction is None else as_schedule(self.agent_fraction)
+        if self.env is not None:
+            self._adopt_env()
+
+    @staticmethod
+    def _save_plain_agent(agent: OffPolicyAlgorithm, *args: Any, **kwargs: Any) -> None:
+        twin = plain_agent(agent)
+        twin.__dict__.pop("save", None)
+        type(twin).save(twin, *args, **kwargs)
+
+    def _adopt_env(self) -> None:
+        assert self.env is not None
+        self._base_env = adopt(self.env)
+        if self.agent.env is not self.env:
+            self.agent.set_env(self.env)
+
+    @classmethod
+    def from_agent(
+        cls: type[SelfESAC],
+        path: str | pathlib.Path | io.BufferedIOBase,
+        env: GymEnv | str,
+        agent_class: type[OffPolicyAlgorithm] = SAC,
+        **kwargs: Any,
+    ) -> SelfESAC:
+        """
+        Start from a trained plain agent: its networks and optimisers become the agent's, its actor the population's mean.
+
+        :param path: Zip file that ``agent_class.save`` wrote.
+        :param env: Environment to go on with.
+        :param agent_class: What the file holds.
+        :param kwargs: Arguments of ESAC; those of the agent are taken from the file unless they are given here.
+        :return: A new model.
+        """
+        if kwargs.get("normalize_observations"):
+            raise ValueError("`normalize_observations` must be False for a plain agent, whose networks expect raw observations")
+        donor = agent_class.load(path, device=kwargs.get("device", "auto"))
+        names = set(SAC.__init__.__code__.co_varnames) - {"self", "policy", "env", "_init_setup_model", "device", "seed"}
+        inherited = {name: getattr(donor, name) for name in names if hasattr(donor, name) and name != "train_freq"}
+        assert isinstance(donor.train_freq, TrainFreq)
+        inherited["train_freq"] = (donor.train_freq.frequency, donor.train_freq.unit.value)
+        inherited["stats_window_size"] = donor._stats_window_size
+        if isinstance(donor.train_freq, TrainFreq) and donor.replay_buffer_class is ReplayBuffer:
+            inherited["replay_buffer_class"] = None
+        accepted = {name: value for name, value in inherited.items() if name in cls.__init__.__code__.co_varnames}
+        model = cls(donor.policy_class, env, agent_class=agent_class, **{**accepted, **kwargs})  # type: ignore[arg-type]
+        model.agent.set_parameters(donor.get_parameters())
+        for name in donor._get_torch_save_params()[1]:
+            if getattr(donor, name, None) is not None:
+                getattr(model.agent, name).data = getattr(donor, name).data
+        model.population.set_mean(to_vector(model.actor))
+        return model
+
+    # -- what is delegated to the agent --------------------------------------------------------------------------------
+
+    @property
+    def policy(self) -> Any:  # type: ignore[override]
+        """The agent's policy: actor, critic and target. What ``predict`` plays is ``deployed_policy``."""
+        return self.agent.policy
+
+    @property
+    def actor(self) -> Any:
+        """The agent's actor."""
+        return self.agent.actor
+
+    @property
+    def critic(self) -> Any:
+        """The agent's critic."""
+        return self.agent.critic  # type: ignore[attr-defined]
+
+    @property
+    def critic_target(self) -> Any:
+        """The agent's target critic."""
+        return self.agent.critic_target  # type: ignore[attr-defined]
+
+    @property
+    def log_ent_coef(self) -> th.Tensor | None:
+        """Logarithm of the agent's entropy coefficient, None if it is fixed or the agent has none."""
+        return getattr(self.agent, "log_ent_coef", None)
+
+    @property
+    def ent_coef_optimizer(self) -> th.optim.Optimizer | None:
+        """Optimiser of the agent's entropy coefficient, None if it is fixed or the agent has none."""
+        return getattr(self.agent, "ent_coef_optimizer", None)
+
+    @property
+    def replay_buffer(self) -> ReplayBuffer | None:
+        """The agent's replay buffer; the population's store is its ``population_store``."""
+        return self.agent.replay_buffer
+
+    @replay_buffer.setter
+    def replay_buffer(self, buffer: ReplayBuffer) -> None:
+        self.agent.replay_buffer = buffer
+        share_experience(self, self.agent)
+
+    @property
+    def agent_timesteps(self) -> int:
+        """Steps of the agent."""
+        agent = self.__dict__.get("agent")
+        return 0 if agent is None else agent.num_timesteps
+
+    @property
+    def _n_updates(self) -> int:  # type: ignore[override]
+        agent = self.__dict__.get("agent")
+        return 0 if agent is None else agent._n_updates
+
+    @_n_updates.setter
+    def _n_updates(self, value: int) -> None:
+        if "agent" in self.__dict__:
+            self.agent._n_updates = value
+
+    def _reset_counters(self) -> None:
+        super()._reset_counters()
+        if "agent" in self.__dict__:
+            self.agent.num_timesteps = 0
+
+    def save_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase) -> None:
+        """
+        Save the replay buffer, the population's store included.
+
+        :param path: Path of the file.
+        """
+        self.agent.save_replay_buffer(path)
+
+    def load_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase, truncate_last_traj: bool = True) -> None:
+        """
+        Load a replay buffer, one that a plain agent saved as well.
+
+        :param path: Path of the file.
+        :param truncate_last_traj: As in SB3, for ``HerReplayBuffer``.
+        """
+        self.agent.load_replay_buffer(path, truncate_last_traj)
+        buffer = share_experience(self, self.agent)
+        if buffer.population_store is not None:
+            buffer.population_store.device = self.agent.device
+            if isinstance(buffer.population_store, HerReplayBuffer) and self.env is not None:
+                buffer.population_store.set_env(self.env)
+
+    # -- one generation ------------------------------------------------------------------------------------------------
+
+    def learn(  # type: ignore[override]
+        self: SelfESAC,
+        total_timesteps: float,
+        callback: MaybeCallback = None,
+        log_interval: int | None = 1,
+        tb_log_name: str = "ESAC",
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> SelfESAC:
+        """
+        Train until ``total_timesteps`` true steps have been taken; a generation that has begun is finished.
+
+        :param total_timesteps: Steps of all training environments together, the offspring's included; may be a float.
+        :param callback: Called at every step.
+        :param log_interval: Generations between log entries, None for none.
+        :param tb_log_name: Name of the run in TensorBoard.
+        :param reset_num_timesteps: Whether to count from zero; population, agent and buffers are kept either way.
+        :param progress_bar: Show a progress bar.
+        :return: The trained model.
+        """
+        self._learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+        return self
+
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
+        total, callback = super()._setup_learn(*args, **kwargs)
+        agent = self.agent
+        agent.ep_info_buffer, agent.ep_success_buffer = self.ep_info_buffer, self.ep_success_buffer
+        agent._logger, agent._total_timesteps = self.logger, total
+        agent.start_time = self.start_time
+        if self.action_noise is not None and self.n_envs > 1 and not isinstance(self.action_noise, VectorizedActionNoise):
+            self.action_noise = VectorizedActionNoise(self.action_noise, self.n_envs)
+        agent.action_noise = self.action_noise
+        for operator in (self.amt_callback, self.crossover_callback):
+            if operator is not None:
+                operator.init_callback(self)
+                operator.on_training_start({}, {})
+        return total, callback
+
+    def _run_generation(self, callback: BaseCallback) -> bool:
+        population = self.population
+        evaluated = self._evaluate_population(callback)  # lines 5-8
+        if evaluated is None:
+            return False
+        offspring, result = evaluated
+        fitness = self._fitness(result)
+        population.update(offspring, fitness)  # lines 9-11
+        self._share(result, fitness)
+        trained = self._gradient_interval_is_due()
+        if trained and not self._gradient_interval(callback):  # lines 12-23
+            return False
+        unperturbed: dict[str, float] | None = {}
+        if self._probe_is_due(3, PROBE_FRACTION):
+            unperturbed = self._probe(self._candidates(), callback)
+        if unperturbed is None:
+            return False
+        variables = {"fitness": fitness, "winners": population.winners, "mean_return": unperturbed.get("mean")}
+        if trained and not self._operate(self.amt_callback, variables):  # line 24
+            return False
+        if not self._operate(self.crossover_callback, variables):  # line 26
+            return False
+        self._log_population(result)
+        self.logger.record("population/winners_from_agent", int((population.winner_origins == Origin.AGENT).sum()))
+        population.form(to_vector(self.actor))  # line 27
+        return True
+
+    @staticmethod
+    def _operate(operator: BaseCallback | None, variables: dict[str, Any]) -> bool:
+        if operator is None:
+            return True
+        operator.update_locals(variables)
+        return operator.on_step()
+
+    def _recording(self) -> Recording:
+        recording = super()._recording()
+        return Recording(
+            transitions=self.share_experience > 0,
+            observation_moments=recording.observation_moments or self.normalize_observations,
+            return_discount=recording.return_discount,
+        )
+
+    def _merge_statistics(self, result: EvaluationResult) -> None:
+        super()._merge_statistics(result)
+        if self.normalize_observations:
+            fresh = merge_moments([e.observation_moments for e in result.episodes if e.observation_moments is not None])
+            if fresh is not None:
+                update_normalizers(self.policy, fresh)
+
+    def _share(self, result: EvaluationResult, fitness: np.ndarray) -> None:
+        """Put offspring's transitions, the winners' or all, into the population's store."""
+        buffer = self.agent.replay_buffer
+        assert isinstance(buffer, SharedExperience)
+        store = buffer.population_store
+        if store is None or self.share_experience == 0:
+            return
+        order = np.argsort(-np.where(np.isfinite(fitness), fitness, -np.inf), kind="stable")
+        sharing = set(order[: self.population.config.n_winners] if self.share_from == "winners" else order)
+        for episode in result.episodes:
+            if episode.member in sharing and episode.transitions is not None:
+                add_episode(store, episode.transitions, self.policy.scale_action(episode.transitions.actions))
+
+    # -- the gradient agent --------------------------------------------------------------------------------------------
+
+    def _candidates(self) -> dict[str, np.ndarray]:
+        return {"agent": to_vector(self.actor), **super()._candidates()}
+
+    def _gradient_interval_is_due(self) -> bool:
+        if self.num_timesteps >= self._total_timesteps:
+            return False
+        if self._agent_share is not None:
+            return self.agent_timesteps < self._agent_share(self._current_progress_remaining) * self.num_timesteps
+        number = self.population.generation
+        coin = generator(self.run_seed, number, Stream.GRADIENT_INTERVAL).random()
+        return (number + 1) % self.gradient_interval == 0 and coin < self._p_sac(self._current_progress_remaining)
+
+    def _interval_goes_on(self, n_episodes: int) -> bool:
+        if self.num_timesteps >= self._total_timesteps:
+            return False
+        if self._agent_share is not None:
+            return self.agent_timesteps < self._agent_share(self._current_progress_remaining) * self.num_timesteps
+        return n_episodes < self.agent_episodes
+
+    def _gradient_interval(self, callback: BaseCallback) -> bool:
+        """The agent plays whole episodes and learns between its steps (lines 12-23); False if a callback asked to stop."""
+        agent, buffer = self.agent, self.agent.replay_buffer
+        assert isinstance(buffer, SharedExperience) and isinstance(agent.train_freq, TrainFreq)
+        self._reset_agent_episodes()
+        buffer.fresh_observations = [] if self.normalize_observations else None
+        goes_on = True
+        ended = True
+        # In the middle of an episode the interval always goes on: what the agent plays are whole episodes.
+        while goes_on and (not ended or self._interval_goes_on(len(self._base_env.finished))):
+            n_episodes = len(self._base_env.finished)
+            goes_on = self._agent_step(callback)
+            ended = len(self._base_env.finished) > n_episodes or self.num_timesteps >= self._total_timesteps
+        self._base_env.seed_source = None
+        buffer.truncate_open_episodes()
+        self._close_interval(buffer)
+        return goes_on
+
+    def _reset_agent_episodes(self) -> None:
+        """Begin new episodes in every lane, seeded by generation and number of the episode."""
+        assert self.env is not None
+        counter = iter(range(2**31))
+        number = self.population.generation
+        self._base_env.seed_source = lambda _: episode_seed(self.run_seed, number, Stream.AGENT_EPISODE, next(counter))
+        self._base_env.finished.clear()
+        agent = self.agent
+        agent._last_obs = self.env.reset()  # type: ignore[assignment]
+        agent._last_episode_starts = np.ones((self.n_envs,), dtype=bool)
+        if self._vec_normalize_env is not None:
+            agent._last_original_obs = self._vec_normalize_env.get_original_obs()
+        if agent.action_noise is not None:
+            agent.action_noise.reset()
+
+    def _agent_step(self, callback: BaseCallback) -> bool:
+        """Play ``train_freq`` and take gradient steps, as ``OffPolicyAlgorithm.learn`` does; False if a callback asked to stop."""
+        agent = self.agent
+        assert self.env is not None and agent.replay_buffer is not None
+        rollout = agent.collect_rollouts(
+            self.env,
+            train_freq=agent.train_freq,  # type: ignore[arg-type]
+            action_noise=agent.action_noise,
+            callback=callback,
+            learning_starts=self.learning_starts,
+            replay_buffer=agent.replay_buffer,
+            log_interval=None,
+        )
+        self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
+        if not rollout.continue_training:
+            return False
+        n_steps = self.gradient_steps if self.gradient_steps >= 0 else rollout.episode_timesteps
+        if n_steps > 0 and agent.num_timesteps > self.learning_starts and agent.replay_buffer.size() > 0:
+            # The schedule of the learning rate follows the whole budget, not the agent's part of it.
+            agent._current_progress_remaining = self._current_progress_remaining
+            start = time.perf_counter()
+            agent.train(gradient_steps=n_steps, batch_size=self.batch_size)
+            self.seconds["gradients"] += time.perf_counter() - start
+        return True
+
+    def _close_interval(self, buffer: SharedExperience) -> None:
+        finished = self._base_env.finished
+        self._episode_num += len(finished)
+        if finished:
+            self.logger.record("agent/return_mean", float(np.mean([episode_return for episode_return, _ in finished])))
+        if buffer.fresh_observations:
+            seen = stack(buffer.fresh_observations)
+            flat = (
+                {key: value.reshape(-1, *value.shape[2:]) for key, value in seen.items()}
+                if isinstance(seen, dict)
+                else seen.reshape(-1, *seen.shape[2:])
+            )
+            update_normalizers(self.policy, observation_moments(flat))
+        buffer.fresh_observations = None
+
+    # -- saving --------------------------------------------------------------------------------------------------------
+
+    def _excluded_save_params(self) -> list[str]:
+        hidden = ["agent", "amt_callback", "crossover_callback", "_p_sac", "_agent_share", "_base_env"]
+        return [*super()._excluded_save_params(), *hidden]
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        state_dicts, tensors = super()._get_torch_save_params()
+        agent_dicts, agent_tensors = self.agent._get_torch_save_params()
+        return [f"agent.{name}" for name in agent_dicts] + state_dicts, [f"agent.{name}" for name in agent_tensors] + tensors
+
+    def save(self, path: str | pathlib.Path | io.BufferedIOBase, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
+        counters = ("num_timesteps", "_n_updates", "_episode_num")
+        self._agent_counters = {name: getattr(self.agent, name) for name in counters}
+        super().save(path, *args, **kwargs)
+
+    save.__doc__ = PopulationBasedAlgorithm.save.__doc__

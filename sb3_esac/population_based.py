@@ -1,0 +1,381 @@
+"""What ES and ESAC have in common: the loop over generations, evaluation with callbacks, counters, champion, saving."""
+
+import io
+import pathlib
+import sys
+import time
+from abc import abstractmethod
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+import numpy as np
+import torch as th
+from stable_baselines3.common import utils
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
+
+from sb3_esac.champion import FINAL_PROBE_FRACTION, Champion, ChampionRecord
+from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, Evaluator, LockstepEvaluator
+from sb3_esac.evaluation.parameters import Player, copy_actor, load_vector, make_player
+from sb3_esac.evaluation.rollout import Recording
+from sb3_esac.evaluation.seeding import warn_non_finite
+from sb3_esac.evaluation.statistics import Moments, merge_moments
+from sb3_esac.evolution.noise import Stream, episode_seed
+from sb3_esac.evolution.population import Population
+
+SelfPopulationBased = TypeVar("SelfPopulationBased", bound="PopulationBasedAlgorithm")
+
+
+class PopulationBasedAlgorithm(BaseAlgorithm):
+    """
+    A ``BaseAlgorithm`` that evaluates a population of perturbed actors, generation by generation.
+
+    A subclass gives the actor whose parameters are searched and says what happens in a generation.
+    """
+
+    # Set by the constructors of the subclasses.
+    n_eval_episodes: int
+    champion_episodes: int
+    alive_bonus_offset: float
+    deploy: str
+
+    # Set by `_setup_model`.
+    champion: Champion
+    run_seed: int
+
+    @property
+    @abstractmethod
+    def actor(self) -> Any:
+        """Actor that decides what is searched; never perturbed."""
+
+    @abstractmethod
+    def _run_generation(self, callback: BaseCallback) -> bool:
+        """
+        Play one generation.
+
+        :param callback: The user's callbacks.
+        :return: False if a callback asked to stop.
+        """
+
+    def _candidates(self) -> dict[str, np.ndarray]:
+        """Policies that could be the champion, by source."""
+        candidates = {"mean": self.population.mean}
+        if len(self.population.winners):
+            candidates["winner"] = self.population.winners[0]
+        return candidates
+
+    # -- state ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def population(self) -> Population:
+        """Mean, members, origins, sigma and generation of the evolutionary half."""
+        return self._population
+
+    @property
+    def num_timesteps(self) -> int:
+        """Every environment step that training took, the agent's and the population's."""
+        return self.agent_timesteps + self.population_timesteps
+
+    @num_timesteps.setter
+    def num_timesteps(self, value: int) -> None:
+        if value == 0:
+            self._reset_counters()
+        self.population_timesteps = value - self.agent_timesteps
+
+    @property
+    def agent_timesteps(self) -> int:
+        """Steps of the gradient agent."""
+        return 0
+
+    def _reset_counters(self) -> None:
+        self.population_timesteps, self.probe_timesteps, self.paper_timesteps = 0, 0, 0.0
+        self._mean_length, self._probed_generation = 0.0, -1
+        self.seconds = {"evaluation": 0.0, "gradients": 0.0}
+
+    def _setup_population(self, population: Population) -> None:
+        """Take a new population unless a saved one is there; make champion and seed."""
+        if not hasattr(self, "run_seed"):
+            self.run_seed = int(np.random.randint(2**31)) if self.seed is None else self.seed
+        if not hasattr(self, "_population"):
+            self._population = population
+        self._generation_start: Population | None = None
+        self._evaluator: Evaluator | None = None
+        self._mean_actor: tuple[np.ndarray, BasePolicy] | None = None
+        self.champion = Champion(self.actor)
+        self.champion.record = getattr(self, "_champion_record", None)
+
+    # -- playing -------------------------------------------------------------------------------------------------------
+
+    def _make_evaluator(self) -> Evaluator:
+        assert self.env is not None
+        return LockstepEvaluator(self.env)
+
+    def _recording(self) -> Recording:
+        """What has to be written down of the population's episodes."""
+        vec_normalize = self._vec_normalize_env
+        if vec_normalize is None or not vec_normalize.training:
+            return Recording()
+        return Recording(
+            observation_moments=vec_normalize.norm_obs,
+            return_discount=vec_normalize.gamma if vec_normalize.norm_reward else None,
+        )
+
+    def _play(
+        self, parameters: np.ndarray, seeds: np.ndarray, player: Player, recording: Recording, callback: BaseCallback
+    ) -> EvaluationResult | None:
+        """Evaluate parameter vectors, telling the callbacks of every step; None if one asked to stop."""
+
+        def on_step(variables: dict[str, Any]) -> bool:
+            self.population_timesteps += len(variables["dones"])
+            callback.update_locals(variables)
+            if not callback.on_step():
+                return False
+            self._update_info_buffer(variables["infos"], variables["dones"])
+            return True
+
+        assert self._evaluator is not None
+        start = time.perf_counter()
+        try:
+            result = self._evaluator.evaluate(EvaluationRequest(parameters, seeds, player, recording), on_step)
+        finally:
+            self.seconds["evaluation"] += time.perf_counter() - start
+        self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
+        if result is not None:
+            self._episode_num += len(result.episodes)
+            if np.isnan(result.returns).any():
+                warn_non_finite("an offspring")
+        return result
+
+    def _evaluate_population(self, callback: BaseCallback) -> tuple[np.ndarray, EvaluationResult] | None:
+        """Perturb and evaluate every member (Algorithm 1, lines 5-8)."""
+        population = self.population
+        offspring = population.perturb(self.run_seed)
+        size = population.config.size
+        seeds = np.array(
+            [
+                episode_seed(self.run_seed, population.generation, Stream.POPULATION_EPISODE, index)
+                for index in range(size * self.n_eval_episodes)
+            ]
+        ).reshape(size, self.n_eval_episodes)
+        callback.on_rollout_start()
+        result = self._play(offspring, seeds, make_player(self.actor), self._recording(), callback)
+        if result is None:
+            return None
+        callback.on_rollout_end()
+        self._mean_length = float(result.lengths.mean())
+        self.paper_timesteps += self._mean_length
+        self._merge_statistics(result)
+        return offspring, result
+
+    def _fitness(self, result: EvaluationResult) -> np.ndarray:
+        """(n,) mean return of each member, the alive bonus taken out."""
+        return (result.returns - self.alive_bonus_offset * result.lengths).mean(axis=1)
+
+    def _merge_statistics(self, result: EvaluationResult) -> None:
+        """Merge what the generation saw into ``VecNormalize``, in the order of the members."""
+        vec_normalize = self._vec_normalize_env
+        if vec_normalize is None or not vec_normalize.training:
+            return
+        fresh = merge_moments([e.observation_moments for e in result.episodes if e.observation_moments is not None])
+        if fresh is not None:
+            for key, moments in fresh.items():
+                rms = vec_normalize.obs_rms[key] if isinstance(vec_normalize.obs_rms, dict) else vec_normalize.obs_rms
+                rms.update_from_moments(moments.mean, moments.var, moments.count)
+        returns: Moments | None = None
+        for part in (episode.return_moments for episode in result.episodes):
+            if part is not None:
+                returns = part if returns is None else returns.merge(part)
+        if returns is not None:
+            vec_normalize.ret_rms.update_from_moments(returns.mean, returns.var, returns.count)
+
+    def _probe_is_due(self, n_candidates: int, fraction: float) -> bool:
+        """Whether something has changed since the last probe, and another one would stay within its fraction of the steps."""
+        if self.champion_episodes == 0 or self._probed_generation == self.population.generation:
+            return False
+        cost = (n_candidates + self.champion_episodes - 1) * self._mean_length
+        return self.probe_timesteps + cost <= fraction * (self.num_timesteps + cost)
+
+    def _probe(self, candidates: dict[str, np.ndarray], callback: BaseCallback) -> dict[str, float] | None:
+        """
+        Play candidates without noise and let the best of them challenge the champion.
+
+        :param candidates: Parameters by source ("mean", "winner", "agent").
+        :param callback: The user's callbacks.
+        :return: First return of each candidate; None if a callback asked to stop.
+        """
+        steps_before = self.population_timesteps
+        self._probed_generation = self.population.generation
+        seeds = np.array([[episode_seed(self.run_seed, 0, Stream.PROBE_EPISODE, k) for k in range(self.champion_episodes)]])
+        player = make_player(self.actor)
+        vectors = np.stack(list(candidates.values()))
+        screening = self._play(vectors, np.repeat(seeds[:, :1], len(vectors), axis=0), player, Recording(), callback)
+        if screening is None:
+            return None
+        first = dict(zip(candidates, screening.returns[:, 0].tolist(), strict=True))
+        source = max(first, key=lambda name: first[name] if np.isfinite(first[name]) else -np.inf)
+        if self.champion.deserves_probe(first[source]):
+            returns = np.array([first[source]])
+            if seeds.shape[1] > 1:
+                rest = self._play(candidates[source][None], seeds[:, 1:], player, Recording(), callback)
+                if rest is None:
+                    return None
+                returns = np.concatenate([returns, rest.returns[0]])
+            record = ChampionRecord(source, returns, self.population.generation)
+            self.champion.challenge(self.actor, candidates[source], record)
+        self.probe_timesteps += self.population_timesteps - steps_before
+        return first
+
+    # -- the loop ------------------------------------------------------------------------------------------------------
+
+    def _learn(
+        self,
+        total_timesteps: float,
+        callback: MaybeCallback,
+        log_interval: int | None,
+        tb_log_name: str,
+        reset_num_timesteps: bool,
+        progress_bar: bool,
+    ) -> None:
+        total, callback = self._setup_learn(int(total_timesteps), callback, reset_num_timesteps, tb_log_name, progress_bar)
+        # Callbacks such as the progress bar read this name from the locals.
+        total_timesteps = total
+        callback.on_training_start(locals(), globals())
+        self._evaluator = self._make_evaluator()
+        try:
+            while self.num_timesteps < total:
+                self._begin_generation()
+                if not self._run_generation(callback):
+                    break
+                self._generation_start = None
+                if log_interval is not None and self.population.generation % log_interval == 0:
+                    self.dump_logs()
+            else:
+                # Whoever deploys the model now should get the best that there is.
+                if self._probe_is_due(3, FINAL_PROBE_FRACTION):
+                    self._probe(self._candidates(), callback)
+        finally:
+            self._evaluator.close()
+            self._evaluator = None
+        callback.on_training_end()
+
+    def _begin_generation(self) -> None:
+        """Make all that follows a function of seed and generation; remember where a checkpoint has to start from."""
+        seed = episode_seed(self.run_seed, self.population.generation, Stream.GLOBAL, 0)
+        utils.set_random_seed(seed, using_cuda=self.device.type == th.device("cuda").type)
+        self.action_space.seed(seed)
+        self._generation_start = self.population.snapshot()
+
+    def _log_population(self, result: EvaluationResult) -> None:
+        returns = result.returns.mean(axis=1)
+        finite = returns[np.isfinite(returns)]
+        if finite.size:
+            self.logger.record("population/return_mean", float(finite.mean()))
+            self.logger.record("population/return_max", float(finite.max()))
+            self.logger.record("population/return_std", float(finite.std()))
+        self.logger.record("population/length_mean", float(result.lengths.mean()))
+        self.logger.record("population/sigma", self.population.sigma)
+        if self.champion.record is not None:
+            self.logger.record("champion/return_mean", self.champion.record.return_mean)
+
+    def dump_logs(self) -> None:
+        """Write what has been recorded since the last time."""
+        assert self.ep_info_buffer is not None and self.ep_success_buffer is not None
+        elapsed = max((time.time_ns() - self.start_time) / 1e9, sys.float_info.epsilon)
+        if len(self.ep_info_buffer) > 0 and len(self.ep_info_buffer[0]) > 0:
+            self.logger.record("rollout/ep_rew_mean", utils.safe_mean([info["r"] for info in self.ep_info_buffer]))
+            self.logger.record("rollout/ep_len_mean", utils.safe_mean([info["l"] for info in self.ep_info_buffer]))
+        if len(self.ep_success_buffer) > 0:
+            self.logger.record("rollout/success_rate", utils.safe_mean(self.ep_success_buffer))
+        self.logger.record("time/generations", self.population.generation)
+        self.logger.record("time/episodes", self._episode_num, exclude="tensorboard")
+        self.logger.record("time/fps", int((self.num_timesteps - self._num_timesteps_at_start) / elapsed))
+        self.logger.record("time/time_elapsed", int(elapsed), exclude="tensorboard")
+        self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
+        self.logger.record("time/agent_timesteps", self.agent_timesteps)
+        self.logger.record("time/population_timesteps", self.population_timesteps)
+        self.logger.record("time/paper_timesteps", int(self.paper_timesteps))
+        self.logger.dump(step=self.num_timesteps)
+
+    # -- acting --------------------------------------------------------------------------------------------------------
+
+    @property
+    def deployed_policy(self) -> BasePolicy:
+        """What ``predict`` plays, as ``deploy`` says: the champion, the agent or the mean of the population."""
+        if self.deploy == "population":
+            return self._policy_of_mean()
+        if self.deploy == "best" and self.champion.record is not None:
+            return self.champion.actor
+        return self.policy
+
+    def _policy_of_mean(self) -> BasePolicy:
+        if self._mean_actor is None or self._mean_actor[0] is not self.population.mean:
+            actor = copy_actor(self.actor)
+            load_vector(actor, self.population.mean)
+            self._mean_actor = (self.population.mean, actor)
+        return self._mean_actor[1]
+
+    def predict(
+        self,
+        observation: np.ndarray | dict[str, np.ndarray],
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """
+        Action of the deployed policy (see ``deploy``).
+
+        :param observation: One observation or a batch.
+        :param state: Not used, for compatibility with recurrent policies.
+        :param episode_start: Not used, likewise.
+        :param deterministic: Play the mean action. What population and champion were chosen for is this.
+        :return: The action or actions, and ``state``.
+        """
+        return self.deployed_policy.predict(observation, state, episode_start, deterministic)
+
+    # -- saving --------------------------------------------------------------------------------------------------------
+
+    def _excluded_save_params(self) -> list[str]:
+        hidden = ["_evaluator", "_generation_start", "_mean_actor", "champion", "seconds"]
+        return [*super()._excluded_save_params(), *hidden]
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        return ["population", "champion.actor"], []
+
+    def save(
+        self,
+        path: str | pathlib.Path | io.BufferedIOBase,
+        exclude: Iterable[str] | None = None,
+        include: Iterable[str] | None = None,
+    ) -> None:
+        """
+        Save everything but environment and replay buffer in a zip file.
+
+        In mid-generation the population is saved as it was when the generation began, and plays it again after loading.
+
+        :param path: Path of the file.
+        :param exclude: Names of attributes to leave out.
+        :param include: Names of attributes to put in although they are left out by default.
+        """
+        self._champion_record = self.champion.record
+        current = self._population
+        if self._generation_start is not None:
+            self._population = self._generation_start
+        try:
+            super().save(path, exclude, include)
+        finally:
+            self._population = current
+
+    def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
+        """
+        Train on another environment with the same spaces and number of lanes.
+
+        :param env: The environment.
+        :param force_reset: As in SB3; generations always begin with a reset.
+        """
+        super().set_env(env, force_reset)
+        self._adopt_env()
+
+    def _adopt_env(self) -> None:
+        """Tell the parts that hold an environment of a new one."""

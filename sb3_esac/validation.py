@@ -1,0 +1,94 @@
+"""Checks of constructor arguments: each error quotes the value and says what would be right."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3 import DQN
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.vec_env import VecEnv
+
+from sb3_esac.evolution.operators import winner_count
+
+
+def require(condition: bool, name: str, value: Any, expected: str) -> None:
+    """
+    Raise a ``ValueError`` unless a condition holds.
+
+    :param condition: What has to hold.
+    :param name: Name of the argument.
+    :param value: Its value.
+    :param expected: What would be right.
+    """
+    if not condition:
+        raise ValueError(f"`{name}` must be {expected}, not {value!r}")
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite number (a bool is none)."""
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool) and bool(np.isfinite(value))
+
+
+def is_count(value: Any, least: int) -> bool:
+    """Whether a value is an integer of at least ``least``."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= least
+
+
+def require_positive(name: str, value: Any) -> None:
+    """The argument must be a positive finite number."""
+    require(is_number(value) and value > 0, name, value, "a positive finite number")
+
+
+def require_count(name: str, value: Any, least: int) -> None:
+    """The argument must be an integer of at least ``least``."""
+    require(is_count(value, least), name, value, f"an integer >= {least}")
+
+
+def require_fraction(name: str, value: Any) -> None:
+    """The argument must be in [0, 1] or a schedule."""
+    if not callable(value):
+        require(is_number(value) and 0 <= value <= 1, name, value, "in [0, 1] or a function of the remaining progress")
+
+
+def require_option(name: str, value: Any, options: Sequence[str]) -> None:
+    """The argument must be one of the options."""
+    require(value in options, name, value, "one of " + ", ".join(repr(option) for option in options))
+
+
+def check_population(size: Any, mirrored: bool, winner_fraction: Any, n_agent_members: Any) -> None:
+    """
+    Check the sizes of a population and its parts.
+
+    :param size: n.
+    :param mirrored: Whether perturbations come in pairs.
+    :param winner_fraction: e.
+    :param n_agent_members: Members that start from the agent.
+    """
+    kind = "an even integer >= 2 (perturbations are mirrored)" if mirrored else "an integer >= 2"
+    require(is_count(size, 2) and not (mirrored and size % 2), "population_size", size, kind)
+    fraction_is_right = is_number(winner_fraction) and 0 < winner_fraction <= 1
+    require(fraction_is_right, "winner_fraction", winner_fraction, "in (0, 1]")
+    n_winners = winner_count(size, winner_fraction)
+    least = f"at least 1 / population_size = {1 / size:g}, so that there is a winner"
+    require(n_winners >= 1, "winner_fraction", winner_fraction, least)
+    require_count("n_agent_members", n_agent_members, 0)
+    room = size - n_winners
+    require(n_agent_members <= room, "n_agent_members", n_agent_members, f"at most {room} beside {n_winners} winners of {size}")
+
+
+def check_agent_class(agent_class: Any) -> None:
+    """The agent must be an off-policy algorithm for continuous actions."""
+    is_off_policy = isinstance(agent_class, type) and issubclass(agent_class, OffPolicyAlgorithm)
+    expected = "an off-policy algorithm for continuous actions, such as SAC, TD3, TQC or CrossQ"
+    require(is_off_policy and not issubclass(agent_class, DQN), "agent_class", agent_class, expected)
+
+
+def check_action_space(env: gym.Env | VecEnv) -> None:
+    """Actions must be a ``Box`` with finite bounds."""
+    space = env.action_space
+    require(isinstance(space, spaces.Box), "env.action_space", space, "a Box: ESAC is for continuous actions")
+    bounds = np.concatenate([space.low.ravel(), space.high.ravel()])  # type: ignore[attr-defined]
+    expected = "a Box with finite bounds: wrap the environment with `gymnasium.wrappers.RescaleAction` or clip its actions"
+    require(bool(np.isfinite(bounds).all()), "env.action_space", space, expected)
