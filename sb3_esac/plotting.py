@@ -21,6 +21,9 @@ AGENT_STEPS = "time/agent_timesteps"
 AGENT_RETURN = "agent/return_mean"
 SIGMA = "population/sigma"
 
+# So many gradient intervals are shaded; more are drawn as ticks
+MAX_SHADED = 60
+
 # Okabe and Ito's palette, which survives the common kinds of colour blindness
 BLACK, ORANGE, SKY, GREEN, BLUE, VERMILION = "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00"
 
@@ -87,8 +90,8 @@ def plot_run(folder: str | Path, output: str | Path | None = None) -> Path:
     _draw_evaluations(returns, folder / "evaluations.npz")
     _draw_column(sigma, progress, SIGMA, "sigma", VERMILION)
     intervals = gradient_intervals(progress)
-    _shade(returns, intervals, "gradient interval")
-    _shade(sigma, intervals, None)
+    _mark_intervals(returns, intervals, "gradient interval")
+    _mark_intervals(sigma, intervals, None)
     for axes in (returns, sigma):
         _finish(axes)
     returns.set_title(folder.resolve().name)
@@ -152,9 +155,9 @@ def _draw_evaluations(axes: "Axes", path: Path) -> None:
     axes.fill_between(steps, mean - std, mean + std, color=BLACK, alpha=0.12, linewidth=0)
 
 
-def _shade(axes: "Axes", intervals: FloatArray, label: str | None) -> None:
+def _mark_intervals(axes: "Axes", intervals: FloatArray, label: str | None) -> None:
     """
-    Shade gradient intervals over the whole height.
+    Mark gradient intervals.
 
     :param axes: where to draw
     :param intervals: start and width of each, shape ``(n_intervals, 2)``
@@ -163,9 +166,13 @@ def _shade(axes: "Axes", intervals: FloatArray, label: str | None) -> None:
     if len(intervals) == 0:
         return
     pairs = [(float(start), float(width)) for start, width in intervals]
-    # Full height of the axes, whatever the data; the thin edge keeps a short interval visible in a long run
+    # A few are shaded over the full height; many would tint the whole panel, so they become ticks along its lower edge
+    few = len(pairs) <= MAX_SHADED
+    height, alpha, linewidth = (1.0, 0.2, 0.4) if few else (0.05, 0.8, 0.0)
     transform = axes.get_xaxis_transform()
-    axes.broken_barh(pairs, (0, 1), transform=transform, color=ORANGE, alpha=0.22, linewidth=0.4, zorder=0, label=label)
+    axes.broken_barh(
+        pairs, (0, height), transform=transform, color=ORANGE, alpha=alpha, linewidth=linewidth, zorder=0, label=label
+    )
 
 
 def _finish(axes: "Axes") -> None:
