@@ -2,7 +2,7 @@
 
 import copy
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch as th
@@ -16,7 +16,7 @@ from sb3_esac.buffers import SharedExperience, shared
 from sb3_esac.evaluation.normalization import ObservationNormalizer, normalized_keys, normalizers
 
 if TYPE_CHECKING:
-    from sb3_esac.esac import ESAC
+    from sb3_esac.hybrid import HybridAlgorithm
 
 SAC_DEFAULTS = {
     name: parameter.default
@@ -29,7 +29,7 @@ POPULATION_STORE_SIZE = 300_000
 """Most transitions of the population that are kept; older ones come from worse policies."""
 
 
-def make_agent(model: "ESAC") -> OffPolicyAlgorithm:
+def make_agent(model: "HybridAlgorithm") -> OffPolicyAlgorithm:
     """
     Build the agent from the arguments of an ESAC model.
 
@@ -40,7 +40,8 @@ def make_agent(model: "ESAC") -> OffPolicyAlgorithm:
     arguments["policy_kwargs"] = _agent_policy_kwargs(model)
     arguments.update(verbose=0, tensorboard_log=None, seed=None, device=model.device)
     arguments.update(copy.copy(model.agent_kwargs))
-    agent = model.agent_class(model.policy_class, model.env, **arguments, _init_setup_model=False)  # type: ignore[arg-type]
+    agent_class = cast(Any, model.agent_class)
+    agent: OffPolicyAlgorithm = agent_class(model.policy_class, model.env, **arguments, _init_setup_model=False)
     agent.observation_space, agent.action_space, agent.n_envs = model.observation_space, model.action_space, model.n_envs
     agent.verbose, agent.seed = model.verbose, None
     if getattr(agent, "target_entropy", None) == "auto":
@@ -52,7 +53,7 @@ def make_agent(model: "ESAC") -> OffPolicyAlgorithm:
     return agent
 
 
-def _accepted_arguments(model: "ESAC") -> dict[str, Any]:
+def _accepted_arguments(model: "HybridAlgorithm") -> dict[str, Any]:
     accepted = inspect.signature(model.agent_class.__init__).parameters
     arguments = {}
     for name, default in SAC_DEFAULTS.items():
@@ -66,7 +67,7 @@ def _accepted_arguments(model: "ESAC") -> dict[str, Any]:
     return arguments
 
 
-def _agent_policy_kwargs(model: "ESAC") -> dict[str, Any]:
+def _agent_policy_kwargs(model: "HybridAlgorithm") -> dict[str, Any]:
     kwargs = copy.copy(model.policy_kwargs)
     if not model.normalize_observations:
         return kwargs
@@ -97,7 +98,7 @@ def _check_extractor(agent: OffPolicyAlgorithm) -> None:
         )
 
 
-def share_experience(model: "ESAC", agent: OffPolicyAlgorithm) -> SharedExperience:
+def share_experience(model: "HybridAlgorithm", agent: OffPolicyAlgorithm) -> SharedExperience:
     """
     Give the agent's replay buffer the population's store.
 
@@ -145,7 +146,8 @@ def plain_agent(agent: OffPolicyAlgorithm) -> OffPolicyAlgorithm:
         twin.policy_kwargs["features_extractor_kwargs"] = extractor_kwargs["extractor_kwargs"]
     twin.policy = agent.policy_class(agent.observation_space, agent.action_space, agent.lr_schedule, **twin.policy_kwargs)
     twin.policy = twin.policy.to(agent.device)
-    state = {name.replace("features_extractor.extractor.", "features_extractor."): value for name, value in agent.policy.state_dict().items()}
+    inner, outer = "features_extractor.extractor.", "features_extractor."
+    state = {name.replace(inner, outer): value for name, value in agent.policy.state_dict().items()}
     known = twin.policy.state_dict().keys()
     twin.policy.load_state_dict({name: value for name, value in state.items() if name in known})
     twin._create_aliases()  # type: ignore[attr-defined]
@@ -176,19 +178,19 @@ def _fold(source: th.nn.Module, target: th.nn.Module) -> None:
         for layer in _first_layers(target):
             weight = layer.weight[:, :n_features] / scale.to(layer.weight.device)
             layer.weight[:, :n_features] = weight
-            layer.bias -= weight @ shift.to(layer.weight.device)
+            layer.bias.sub_(weight @ shift.to(layer.weight.device))
 
 
 def _first_layers(module: th.nn.Module) -> list[th.nn.Linear]:
     heads = [getattr(module, name) for name in ("latent_pi", "mu", "log_std") if hasattr(module, name)]
-    if hasattr(module, "latent_pi") and len(list(module.latent_pi.parameters())):  # type: ignore[union-attr, arg-type]
+    if hasattr(module, "latent_pi") and len(list(module.latent_pi.parameters())):  # type: ignore[union-attr]
         heads = [module.latent_pi]
     heads = heads or list(getattr(module, "q_networks", []))
-    layers = []
+    layers: list[th.nn.Linear] = []
     for head in heads:
-        linear = next((leaf for leaf in head.modules() if isinstance(leaf, th.nn.Linear)), None)
+        linear = next((leaf for leaf in head.modules() if type(leaf) is th.nn.Linear), None)
         first = next((leaf for leaf in head.modules() if len(list(leaf.children())) == 0 and list(leaf.parameters())), None)
-        if linear is None or linear is not first:
+        if not isinstance(linear, th.nn.Linear) or linear is not first:
             raise ValueError(f"Observation statistics cannot be folded into a {type(module).__name__} of this form")
         layers.append(linear)
     return layers

@@ -23,7 +23,8 @@ class SharedExperience(ReplayBuffer):
 
     Everything that SB3 knows of a replay buffer (``pos``, ``full``, ``observations``, ...) is the agent's store.
 
-    ``population_store`` is a buffer of the same kind with one lane, or None. ``population_share`` is the fraction of a batch that
+    ``population_store`` is a buffer of the same kind with one lane, or None. ``population_share`` is the fraction of a
+    batch that
     comes from it. ``fresh_observations`` collects what the agent saw while it is a list (for observation normalisation).
     """
 
@@ -114,11 +115,11 @@ def add_episode(store: ReplayBuffer, transitions: Transitions, scaled_actions: n
     for step in range(length):
         last = step == length - 1
         store.add(
-            _at(transitions.observations, step),
-            _at(transitions.observations, step + 1),
-            scaled_actions[step],
-            transitions.rewards[step],
-            np.array(last),
+            _at(transitions.observations, step),  # type: ignore[arg-type]
+            _at(transitions.observations, step + 1),  # type: ignore[arg-type]
+            scaled_actions[step : step + 1],
+            transitions.rewards[step : step + 1],
+            np.array([last]),
             [{"TimeLimit.truncated": last and not transitions.terminated}],
         )
 

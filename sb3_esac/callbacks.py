@@ -1,9 +1,10 @@
 """
 The evolutionary operators that fire once per generation, as SB3 callbacks: replace, subclass or leave them out.
 
-They hang on ``model.amt_callback`` and ``model.crossover_callback`` (None leaves one out). ESAC calls their ``on_step`` once per
-generation, after ``update_locals`` with ``fitness`` (n,), ``winners`` and ``mean_return`` (return of the unperturbed mean, None
-if it was not measured).
+They hang on ``model.amt_callback`` and ``model.crossover_callback`` (None leaves one out). ESAC calls their ``on_step``
+once per
+generation, after ``update_locals`` with ``fitness`` (n,), ``winners`` and ``mean_return`` (return of the unperturbed mean,
+None if it was not measured).
 """
 
 import numpy as np
@@ -18,8 +19,8 @@ class AutomaticMutationTuning(BaseCallback):
     """
     Automatic mutation tuning (AMT): sigma grows by a clipped step after a gradient interval (Algorithm 1, line 24; eq. 1-3).
 
-    Deviation: the paper's rule only ever raises sigma; ``rule="two_sided"`` lowers it when the generation's best member does not
-    beat the unperturbed mean, and leaves it alone when the mean was not measured.
+    Deviation: the paper's rule only ever raises sigma; ``rule="two_sided"`` lowers it when the generation's best member does
+    not beat the unperturbed mean, and leaves it alone when the mean was not measured.
 
     :param clip: zeta, the largest change of sigma.
     :param amt_input: What F is: "raw" returns, their "rank", or returns "normalized" over the generation.

@@ -3,44 +3,33 @@
 import copy
 import io
 import pathlib
-import time
-from functools import partial
 from typing import Any, ClassVar, TypeVar
 
-import numpy as np
 import torch as th
 from stable_baselines3 import SAC
 from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.noise import ActionNoise, VectorizedActionNoise
+from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule, TrainFreq
-from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 from stable_baselines3.sac.policies import SACPolicy
 
 from sb3_esac import validation
-from sb3_esac.agent import make_agent, plain_agent, share_experience
-from sb3_esac.buffers import SharedExperience, add_episode
 from sb3_esac.callbacks import AutomaticMutationTuning, HindsightCrossover
 from sb3_esac.champion import PROBE_FRACTION
-from sb3_esac.evaluation.evaluator import EvaluationResult
-from sb3_esac.evaluation.normalization import normalizers, update_normalizers
 from sb3_esac.evaluation.parameters import to_vector
-from sb3_esac.evaluation.rollout import Recording, stack
-from sb3_esac.evaluation.seeding import adopt
-from sb3_esac.evaluation.statistics import merge_moments, observation_moments
-from sb3_esac.evolution.noise import Stream, episode_seed, generator
+from sb3_esac.evolution.noise import Stream, generator
 from sb3_esac.evolution.operators import winner_count
 from sb3_esac.evolution.population import Origin, Population, PopulationConfig
 from sb3_esac.evolution.schedules import ExponentialAnnealing, as_schedule
-from sb3_esac.population_based import PopulationBasedAlgorithm
+from sb3_esac.hybrid import HybridAlgorithm
 
 SelfESAC = TypeVar("SelfESAC", bound="ESAC")
 
 
-class ESAC(PopulationBasedAlgorithm):
+class ESAC(HybridAlgorithm):
     """
     Evolution-based Soft Actor-Critic (ESAC): a population explores in weight space, a stock SAC exploits with gradients.
 
@@ -51,7 +40,8 @@ class ESAC(PopulationBasedAlgorithm):
     ``total_timesteps`` and ``num_timesteps`` count every step of every training environment, the offspring's included.
 
     Deviations from the paper, each an argument that can be set back: ``agent_fraction`` in place of the annealed intervals,
-    ``share_experience``, ``recombination="winners"``, ``amt_input``, Adam for the mean, the champion as what ``predict`` plays.
+    ``share_experience``, ``recombination="winners"``, ``amt_input``, Adam for the mean, the champion as what ``predict``
+    plays.
 
     :param policy: The policy model to use (MlpPolicy, CnnPolicy, MultiInputPolicy, or a class).
     :param env: The environment to learn from (if registered in Gym, can be str).
@@ -62,8 +52,8 @@ class ESAC(PopulationBasedAlgorithm):
     :param tau: Soft update coefficient (Polyak update, between 0 and 1).
     :param gamma: Discount factor.
     :param train_freq: Update the agent every ``train_freq`` of its steps, or a tuple of frequency and unit.
-    :param gradient_steps: Gradient steps after each rollout of the agent; -1 for as many as steps were played. The dial between
-        wall-clock and sample efficiency.
+    :param gradient_steps: Gradient steps after each rollout of the agent; -1 for as many as steps were played. The dial
+        between wall-clock and sample efficiency.
     :param action_noise: Action noise of the agent.
     :param replay_buffer_class: Replay buffer class, for instance ``HerReplayBuffer``. Chosen automatically if None.
     :param replay_buffer_kwargs: Its arguments.
@@ -88,19 +78,21 @@ class ESAC(PopulationBasedAlgorithm):
     :param es_optimizer: "adam" or, as in the paper, "sgd".
     :param mirrored: Whether perturbations come in pairs of opposite sign.
     :param winner_fraction: e, the fraction of members that become winners.
-    :param recombination: How the mean moves: "es" by the gradient estimate of line 11, "winners" to the log-weighted mean of the
-        winners.
-    :param crossover: What hindsight crossover inherits together: a "row" of a layer, each "element"; "none" keeps winners whole.
+    :param recombination: How the mean moves: "es" by the gradient estimate of line 11, "winners" to the log-weighted mean
+        of the winners.
+    :param crossover: What hindsight crossover inherits together: a "row" of a layer, each "element"; "none" keeps winners
+        whole.
     :param n_agent_members: Members of each new population that start from the agent.
-    :param guest_gradient: How members that do not start from the mean enter line 11: by their true "displacement", or "exclude".
+    :param guest_gradient: How members that do not start from the mean enter line 11: by their true "displacement", or
+        "exclude".
     :param share_experience: Fraction of each gradient batch that comes from offspring, 0 as in the paper.
     :param share_from: Whose transitions are shared: "winners" or "all".
     :param gradient_interval: g, generations between gradient intervals. Only without ``agent_fraction``.
     :param agent_episodes: Whole episodes that the agent plays in an interval. Only without ``agent_fraction``.
     :param agent_probability: p_sac, a number or a function of the remaining progress; None for the paper's exponential
         annealing. Only without ``agent_fraction``.
-    :param agent_fraction: Fraction of all steps that the agent plays, a number or a function of the remaining progress. None for
-        the paper's rule (the three arguments above).
+    :param agent_fraction: Fraction of all steps that the agent plays, a number or a function of the remaining progress.
+        None for the paper's rule (the three arguments above).
     :param amt_clip: zeta, the largest step of automatic mutation tuning.
     :param amt_input: What tuning sees as fitness: "raw", "rank" or "normalized".
     :param amt_rule: "paper" only raises sigma, "two_sided" lowers it when no member beats the unperturbed mean.
@@ -265,12 +257,7 @@ class ESAC(PopulationBasedAlgorithm):
         self._check_arguments()
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
-        self.agent = make_agent(self)
-        # The counters have come with the rest of the state if this is a model that is being loaded.
-        for name, value in getattr(self, "_agent_counters", {}).items():
-            setattr(self.agent, name, value)
-        if normalizers(self.policy):
-            self.agent.save = partial(ESAC._save_plain_agent, self.agent)  # type: ignore[method-assign]
+        self._setup_agent()
         n_winners = winner_count(self.population_size, self.winner_fraction)
         config = PopulationConfig(
             size=self.population_size,
@@ -292,18 +279,6 @@ class ESAC(PopulationBasedAlgorithm):
         if self.env is not None:
             self._adopt_env()
 
-    @staticmethod
-    def _save_plain_agent(agent: OffPolicyAlgorithm, *args: Any, **kwargs: Any) -> None:
-        twin = plain_agent(agent)
-        twin.__dict__.pop("save", None)
-        type(twin).save(twin, *args, **kwargs)
-
-    def _adopt_env(self) -> None:
-        assert self.env is not None
-        self._base_env = adopt(self.env)
-        if self.agent.env is not self.env:
-            self.agent.set_env(self.env)
-
     @classmethod
     def from_agent(
         cls: type[SelfESAC],
@@ -322,7 +297,9 @@ class ESAC(PopulationBasedAlgorithm):
         :return: A new model.
         """
         if kwargs.get("normalize_observations"):
-            raise ValueError("`normalize_observations` must be False for a plain agent, whose networks expect raw observations")
+            raise ValueError(
+                "`normalize_observations` must be False for a plain agent, whose networks expect raw observations"
+            )
         donor = agent_class.load(path, device=kwargs.get("device", "auto"))
         names = set(SAC.__init__.__code__.co_varnames) - {"self", "policy", "env", "_init_setup_model", "device", "seed"}
         inherited = {name: getattr(donor, name) for name in names if hasattr(donor, name) and name != "train_freq"}
@@ -332,7 +309,7 @@ class ESAC(PopulationBasedAlgorithm):
         if isinstance(donor.train_freq, TrainFreq) and donor.replay_buffer_class is ReplayBuffer:
             inherited["replay_buffer_class"] = None
         accepted = {name: value for name, value in inherited.items() if name in cls.__init__.__code__.co_varnames}
-        model = cls(donor.policy_class, env, agent_class=agent_class, **{**accepted, **kwargs})  # type: ignore[arg-type]
+        model = cls(donor.policy_class, env, agent_class=agent_class, **{**accepted, **kwargs})
         model.agent.set_parameters(donor.get_parameters())
         for name in donor._get_torch_save_params()[1]:
             if getattr(donor, name, None) is not None:
@@ -340,94 +317,9 @@ class ESAC(PopulationBasedAlgorithm):
         model.population.set_mean(to_vector(model.actor))
         return model
 
-    # -- what is delegated to the agent --------------------------------------------------------------------------------
-
-    @property
-    def policy(self) -> Any:  # type: ignore[override]
-        """The agent's policy: actor, critic and target. What ``predict`` plays is ``deployed_policy``."""
-        return self.agent.policy
-
-    @property
-    def actor(self) -> Any:
-        """The agent's actor."""
-        return self.agent.actor
-
-    @property
-    def critic(self) -> Any:
-        """The agent's critic."""
-        return self.agent.critic  # type: ignore[attr-defined]
-
-    @property
-    def critic_target(self) -> Any:
-        """The agent's target critic."""
-        return self.agent.critic_target  # type: ignore[attr-defined]
-
-    @property
-    def log_ent_coef(self) -> th.Tensor | None:
-        """Logarithm of the agent's entropy coefficient, None if it is fixed or the agent has none."""
-        return getattr(self.agent, "log_ent_coef", None)
-
-    @property
-    def ent_coef_optimizer(self) -> th.optim.Optimizer | None:
-        """Optimiser of the agent's entropy coefficient, None if it is fixed or the agent has none."""
-        return getattr(self.agent, "ent_coef_optimizer", None)
-
-    @property
-    def replay_buffer(self) -> ReplayBuffer | None:
-        """The agent's replay buffer; the population's store is its ``population_store``."""
-        return self.agent.replay_buffer
-
-    @replay_buffer.setter
-    def replay_buffer(self, buffer: ReplayBuffer) -> None:
-        self.agent.replay_buffer = buffer
-        share_experience(self, self.agent)
-
-    @property
-    def agent_timesteps(self) -> int:
-        """Steps of the agent."""
-        agent = self.__dict__.get("agent")
-        return 0 if agent is None else agent.num_timesteps
-
-    @property
-    def _n_updates(self) -> int:  # type: ignore[override]
-        agent = self.__dict__.get("agent")
-        return 0 if agent is None else agent._n_updates
-
-    @_n_updates.setter
-    def _n_updates(self, value: int) -> None:
-        if "agent" in self.__dict__:
-            self.agent._n_updates = value
-
-    def _reset_counters(self) -> None:
-        super()._reset_counters()
-        if "agent" in self.__dict__:
-            self.agent.num_timesteps = 0
-
-    def save_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase) -> None:
-        """
-        Save the replay buffer, the population's store included.
-
-        :param path: Path of the file.
-        """
-        self.agent.save_replay_buffer(path)
-
-    def load_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase, truncate_last_traj: bool = True) -> None:
-        """
-        Load a replay buffer, one that a plain agent saved as well.
-
-        :param path: Path of the file.
-        :param truncate_last_traj: As in SB3, for ``HerReplayBuffer``.
-        """
-        self.agent.load_replay_buffer(path, truncate_last_traj)
-        buffer = share_experience(self, self.agent)
-        if buffer.population_store is not None:
-            buffer.population_store.device = self.agent.device
-            if isinstance(buffer.population_store, HerReplayBuffer) and self.env is not None:
-                buffer.population_store.set_env(self.env)
-
     # -- one generation ------------------------------------------------------------------------------------------------
 
-    def learn(  # type: ignore[override]
+    def learn(
         self: SelfESAC,
         total_timesteps: float,
         callback: MaybeCallback = None,
@@ -452,13 +344,6 @@ class ESAC(PopulationBasedAlgorithm):
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
         total, callback = super()._setup_learn(*args, **kwargs)
-        agent = self.agent
-        agent.ep_info_buffer, agent.ep_success_buffer = self.ep_info_buffer, self.ep_success_buffer
-        agent._logger, agent._total_timesteps = self.logger, total
-        agent.start_time = self.start_time
-        if self.action_noise is not None and self.n_envs > 1 and not isinstance(self.action_noise, VectorizedActionNoise):
-            self.action_noise = VectorizedActionNoise(self.action_noise, self.n_envs)
-        agent.action_noise = self.action_noise
         for operator in (self.amt_callback, self.crossover_callback):
             if operator is not None:
                 operator.init_callback(self)
@@ -499,38 +384,7 @@ class ESAC(PopulationBasedAlgorithm):
         operator.update_locals(variables)
         return operator.on_step()
 
-    def _recording(self) -> Recording:
-        recording = super()._recording()
-        return Recording(
-            transitions=self.share_experience > 0,
-            observation_moments=recording.observation_moments or self.normalize_observations,
-            return_discount=recording.return_discount,
-        )
-
-    def _merge_statistics(self, result: EvaluationResult) -> None:
-        super()._merge_statistics(result)
-        if self.normalize_observations:
-            fresh = merge_moments([e.observation_moments for e in result.episodes if e.observation_moments is not None])
-            if fresh is not None:
-                update_normalizers(self.policy, fresh)
-
-    def _share(self, result: EvaluationResult, fitness: np.ndarray) -> None:
-        """Put offspring's transitions, the winners' or all, into the population's store."""
-        buffer = self.agent.replay_buffer
-        assert isinstance(buffer, SharedExperience)
-        store = buffer.population_store
-        if store is None or self.share_experience == 0:
-            return
-        order = np.argsort(-np.where(np.isfinite(fitness), fitness, -np.inf), kind="stable")
-        sharing = set(order[: self.population.config.n_winners] if self.share_from == "winners" else order)
-        for episode in result.episodes:
-            if episode.member in sharing and episode.transitions is not None:
-                add_episode(store, episode.transitions, self.policy.scale_action(episode.transitions.actions))
-
     # -- the gradient agent --------------------------------------------------------------------------------------------
-
-    def _candidates(self) -> dict[str, np.ndarray]:
-        return {"agent": to_vector(self.actor), **super()._candidates()}
 
     def _gradient_interval_is_due(self) -> bool:
         if self.num_timesteps >= self._total_timesteps:
@@ -548,93 +402,5 @@ class ESAC(PopulationBasedAlgorithm):
             return self.agent_timesteps < self._agent_share(self._current_progress_remaining) * self.num_timesteps
         return n_episodes < self.agent_episodes
 
-    def _gradient_interval(self, callback: BaseCallback) -> bool:
-        """The agent plays whole episodes and learns between its steps (lines 12-23); False if a callback asked to stop."""
-        agent, buffer = self.agent, self.agent.replay_buffer
-        assert isinstance(buffer, SharedExperience) and isinstance(agent.train_freq, TrainFreq)
-        self._reset_agent_episodes()
-        buffer.fresh_observations = [] if self.normalize_observations else None
-        goes_on = True
-        ended = True
-        # In the middle of an episode the interval always goes on: what the agent plays are whole episodes.
-        while goes_on and (not ended or self._interval_goes_on(len(self._base_env.finished))):
-            n_episodes = len(self._base_env.finished)
-            goes_on = self._agent_step(callback)
-            ended = len(self._base_env.finished) > n_episodes or self.num_timesteps >= self._total_timesteps
-        self._base_env.seed_source = None
-        buffer.truncate_open_episodes()
-        self._close_interval(buffer)
-        return goes_on
-
-    def _reset_agent_episodes(self) -> None:
-        """Begin new episodes in every lane, seeded by generation and number of the episode."""
-        assert self.env is not None
-        counter = iter(range(2**31))
-        number = self.population.generation
-        self._base_env.seed_source = lambda _: episode_seed(self.run_seed, number, Stream.AGENT_EPISODE, next(counter))
-        self._base_env.finished.clear()
-        agent = self.agent
-        agent._last_obs = self.env.reset()  # type: ignore[assignment]
-        agent._last_episode_starts = np.ones((self.n_envs,), dtype=bool)
-        if self._vec_normalize_env is not None:
-            agent._last_original_obs = self._vec_normalize_env.get_original_obs()
-        if agent.action_noise is not None:
-            agent.action_noise.reset()
-
-    def _agent_step(self, callback: BaseCallback) -> bool:
-        """Play ``train_freq`` and take gradient steps, as ``OffPolicyAlgorithm.learn`` does; False if a callback asked to stop."""
-        agent = self.agent
-        assert self.env is not None and agent.replay_buffer is not None
-        rollout = agent.collect_rollouts(
-            self.env,
-            train_freq=agent.train_freq,  # type: ignore[arg-type]
-            action_noise=agent.action_noise,
-            callback=callback,
-            learning_starts=self.learning_starts,
-            replay_buffer=agent.replay_buffer,
-            log_interval=None,
-        )
-        self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
-        if not rollout.continue_training:
-            return False
-        n_steps = self.gradient_steps if self.gradient_steps >= 0 else rollout.episode_timesteps
-        if n_steps > 0 and agent.num_timesteps > self.learning_starts and agent.replay_buffer.size() > 0:
-            # The schedule of the learning rate follows the whole budget, not the agent's part of it.
-            agent._current_progress_remaining = self._current_progress_remaining
-            start = time.perf_counter()
-            agent.train(gradient_steps=n_steps, batch_size=self.batch_size)
-            self.seconds["gradients"] += time.perf_counter() - start
-        return True
-
-    def _close_interval(self, buffer: SharedExperience) -> None:
-        finished = self._base_env.finished
-        self._episode_num += len(finished)
-        if finished:
-            self.logger.record("agent/return_mean", float(np.mean([episode_return for episode_return, _ in finished])))
-        if buffer.fresh_observations:
-            seen = stack(buffer.fresh_observations)
-            flat = (
-                {key: value.reshape(-1, *value.shape[2:]) for key, value in seen.items()}
-                if isinstance(seen, dict)
-                else seen.reshape(-1, *seen.shape[2:])
-            )
-            update_normalizers(self.policy, observation_moments(flat))
-        buffer.fresh_observations = None
-
-    # -- saving --------------------------------------------------------------------------------------------------------
-
     def _excluded_save_params(self) -> list[str]:
-        hidden = ["agent", "amt_callback", "crossover_callback", "_p_sac", "_agent_share", "_base_env"]
-        return [*super()._excluded_save_params(), *hidden]
-
-    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
-        state_dicts, tensors = super()._get_torch_save_params()
-        agent_dicts, agent_tensors = self.agent._get_torch_save_params()
-        return [f"agent.{name}" for name in agent_dicts] + state_dicts, [f"agent.{name}" for name in agent_tensors] + tensors
-
-    def save(self, path: str | pathlib.Path | io.BufferedIOBase, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
-        counters = ("num_timesteps", "_n_updates", "_episode_num")
-        self._agent_counters = {name: getattr(self.agent, name) for name in counters}
-        super().save(path, *args, **kwargs)
-
-    save.__doc__ = PopulationBasedAlgorithm.save.__doc__
+        return [*super()._excluded_save_params(), "amt_callback", "crossover_callback", "_p_sac", "_agent_share"]

@@ -33,7 +33,7 @@ def is_number(value: Any) -> bool:
 
 def is_count(value: Any, least: int) -> bool:
     """Whether a value is an integer of at least ``least``."""
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= least
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value >= least)
 
 
 def require_positive(name: str, value: Any) -> None:
@@ -75,7 +75,9 @@ def check_population(size: Any, mirrored: bool, winner_fraction: Any, n_agent_me
     require(n_winners >= 1, "winner_fraction", winner_fraction, least)
     require_count("n_agent_members", n_agent_members, 0)
     room = size - n_winners
-    require(n_agent_members <= room, "n_agent_members", n_agent_members, f"at most {room} beside {n_winners} winners of {size}")
+    require(
+        n_agent_members <= room, "n_agent_members", n_agent_members, f"at most {room} beside {n_winners} winners of {size}"
+    )
 
 
 def check_agent_class(agent_class: Any) -> None:

@@ -1,0 +1,296 @@
+"""A population beside a gradient agent: what is delegated to the agent, its intervals, and what the two share."""
+
+import io
+import pathlib
+import time
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch as th
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.noise import VectorizedActionNoise
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.type_aliases import TrainFreq
+from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
+
+from sb3_esac.agent import make_agent, plain_agent, share_experience
+from sb3_esac.buffers import SharedExperience, add_episode
+from sb3_esac.evaluation.evaluator import EvaluationResult
+from sb3_esac.evaluation.normalization import normalizers, update_normalizers
+from sb3_esac.evaluation.parameters import to_vector
+from sb3_esac.evaluation.rollout import Recording, stack
+from sb3_esac.evaluation.seeding import adopt
+from sb3_esac.evaluation.statistics import merge_moments, observation_moments
+from sb3_esac.evolution.noise import Stream, episode_seed
+from sb3_esac.population_based import PopulationBasedAlgorithm
+
+
+class HybridAlgorithm(PopulationBasedAlgorithm):
+    """
+    A population and a gradient agent, ``self.agent``: a stock off-policy algorithm on the same environment.
+
+    The agent is the one truth for its networks, buffer and counters; the properties here read them.
+    """
+
+    agent: OffPolicyAlgorithm
+    agent_class: type[OffPolicyAlgorithm]
+    agent_kwargs: dict[str, Any]
+    gradient_steps: int
+    batch_size: int
+    learning_starts: int
+    share_experience: float
+    share_from: str
+    normalize_observations: bool
+
+    def _setup_agent(self) -> None:
+        """Build the agent; its counters have come with the rest of the state if a model is being loaded."""
+        self.agent = make_agent(self)
+        for name, value in getattr(self, "_agent_counters", {}).items():
+            setattr(self.agent, name, value)
+        if normalizers(self.policy):
+            self.agent.save = partial(_save_plain_agent, self.agent)  # type: ignore[method-assign]
+
+    def _adopt_env(self) -> None:
+        assert self.env is not None
+        self._base_env = adopt(self.env)
+        if self.agent.env is not self.env:
+            self.agent.set_env(self.env)
+
+    # -- what is delegated to the agent --------------------------------------------------------------------------------
+
+    @property
+    def policy(self) -> Any:  # type: ignore[override]
+        """The agent's policy: actor, critic and target. What ``predict`` plays is ``deployed_policy``."""
+        return self.agent.policy
+
+    @property
+    def actor(self) -> Any:
+        """The agent's actor."""
+        return self.agent.actor
+
+    @property
+    def critic(self) -> Any:
+        """The agent's critic."""
+        return self.agent.critic  # type: ignore[attr-defined]
+
+    @property
+    def critic_target(self) -> Any:
+        """The agent's target critic."""
+        return self.agent.critic_target  # type: ignore[attr-defined]
+
+    @property
+    def log_ent_coef(self) -> th.Tensor | None:
+        """Logarithm of the agent's entropy coefficient, None if it is fixed or the agent has none."""
+        return getattr(self.agent, "log_ent_coef", None)
+
+    @property
+    def ent_coef_optimizer(self) -> th.optim.Optimizer | None:
+        """Optimiser of the agent's entropy coefficient, None if it is fixed or the agent has none."""
+        return getattr(self.agent, "ent_coef_optimizer", None)
+
+    @property
+    def replay_buffer(self) -> ReplayBuffer | None:
+        """The agent's replay buffer; the population's store is its ``population_store``."""
+        return self.agent.replay_buffer
+
+    @replay_buffer.setter
+    def replay_buffer(self, buffer: ReplayBuffer) -> None:
+        self.agent.replay_buffer = buffer
+        share_experience(self, self.agent)
+
+    @property
+    def agent_timesteps(self) -> int:
+        """Steps of the agent."""
+        agent = self.__dict__.get("agent")
+        return 0 if agent is None else agent.num_timesteps
+
+    @property
+    def _n_updates(self) -> int:
+        agent = self.__dict__.get("agent")
+        return 0 if agent is None else agent._n_updates
+
+    @_n_updates.setter
+    def _n_updates(self, value: int) -> None:
+        if "agent" in self.__dict__:
+            self.agent._n_updates = value
+
+    def _reset_counters(self) -> None:
+        super()._reset_counters()
+        if "agent" in self.__dict__:
+            self.agent.num_timesteps = 0
+
+    def save_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase) -> None:
+        """
+        Save the replay buffer, the population's store included.
+
+        :param path: Path of the file.
+        """
+        self.agent.save_replay_buffer(path)
+
+    def load_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase, truncate_last_traj: bool = True) -> None:
+        """
+        Load a replay buffer, one that a plain agent saved as well.
+
+        :param path: Path of the file.
+        :param truncate_last_traj: As in SB3, for ``HerReplayBuffer``.
+        """
+        self.agent.load_replay_buffer(path, truncate_last_traj)
+        buffer = share_experience(self, self.agent)
+        if buffer.population_store is not None:
+            buffer.population_store.device = self.agent.device
+            if isinstance(buffer.population_store, HerReplayBuffer) and self.env is not None:
+                buffer.population_store.set_env(self.env)
+
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
+        total, callback = super()._setup_learn(*args, **kwargs)
+        agent = self.agent
+        agent.ep_info_buffer, agent.ep_success_buffer = self.ep_info_buffer, self.ep_success_buffer
+        agent._logger, agent._total_timesteps = self.logger, total
+        agent.start_time = self.start_time
+        if self.action_noise is not None and self.n_envs > 1 and not isinstance(self.action_noise, VectorizedActionNoise):
+            self.action_noise = VectorizedActionNoise(self.action_noise, self.n_envs)
+        agent.action_noise = self.action_noise
+        return total, callback
+
+    # -- experience ----------------------------------------------------------------------------------------------------
+
+    def _recording(self) -> Recording:
+        recording = super()._recording()
+        return Recording(
+            transitions=self.share_experience > 0,
+            observation_moments=recording.observation_moments or self.normalize_observations,
+            return_discount=recording.return_discount,
+        )
+
+    def _merge_statistics(self, result: EvaluationResult) -> None:
+        super()._merge_statistics(result)
+        if self.normalize_observations:
+            fresh = merge_moments([e.observation_moments for e in result.episodes if e.observation_moments is not None])
+            if fresh is not None:
+                update_normalizers(self.policy, fresh)
+
+    def _share(self, result: EvaluationResult, fitness: np.ndarray) -> None:
+        """Put offspring's transitions, the winners' or all, into the population's store."""
+        buffer = self.agent.replay_buffer
+        assert isinstance(buffer, SharedExperience)
+        store = buffer.population_store
+        if store is None or self.share_experience == 0:
+            return
+        order = np.argsort(-np.where(np.isfinite(fitness), fitness, -np.inf), kind="stable")
+        sharing = set(order[: self.population.config.n_winners] if self.share_from == "winners" else order)
+        for episode in result.episodes:
+            if episode.member in sharing and episode.transitions is not None:
+                add_episode(store, episode.transitions, self.policy.scale_action(episode.transitions.actions))
+
+    def _candidates(self) -> dict[str, np.ndarray]:
+        return {"agent": to_vector(self.actor), **super()._candidates()}
+
+    # -- gradient interval ---------------------------------------------------------------------------------------------
+
+    def _interval_goes_on(self, n_episodes: int) -> bool:
+        """
+        Whether the agent begins another episode.
+
+        :param n_episodes: Episodes that it has finished in this interval.
+        """
+        raise NotImplementedError
+
+    def _gradient_interval(self, callback: BaseCallback) -> bool:
+        """The agent plays whole episodes and learns between its steps (lines 12-23); False if a callback asked to stop."""
+        agent, buffer = self.agent, self.agent.replay_buffer
+        assert isinstance(buffer, SharedExperience) and isinstance(agent.train_freq, TrainFreq)
+        self._reset_agent_episodes()
+        buffer.fresh_observations = [] if self.normalize_observations else None
+        goes_on = True
+        ended = True
+        # In the middle of an episode the interval always goes on: what the agent plays are whole episodes.
+        while goes_on and (not ended or self._interval_goes_on(len(self._base_env.finished))):
+            n_episodes = len(self._base_env.finished)
+            goes_on = self._agent_step(callback)
+            ended = len(self._base_env.finished) > n_episodes or self.num_timesteps >= self._total_timesteps
+        self._base_env.seed_source = None
+        buffer.truncate_open_episodes()
+        self._close_interval(buffer)
+        return goes_on
+
+    def _reset_agent_episodes(self) -> None:
+        """Begin new episodes in every lane, seeded by generation and number of the episode."""
+        assert self.env is not None
+        counter = iter(range(2**31))
+        number = self.population.generation
+        self._base_env.seed_source = lambda _: episode_seed(self.run_seed, number, Stream.AGENT_EPISODE, next(counter))
+        self._base_env.finished.clear()
+        agent = self.agent
+        agent._last_obs = self.env.reset()  # type: ignore[assignment]
+        agent._last_episode_starts = np.ones((self.n_envs,), dtype=bool)
+        if self._vec_normalize_env is not None:
+            agent._last_original_obs = self._vec_normalize_env.get_original_obs()
+        if agent.action_noise is not None:
+            agent.action_noise.reset()
+
+    def _agent_step(self, callback: BaseCallback) -> bool:
+        """Play ``train_freq``, then take gradient steps; False if a callback asked to stop."""
+        agent = self.agent
+        assert self.env is not None and agent.replay_buffer is not None
+        rollout = agent.collect_rollouts(
+            self.env,
+            train_freq=agent.train_freq,  # type: ignore[arg-type]
+            action_noise=agent.action_noise,
+            callback=callback,
+            learning_starts=self.learning_starts,
+            replay_buffer=agent.replay_buffer,
+            log_interval=None,
+        )
+        self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
+        if not rollout.continue_training:
+            return False
+        n_steps = self.gradient_steps if self.gradient_steps >= 0 else rollout.episode_timesteps
+        if n_steps > 0 and agent.num_timesteps > self.learning_starts and agent.replay_buffer.size() > 0:
+            # The schedule of the learning rate follows the whole budget, not the agent's part of it.
+            agent._current_progress_remaining = self._current_progress_remaining
+            start = time.perf_counter()
+            agent.train(gradient_steps=n_steps, batch_size=self.batch_size)
+            self.seconds["gradients"] += time.perf_counter() - start
+        return True
+
+    def _close_interval(self, buffer: SharedExperience) -> None:
+        finished = self._base_env.finished
+        self._episode_num += len(finished)
+        if finished:
+            self.logger.record("agent/return_mean", float(np.mean([episode_return for episode_return, _ in finished])))
+        if buffer.fresh_observations:
+            seen = stack(buffer.fresh_observations)
+            flat = (
+                {key: value.reshape(-1, *value.shape[2:]) for key, value in seen.items()}
+                if isinstance(seen, dict)
+                else seen.reshape(-1, *seen.shape[2:])
+            )
+            update_normalizers(self.policy, observation_moments(flat))
+        buffer.fresh_observations = None
+
+    # -- saving --------------------------------------------------------------------------------------------------------
+
+    def _excluded_save_params(self) -> list[str]:
+        hidden = ["agent", "_base_env"]
+        return [*super()._excluded_save_params(), *hidden]
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        state_dicts, tensors = super()._get_torch_save_params()
+        agent_dicts, agent_tensors = self.agent._get_torch_save_params()
+        return [f"agent.{name}" for name in agent_dicts] + state_dicts, [f"agent.{name}" for name in agent_tensors] + tensors
+
+    def save(self, path: str | pathlib.Path | io.BufferedIOBase, *args: Any, **kwargs: Any) -> None:
+        counters = ("num_timesteps", "_n_updates", "_episode_num")
+        self._agent_counters = {name: getattr(self.agent, name) for name in counters}
+        super().save(path, *args, **kwargs)
+
+    save.__doc__ = PopulationBasedAlgorithm.save.__doc__
+
+
+def _save_plain_agent(agent: OffPolicyAlgorithm, *args: Any, **kwargs: Any) -> None:
+    """What ``model.agent.save`` is while observations are normalised: the file must not need this package."""
+    twin = plain_agent(agent)
+    twin.__dict__.pop("save", None)
+    type(twin).save(twin, *args, **kwargs)
