@@ -1,7 +1,7 @@
 """
 Train ESAC on one task, evaluate what it deploys and draw the learning curve.
 
-Example: ``python examples/train.py --env InvertedDoublePendulum-v5 --steps 1e5 --seed 0 --set population_size=20``
+Example: ``python examples/train.py --env InvertedDoublePendulum-v5 --steps 6e4 --seed 0 --set population_size=20``
 """
 
 import argparse
@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
@@ -63,7 +64,7 @@ def parse_arguments() -> argparse.Namespace:
     """
     parser = argparse.ArgumentParser(description="Train ESAC, evaluate what it deploys, draw the learning curve.")
     parser.add_argument("--env", default="InvertedDoublePendulum-v5", help="id of a Gymnasium environment with Box actions")
-    parser.add_argument("--steps", type=integer, default=100_000, help="true environment steps, agent and population together")
+    parser.add_argument("--steps", type=integer, default=60_000, help="true environment steps, agent and population together")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, help="run folder, default: runs/<env>_<seed>")
     parser.add_argument("--eval-freq", type=integer, help="steps between evaluations, default: a twentieth of the run")
@@ -160,11 +161,17 @@ def main() -> None:
     print(f"ESAC on {arguments.env}, {arguments.steps:,} steps, seed {arguments.seed}")
     model, elapsed = train(arguments)
     final_env = make_vec_env(arguments.env, n_envs=1, seed=arguments.seed + FINAL_SEED_OFFSET)
-    mean, std = evaluate_policy(model, final_env, n_eval_episodes=arguments.final_episodes, deterministic=True)
+    returns, lengths = evaluate_policy(
+        model, final_env, n_eval_episodes=arguments.final_episodes, deterministic=True, return_episode_rewards=True
+    )
     final_env.close()
+    # The layout of an EvalCallback's file
+    np.savez(
+        arguments.output / "final_evaluation.npz", timesteps=[model.num_timesteps], results=[returns], ep_lengths=[lengths]
+    )
 
     print(report(model, elapsed))
-    print(f"\nreturn over {arguments.final_episodes} episodes: {mean:.2f} +/- {std:.2f}")
+    print(f"\nreturn over {arguments.final_episodes} episodes: {np.mean(returns):.2f} +/- {np.std(returns):.2f}")
     written = [arguments.output / "model.zip"]
     if find_spec("matplotlib") is None:
         print("no learning curve: it needs the extra `plots`")

@@ -70,7 +70,7 @@ def plot_run(folder: str | Path, output: str | Path | None = None) -> Path:
     """
     Draw the learning curve of one run.
 
-    :param folder: run folder with ``progress.csv`` and, where evaluations were made, ``evaluations.npz``
+    :param folder: run folder with ``progress.csv``, and ``evaluations.npz`` and ``final_evaluation.npz`` if there are
     :param output: file to write, its ending decides the format; ``learning_curve.png`` in the folder by default
     :return: the file that was written
     """
@@ -87,7 +87,8 @@ def plot_run(folder: str | Path, output: str | Path | None = None) -> Path:
     returns, sigma = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     for key, label, color, linestyle in CURVES:
         _draw_column(returns, progress, key, label, color, linestyle)
-    _draw_evaluations(returns, folder / "evaluations.npz")
+    _draw_evaluations(returns, folder / "evaluations.npz", label="deployed, evaluated", marker="o", size=3)
+    _draw_evaluations(returns, folder / "final_evaluation.npz", label="deployed, at the end", marker="*", size=10)
     _draw_column(sigma, progress, SIGMA, "sigma", VERMILION)
     intervals = gradient_intervals(progress)
     _mark_intervals(returns, intervals, "gradient interval")
@@ -139,20 +140,27 @@ def _draw_column(
         axes.plot(x, y, label=label, color=color, linestyle=linestyle, marker=marker, linewidth=1.2)
 
 
-def _draw_evaluations(axes: "Axes", path: Path) -> None:
+def _draw_evaluations(axes: "Axes", path: Path, label: str, marker: str, size: float) -> None:
     """
     Draw the deployed policy's evaluations, mean with one standard deviation over episodes.
 
     :param axes: where to draw
-    :param path: ``evaluations.npz`` of an ``EvalCallback``; nothing is drawn where there is none
+    :param path: ``evaluations.npz`` of an ``EvalCallback``, or a file of that form; nothing is drawn where there is none
+    :param label: its name in the legend
+    :param marker: matplotlib's marker
+    :param size: size of the marker in points
     """
     if not path.is_file():
         return
     with np.load(path) as archive:
         steps, results = archive["timesteps"], archive["results"]
     mean, std = results.mean(axis=1), results.std(axis=1)
-    axes.plot(steps, mean, label="deployed, evaluated", color=BLACK, linewidth=1.6, marker="o", markersize=3)
-    axes.fill_between(steps, mean - std, mean + std, color=BLACK, alpha=0.12, linewidth=0)
+    axes.plot(steps, mean, label=label, color=BLACK, linewidth=1.6, marker=marker, markersize=size)
+    if len(steps) > 1:
+        axes.fill_between(steps, mean - std, mean + std, color=BLACK, alpha=0.12, linewidth=0)
+    else:
+        # A lone band would have no width
+        axes.errorbar(steps, mean, std, color=BLACK, linewidth=1.0, capsize=3)
 
 
 def _mark_intervals(axes: "Axes", intervals: FloatArray, label: str | None) -> None:
