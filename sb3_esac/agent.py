@@ -188,9 +188,9 @@ def _first_layers(module: th.nn.Module) -> list[th.nn.Linear]:
     heads = heads or list(getattr(module, "q_networks", []))
     layers: list[th.nn.Linear] = []
     for head in heads:
-        linear = next((leaf for leaf in head.modules() if type(leaf) is th.nn.Linear), None)
-        first = next((leaf for leaf in head.modules() if len(list(leaf.children())) == 0 and list(leaf.parameters())), None)
-        if not isinstance(linear, th.nn.Linear) or linear is not first:
+        # The first module with parameters has to be the layer that reads the features.
+        leaves = [leaf for leaf in head.modules() if not list(leaf.children()) and list(leaf.parameters())]
+        if not leaves or not isinstance(leaves[0], th.nn.Linear):
             raise ValueError(f"Observation statistics cannot be folded into a {type(module).__name__} of this form")
-        layers.append(linear)
+        layers.append(leaves[0])
     return layers
