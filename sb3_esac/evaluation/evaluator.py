@@ -77,7 +77,7 @@ class Evaluator(ABC):
         :return: The result, or None if ``on_step`` asked to stop.
         """
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027
         """Give back processes and memory. The evaluator can be used again."""
 
 
@@ -119,6 +119,19 @@ class LockstepEvaluator(Evaluator):
     def raw_last(self, observation: Any) -> Any:
         """A terminal observation before ``VecNormalize`` (up to its clipping)."""
         return observation if self.vec_normalize is None else self.vec_normalize.unnormalize_obs(observation)
+
+
+def unbounded_episode(member: int) -> str:
+    """
+    Explain why an episode was given up.
+
+    :param member: Whose episode it was.
+    """
+    return (
+        f"The episode of member {member} has not ended after {UNBOUNDED_EPISODE_STEPS} steps. "
+        "Whole episodes are compared: give the environment a time limit, "
+        "for instance `gymnasium.wrappers.TimeLimit(env, max_episode_steps=1000)`."
+    )
 
 
 class _LockstepRun:
@@ -171,7 +184,7 @@ class _LockstepRun:
                 if dones[lane]:
                     self.end(lane, infos[lane])
             observations, raw = new_observations, raw_new
-        return EvaluationResult([self.episodes[job] for job in self.request.jobs], self.request.seeds.shape)  # type: ignore[arg-type]
+        return EvaluationResult([self.episodes[job] for job in self.request.jobs], self.request.seeds.shape)
 
     def actions(self, observations: Any) -> np.ndarray:
         actions = np.stack([self.evaluator._idle_action] * self.env.num_envs)
@@ -191,8 +204,4 @@ class _LockstepRun:
 
     def check_length(self, recorder: EpisodeRecorder) -> None:
         if recorder.length >= UNBOUNDED_EPISODE_STEPS:
-            raise RuntimeError(
-                f"The episode of member {recorder.member} has not ended after {UNBOUNDED_EPISODE_STEPS} steps. "
-                "ESAC compares whole episodes: give the environment a time limit, "
-                "for instance `gymnasium.wrappers.TimeLimit(env, max_episode_steps=1000)`."
-            )
+            raise RuntimeError(unbounded_episode(recorder.member))

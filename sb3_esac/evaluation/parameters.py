@@ -1,6 +1,7 @@
 """Which parameters are searched, how they become a vector and back, and how a vector plays."""
 
 import copy
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,8 +11,8 @@ from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.torch_layers import FlattenExtractor
 
-from sb3_esac.evaluation.seeding import is_image
 from sb3_esac.evaluation.normalization import ObservationNormalizer
+from sb3_esac.evaluation.seeding import is_image
 
 Act = Callable[[Any], np.ndarray]
 """Maps one observation to one action of the environment."""
@@ -103,46 +104,95 @@ class NumpyMlp:
         Make the policy of one member.
 
         :param vector: (d,) parameters; copied.
-        :return: Function from one observation to one action.
+        :return: Function from one observation to one action; its buffers are its own, so one thread at a time.
         """
-        network = []
+        steps = self._steps(vector)
+        inputs = steps[0][1][: self.layers[0][0][1]]
+        half = 0.5 * (self.high - self.low)
+        middle = self.low + half
+        multiply, add = np.multiply, np.add
+
+        def act(observation: np.ndarray) -> np.ndarray:
+            inputs[...] = observation if observation.ndim == 1 else observation.reshape(-1)
+            for dot, source, target, activate in steps:
+                dot(source, target)
+                activate(target)
+            return add(multiply(target, half), middle)
+
+        return act
+
+    def _steps(self, vector: np.ndarray) -> list[tuple[Callable, np.ndarray, np.ndarray, Callable]]:
+        """Product, its input and output buffers, and what follows it, for each layer."""
+        steps: list[tuple[Callable, np.ndarray, np.ndarray, Callable]] = []
+        source = _buffer(self.layers[0][0][1])
+        doubled = False
         for number, ((rows, columns), weight_at, bias_at) in enumerate(self.layers):
             weight = vector[weight_at : weight_at + rows * columns].reshape(rows, columns)
             bias = vector[bias_at : bias_at + rows]
             if number == 0 and self.shift is not None and self.scale is not None:
                 weight = weight / self.scale
                 bias = bias - weight @ self.shift
-            network.append((np.array(weight, dtype=np.float32), np.array(bias, dtype=np.float32)))
-        steps = [(weight, bias, _ACTIVATIONS[name]) for (weight, bias), name in zip(network, self.activations, strict=True)]
-        low, span = self.low, self.high - self.low
-
-        def act(observation: np.ndarray) -> np.ndarray:
-            hidden = observation.astype(np.float32).reshape(-1)
-            for weight, bias, activation in steps:
-                hidden = activation(weight @ hidden + bias)
-            return low + 0.5 * (hidden + 1.0) * span
-
-        return act
-
-
-def _relu(x: np.ndarray) -> np.ndarray:
-    return np.maximum(x, 0.0, out=x)
+            # The bias is one more column, for an input that is always 1: one pass instead of two.
+            matrix = np.zeros((rows, len(source)), dtype=np.float32)
+            matrix[:, :columns] = weight * np.float32(0.5) if doubled else weight
+            matrix[:, columns] = bias
+            last = number == len(self.layers) - 1
+            following = _buffer(rows)
+            target = following[:rows]
+            steps.append((matrix.dot, source, target, _activation(self.activations[number], rows, last=last)))
+            source, doubled = following, self.activations[number] == "relu"
+        return steps
 
 
-def _tanh(x: np.ndarray) -> np.ndarray:
-    return np.tanh(x, out=x)
+def _buffer(size: int) -> np.ndarray:
+    """A layer's input: its values, a 1 for the bias, zeros up to a whole number of cache lines."""
+    buffer = np.zeros(16 * (size // 16 + 1), dtype=np.float32)
+    buffer[size] = 1.0
+    return buffer
 
 
-def _clip_mean_tanh(x: np.ndarray) -> np.ndarray:
-    return np.tanh(np.clip(x, -2.0, 2.0, out=x), out=x)
+def _activation(name: str, size: int, *, last: bool) -> Callable[[np.ndarray], None]:
+    """
+    Make the function that is applied in place to a layer's output.
+
+    ``relu`` gives twice the value: ``x + |x|`` takes a sixth of the time of ``np.maximum``, whose caches are cold after a step
+    of a simulator, and the weights of the next layer take the factor back without rounding. For the same reason a handful of
+    actions goes through ``math.tanh``.
+
+    :param name: What to apply.
+    :param size: Number of units.
+    :param last: Whether no layer follows.
+    """
+    scratch = np.empty(size, dtype=np.float32)
+
+    def double_relu(x: np.ndarray) -> None:
+        np.absolute(x, scratch)
+        np.add(x, scratch, x)
+
+    def relu(x: np.ndarray) -> None:
+        np.maximum(x, 0.0, out=x)
+
+    def tanh(x: np.ndarray) -> None:
+        np.tanh(x, x)
+
+    def tanh_few(x: np.ndarray) -> None:
+        x[:] = list(map(math.tanh, x.tolist()))
+
+    squash = tanh_few if last and size <= FEW_ACTIONS else tanh
+
+    def clip_tanh(x: np.ndarray) -> None:
+        np.clip(x, -2.0, 2.0, out=x)
+        squash(x)
+
+    def identity(x: np.ndarray) -> None:
+        pass
+
+    table = {"relu": relu if last else double_relu, "tanh": squash, "clip_tanh": clip_tanh, "identity": identity}
+    return table[name]
 
 
-_ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "relu": _relu,
-    "tanh": _tanh,
-    "clip_tanh": _clip_mean_tanh,
-    "identity": lambda x: x,
-}
+FEW_ACTIONS = 16
+"""Up to so many values ``math.tanh`` one by one is faster than ``np.tanh``."""
 
 
 class TorchActor:
@@ -210,7 +260,7 @@ def _agrees(candidate: NumpyMlp, actor: BasePolicy) -> bool:
     act, expected = candidate.bind(vector), reference.bind(vector)
     span = candidate.high - candidate.low
     for _ in range(3):
-        observation = rng.standard_normal(actor.observation_space.shape).astype(actor.observation_space.dtype)  # type: ignore[arg-type]
+        observation = rng.standard_normal(actor.observation_space.shape).astype(actor.observation_space.dtype)
         if not np.allclose((act(observation) - expected(observation)) / span, 0.0, atol=1e-4):
             return False
     return True
@@ -258,7 +308,7 @@ def _plan(modules: list[th.nn.Module], *, squash_mean: bool) -> list[tuple[th.nn
         if type(module) is th.nn.Linear and module.bias is not None:
             plan.append((module, "identity"))
         elif type(module) in names and plan and plan[-1][1] == "identity":
-            plan[-1] = (plan[-1][0], names[type(module)])  # type: ignore[index]
+            plan[-1] = (plan[-1][0], names[type(module)])
         elif type(module) is th.nn.Hardtanh and (module.min_val, module.max_val) == (-2.0, 2.0) and squash_mean:
             plan[-1] = (plan[-1][0], "clip_tanh")
         else:

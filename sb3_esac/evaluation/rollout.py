@@ -83,26 +83,48 @@ class EpisodeRecorder:
         self.member, self.index, self.recording = member, index, recording
         self.length = 0
         self.finite = True
-        self._observations: list[Any] = []
-        self._actions: list[np.ndarray] = []
         self._rewards: list[float] = []
+        self._capacity = 0
+        self._observations: Observation = np.empty(0)
+        self._actions = np.empty(0)
+        self._keeps_observations = recording.observations
+        self._keeps_actions = recording.transitions
 
     def add(self, observation: Observation, action: np.ndarray, reward: float, finite: bool = True) -> None:
         """
         Write one step down.
 
-        :param observation: Raw observation that was acted upon; it is not copied.
-        :param action: What was played.
+        :param observation: Raw observation that was acted upon; copied.
+        :param action: What was played; copied.
         :param reward: Raw reward that followed.
         :param finite: False if the step's reward or next observation was not finite.
         """
-        self.length += 1
-        self.finite = self.finite and finite
-        self._rewards.append(float(reward))
-        if self.recording.observations:
-            self._observations.append(observation)
-        if self.recording.transitions:
-            self._actions.append(action)
+        at = self.length
+        self.length = at + 1
+        self._rewards.append(reward)
+        if not finite:
+            self.finite = False
+        if self._keeps_observations:
+            if at >= self._capacity:
+                self._grow(observation, action)
+            _put(self._observations, at, observation)
+            if self._keeps_actions:
+                self._actions[at] = action
+
+    def _grow(self, observation: Observation, action: np.ndarray) -> None:
+        self._capacity = max(256, 2 * self._capacity)
+        # One more row, for the observation after the last step.
+        if isinstance(observation, dict):
+            old = self._observations if isinstance(self._observations, dict) else dict.fromkeys(observation, np.empty(0))
+            self._observations = {key: _enlarge(old[key], value, self._capacity + 1) for key, value in observation.items()}
+        else:
+            assert isinstance(self._observations, np.ndarray)
+            self._observations = _enlarge(self._observations, observation, self._capacity + 1)
+        self._actions = _enlarge(self._actions, action, self._capacity)
+
+    def rewards(self) -> np.ndarray:
+        """(T,) rewards so far, in single precision as replay buffers and most ``VecEnv`` have them."""
+        return np.array(self._rewards, dtype=np.float32)
 
     def finish(self, last_observation: Observation, terminated: bool, info: dict[str, Any] | None = None) -> Episode:
         """
@@ -113,20 +135,42 @@ class EpisodeRecorder:
         :param info: ``Monitor``'s summary.
         :return: The episode.
         """
-        rewards = np.array(self._rewards, dtype=np.float64)
         if not self.finite:
             return Episode(self.member, self.index, float("nan"), self.length, info=info)
+        single = self.rewards()
+        rewards = single.astype(np.float64)
         transitions, moments, return_moments = None, None, None
         if self.recording.observation_moments:
-            moments = observation_moments(stack(self._observations))
+            moments = observation_moments(_rows(self._observations, self.length))
         if self.recording.transitions:
-            observations = stack([*self._observations, last_observation])
-            transitions = Transitions(observations, np.stack(self._actions), rewards.astype(np.float32), terminated)
+            _put(self._observations, self.length, last_observation)
+            observations = _rows(self._observations, self.length + 1, copy=True)
+            transitions = Transitions(observations, self._actions[: self.length].copy(), single, terminated)
         if self.recording.return_discount is not None:
             return_moments = Moments.of(discounted_returns(rewards, self.recording.return_discount))
-        return Episode(
-            self.member, self.index, float(rewards.sum()), self.length, transitions, moments, return_moments, info
-        )
+        return Episode(self.member, self.index, float(rewards.sum()), self.length, transitions, moments, return_moments, info)
+
+
+def _put(storage: Observation, row: int, observation: Observation) -> None:
+    if isinstance(storage, dict):
+        assert isinstance(observation, dict)
+        for key, part in storage.items():
+            part[row] = observation[key]
+    else:
+        storage[row] = observation
+
+
+def _enlarge(storage: np.ndarray, row: np.ndarray, capacity: int) -> np.ndarray:
+    larger = np.empty((capacity, *row.shape), dtype=row.dtype)
+    if len(storage):
+        larger[: len(storage)] = storage
+    return larger
+
+
+def _rows(storage: Observation, n_rows: int, *, copy: bool = False) -> Observation:
+    if isinstance(storage, dict):
+        return {key: part[:n_rows].copy() if copy else part[:n_rows] for key, part in storage.items()}
+    return storage[:n_rows].copy() if copy else storage[:n_rows]
 
 
 def stack(observations: list[Any]) -> Observation:
@@ -144,9 +188,9 @@ def discounted_returns(rewards: np.ndarray, discount: float) -> np.ndarray:
     :param discount: Its ``gamma``.
     :return: (T,) sums, ``s_t = discount * s_{t-1} + r_t``.
     """
-    sums = np.empty_like(rewards)
+    sums = []
     total = 0.0
-    for step, reward in enumerate(rewards):
+    for reward in rewards.tolist():
         total = total * discount + reward
-        sums[step] = total
-    return sums
+        sums.append(total)
+    return np.array(sums, dtype=np.float64)

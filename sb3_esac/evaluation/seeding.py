@@ -30,8 +30,8 @@ class SeededEpisodes(VecEnv):
     Mixin put before the class of a base ``VecEnv`` by :func:`adopt`.
 
     ``seed_source(lane)`` is called once for every episode that is about to begin and gives its seed, or None to leave the
-    environment to itself. ``max_episode_steps`` cuts episodes (a truncation). ``n_env_steps`` counts single steps, ``finished``
-    collects (raw return, length) of the episodes that ended.
+    environment to itself. ``max_episode_steps`` cuts episodes (a truncation). ``n_env_steps`` counts single steps,
+    ``finished`` collects (raw return, length) of the episodes that ended.
     """
 
     seed_source: SeedSource | None
@@ -49,7 +49,7 @@ class SeededEpisodes(VecEnv):
         self._lengths[:] = 0
         self._returns[:] = 0.0
         observations = super().reset()  # type: ignore[safe-super]
-        self._tainted = _clear_non_finite(observations, np.zeros(self.num_envs), [{} for _ in range(self.num_envs)])
+        self._tainted = self._clear_first(observations)
         return observations
 
     def step_wait(self) -> VecEnvStepReturn:
@@ -60,20 +60,26 @@ class SeededEpisodes(VecEnv):
             self._cut(observations, dones, infos)
         self._returns += rewards
         # A step that begins with a cleared observation is as useless as the one that ended there.
-        tainted = _clear_non_finite(observations, rewards, infos)
+        tainted = _clear_non_finite(observations, rewards, infos, dones)
         for lane in np.flatnonzero(self._tainted):
             infos[lane][NON_FINITE] = True
         self._tainted = tainted
         if dones.any():
             for lane in np.flatnonzero(dones):
                 self.finished.append((float(self._returns[lane]), int(self._lengths[lane])))
-                self._lengths[lane], self._returns[lane], self._tainted[lane] = 0, 0.0, False
+                self._lengths[lane], self._returns[lane] = 0, 0.0
                 seed = self.seed_source(int(lane)) if self.seed_source is not None else None
                 # A lane that was cut has not been reset by the VecEnv.
                 if seed is not None or infos[lane].pop("esac_cut", False):
                     result = self.env_method("reset", seed=seed, indices=[int(lane)])
                     _put(observations, int(lane), result[0][0])
+                    self._tainted[lane] = False
+            self._tainted |= self._clear_first(observations)
         return observations, rewards, dones, infos
+
+    def _clear_first(self, observations: VecEnvObs) -> np.ndarray:
+        """Clear observations that no reward came with, those of a reset."""
+        return _clear_non_finite(observations, np.zeros(self.num_envs), [{} for _ in range(self.num_envs)])
 
     def _cut(self, observations: VecEnvObs, dones: np.ndarray, infos: list[dict[str, Any]]) -> None:
         for lane in np.flatnonzero((self._lengths >= self.max_episode_steps) & ~dones):
@@ -117,27 +123,35 @@ def _floating(observations: Any) -> list[np.ndarray]:
     return [part for part in parts if np.issubdtype(np.asarray(part).dtype, np.floating)]
 
 
-def _clear_non_finite(observations: Any, rewards: np.ndarray, infos: list[dict[str, Any]]) -> np.ndarray:
-    """Put zeros in the place of NaN and infinity and say so in ``infos``; tell in which lanes the observation was cleared."""
+def _clear_non_finite(
+    observations: Any, rewards: np.ndarray, infos: list[dict[str, Any]], dones: np.ndarray | None = None
+) -> np.ndarray:
+    """
+    Put zeros in the place of NaN and infinity and say so in ``infos``; tell in which lanes the observation was cleared.
+
+    Where an episode is done the observation belongs to the next one, and says nothing about the step that has ended.
+    """
     tainted = np.zeros(len(rewards), dtype=bool)
     for part in _floating(observations):
         tainted |= ~np.isfinite(part.reshape(len(rewards), -1)).all(axis=1)
-    finite = np.isfinite(rewards) & ~tainted
+    finite = np.isfinite(rewards) & ~(tainted if dones is None else tainted & ~dones)
     for lane, info in enumerate(infos):
         last = info.get("terminal_observation")
         if last is not None and not all(np.isfinite(part).all() for part in _floating(last)):
             finite[lane] = False
-    if finite.all():
+    if finite.all() and not tainted.any():
         return tainted
-    for lane in np.flatnonzero(~finite):
+    for lane in np.flatnonzero(~finite).tolist():
         infos[lane][NON_FINITE] = True
         rewards[lane] = np.nan_to_num(rewards[lane], nan=0.0, posinf=0.0, neginf=0.0)
-        for part in _floating(observations):
-            part[lane] = np.nan_to_num(part[lane], nan=0.0, posinf=0.0, neginf=0.0)
         last = infos[lane].get("terminal_observation")
         if last is not None:
             for part in _floating(last):
                 part[...] = np.nan_to_num(part, nan=0.0, posinf=0.0, neginf=0.0)
+    for lane in np.flatnonzero(tainted).tolist():
+        for part in _floating(observations):
+            part[lane] = np.nan_to_num(part[lane], nan=0.0, posinf=0.0, neginf=0.0)
+    return tainted
 
 
 def base_vec_env(venv: VecEnv) -> VecEnv:

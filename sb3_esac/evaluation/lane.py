@@ -1,0 +1,239 @@
+"""One environment that plays one episode after the other, in whatever process, with the outcome that lockstep has."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+
+from sb3_esac.evaluation.evaluator import EvaluationRequest, LockstepEvaluator, unbounded_episode
+from sb3_esac.evaluation.factories import LaneRecipe
+from sb3_esac.evaluation.parameters import Act, Player
+from sb3_esac.evaluation.rollout import Episode, EpisodeRecorder, Recording
+from sb3_esac.evaluation.seeding import UNBOUNDED_EPISODE_STEPS, base_vec_env
+
+LARGEST = float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True)
+class Job:
+    """
+    One episode to play.
+
+    :param member: Whose episode it is.
+    :param index: Number of the episode among that member's.
+    :param seed: Seed of the environment.
+    :param recording: What to write down.
+    :param max_episode_steps: Where the episode is cut, None for no limit.
+    """
+
+    member: int
+    index: int
+    seed: int
+    recording: Recording
+    max_episode_steps: int | None
+
+
+@dataclass(frozen=True)
+class Played:
+    """
+    An episode as it comes back from a worker.
+
+    :param episode: The episode.
+    :param rewards: (T,) raw rewards, for callbacks that want to hear of every step.
+    :param terminated: Whether the last step was terminal.
+    """
+
+    episode: Episode
+    rewards: np.ndarray
+    terminated: bool
+
+
+class Lane(Protocol):
+    """Plays whole episodes."""
+
+    def bind(self, player: Player, vector: np.ndarray) -> Any:
+        """Prepare a member; what comes out goes into :meth:`play`, as often as wanted."""
+
+    def play(self, bound: Any, job: Job, stop: Sequence[int]) -> Played | None:
+        """Play one episode; None if ``stop[0]`` became true."""
+
+    def set_statistics(self, obs_rms: Any) -> None:
+        """Take over the observation statistics of the user's ``VecNormalize``."""
+
+
+def make_lane(recipe: LaneRecipe, env: gym.Env) -> Lane:
+    """
+    Choose the fastest lane that does what the user's wrappers do.
+
+    :param recipe: How the user's lane is built.
+    :param env: What it gave.
+    """
+    if not isinstance(env.observation_space, spaces.Box):
+        return WrappedLane(recipe.wrap(env))
+    if not recipe.wrappers:
+        return DirectLane(env)
+    venv = recipe.wrap(env)
+    if len(recipe.wrappers) == 1 and isinstance(venv, VecNormalize):
+        return DirectLane(env, venv)
+    return WrappedLane(venv)
+
+
+class WrappedLane:
+    """
+    A lane under any wrappers of a ``VecEnv``, played by the lockstep evaluator.
+
+    :param venv: A ``VecEnv`` of one lane.
+    """
+
+    def __init__(self, venv: VecEnv) -> None:
+        self.evaluator = LockstepEvaluator(venv)
+        self.base = base_vec_env(venv)
+
+    def bind(self, player: Player, vector: np.ndarray) -> Any:
+        return _Bound(player.bind(vector))
+
+    def set_statistics(self, obs_rms: Any) -> None:
+        if self.evaluator.vec_normalize is not None:
+            self.evaluator.vec_normalize.obs_rms = obs_rms
+
+    def play(self, bound: Any, job: Job, stop: Sequence[int]) -> Played | None:
+        rewards: list[float] = []
+        ended: list[dict[str, Any]] = []
+        vec_normalize = self.evaluator.vec_normalize
+
+        def on_step(variables: dict[str, Any]) -> bool:
+            raw = variables["rewards"] if vec_normalize is None else vec_normalize.old_reward
+            rewards.append(float(raw[0]))
+            if variables["dones"][0]:
+                ended.append(variables["infos"][0])
+            return not stop[0]
+
+        seeds = np.array([[job.seed]])
+        request = EvaluationRequest(np.zeros((1, 0)), seeds, bound, job.recording, job.max_episode_steps)
+        result = self.evaluator.evaluate(request, on_step)
+        self.evaluator.base.finished.clear()
+        if result is None:
+            return None
+        episode = replace(result.episodes[0], member=job.member, index=job.index)
+        terminated = not ended[0].get("TimeLimit.truncated", False)
+        return Played(episode, np.array(rewards, dtype=np.float32), terminated)
+
+
+class _Bound:
+    """A player whose parameters are given already."""
+
+    def __init__(self, act: Act) -> None:
+        self.act = act
+
+    def bind(self, vector: np.ndarray) -> Act:
+        return self.act
+
+
+class DirectLane:
+    """
+    A lane without wrappers of a ``VecEnv``, or with ``VecNormalize`` alone: nothing stands between player and environment.
+
+    :param env: Environment with ``Box`` observations.
+    :param vec_normalize: ``VecNormalize`` of one lane whose statistics are to be used.
+    """
+
+    def __init__(self, env: gym.Env, vec_normalize: VecNormalize | None = None) -> None:
+        self.env = env
+        space = env.observation_space
+        assert isinstance(space, spaces.Box)
+        self.shape, self.dtype = space.shape, space.dtype
+        self.floating = np.issubdtype(space.dtype, np.floating)
+        self.action_dtype = env.action_space.dtype
+        self.copies = False
+        self.vec_normalize = vec_normalize if vec_normalize is not None and vec_normalize.norm_obs else None
+        self.normalize = _Normalize(self.vec_normalize) if self.vec_normalize is not None else None
+
+    def bind(self, player: Player, vector: np.ndarray) -> Any:
+        return player.bind(vector)
+
+    def set_statistics(self, obs_rms: Any) -> None:
+        if self.vec_normalize is not None:
+            self.vec_normalize.obs_rms = obs_rms
+            self.normalize = _Normalize(self.vec_normalize)
+
+    def play(self, bound: Any, job: Job, stop: Sequence[int]) -> Played | None:
+        recorder = EpisodeRecorder(job.member, job.index, job.recording)
+        limit = min(job.max_episode_steps or UNBOUNDED_EPISODE_STEPS, UNBOUNDED_EPISODE_STEPS)
+        # An environment may give the same array again and again: what is written down has to be copied before the next step.
+        self.copies = job.recording.observations
+        raw, info = self.env.reset(seed=job.seed)
+        observation, clean = self._cleared(raw)
+        terminated = truncated = False
+        act, step, add, normalize = bound, self.env.step, recorder.add, self.normalize
+        while not (terminated or truncated):
+            if stop[0]:
+                return None
+            action = np.asarray(act(observation if normalize is None else normalize(observation)), self.action_dtype)
+            raw, reward, terminated, truncated, info = step(action)
+            reward = float(reward)
+            following, next_clean = self._cleared(raw)
+            if not -LARGEST <= reward <= LARGEST:
+                reward, clean = 0.0, False
+            add(observation, action, reward, clean and next_clean)
+            observation, clean = following, next_clean
+            if recorder.length >= limit:
+                if recorder.length >= UNBOUNDED_EPISODE_STEPS:
+                    raise RuntimeError(unbounded_episode(job.member))
+                truncated = truncated or not terminated
+        episode = recorder.finish(self._last(raw, observation, clean), bool(terminated), info.get("episode"))
+        return Played(episode, recorder.rewards(), bool(terminated))
+
+    def _cleared(self, raw: Any) -> tuple[np.ndarray, bool]:
+        """Observation as a ``DummyVecEnv`` would give it, zeros in the place of NaN and infinity, and whether it had none."""
+        observation = raw
+        if type(raw) is not np.ndarray or raw.dtype != self.dtype or raw.shape != self.shape:
+            observation = np.empty(self.shape, self.dtype)
+            observation[...] = raw
+        elif self.copies:
+            observation = raw.copy()
+        if self.floating:
+            flat = observation if observation.ndim == 1 else observation.reshape(-1)
+            # A sum of squares is finite only if all are: twenty times as fast as asking each.
+            if not flat.dot(flat) < LARGEST and not np.isfinite(flat).all():
+                return np.nan_to_num(observation, nan=0.0, posinf=0.0, neginf=0.0), False
+        return observation, True
+
+    def _last(self, raw: Any, observation: np.ndarray, clean: bool) -> np.ndarray:
+        """The observation after the last step, which ``VecNormalize`` gives back only up to its clipping."""
+        if self.vec_normalize is None or not clean:
+            return observation
+        last = self.vec_normalize.unnormalize_obs(self.vec_normalize.normalize_obs(np.asarray(raw)))
+        assert isinstance(last, np.ndarray)
+        return last
+
+
+class _Normalize:
+    """
+    Observation normalisation of ``VecNormalize``, bit for bit, with nothing computed twice.
+
+    :param vec_normalize: Where the statistics are taken from.
+    """
+
+    def __init__(self, vec_normalize: VecNormalize) -> None:
+        rms = vec_normalize.obs_rms
+        assert not isinstance(rms, dict)
+        self.mean: np.ndarray = rms.mean
+        self.scale: np.ndarray = np.sqrt(rms.var + vec_normalize.epsilon)
+        self.clip: float = vec_normalize.clip_obs
+        self.double: np.ndarray = np.empty(self.mean.shape)
+        self.single: np.ndarray = np.empty(self.mean.shape, dtype=np.float32)
+
+    def __call__(self, observation: np.ndarray) -> np.ndarray:
+        double = self.double
+        np.subtract(observation, self.mean, double)
+        np.divide(double, self.scale, double)
+        flat = double.reshape(-1)
+        # No element can be beyond the bounds if the sum of squares is within.
+        if not flat.dot(flat) <= self.clip**2:
+            np.clip(double, -self.clip, self.clip, out=double)
+        self.single[...] = double
+        return self.single

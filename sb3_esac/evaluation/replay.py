@@ -1,0 +1,106 @@
+"""Steps that were taken elsewhere, told to callbacks one by one."""
+
+from typing import Any
+
+import numpy as np
+
+from sb3_esac.evaluation.evaluator import OnStep
+from sb3_esac.evaluation.lane import Played
+from sb3_esac.evaluation.rollout import Transitions, stack
+from sb3_esac.evaluation.seeding import take
+from sb3_esac.evaluation.statistics import Observation
+
+
+class Replayer:
+    """
+    Calls ``on_step`` for the steps of episodes that workers have played.
+
+    A call stands for ``len(dones)`` single steps, and all calls together for exactly the steps that were played. Each is a row
+    of ``lanes`` steps that follow one another, the last may be shorter, so that callbacks that multiply their calls by
+    ``num_envs`` count right. ``rewards`` are raw. ``infos`` are empty but at the end of an episode, where there are
+    ``Monitor``'s summary and ``TimeLimit.truncated``. ``new_obs`` and ``actions`` are None unless transitions were recorded;
+    ``new_obs`` is raw too, and at the end of an episode it is the last observation of that episode.
+
+    :param on_step: Called once per row; False ends the replay.
+    :param lanes: Steps in a row.
+    """
+
+    def __init__(self, on_step: OnStep, lanes: int = 1) -> None:
+        self.on_step, self.lanes = on_step, lanes
+        self._row: list[tuple[Played, int]] = []
+
+    def add(self, played: Played) -> bool:
+        """
+        Replay one more episode, up to what does not fill a row.
+
+        :param played: The episode.
+        :return: False if ``on_step`` asked to stop.
+        """
+        if self.lanes == 1:
+            return self._one_by_one(played)
+        for step in range(len(played.rewards)):
+            self._row.append((played, step))
+            if len(self._row) == self.lanes and not self.flush():
+                return False
+        return True
+
+    def _one_by_one(self, played: Played) -> bool:
+        """The common case without anything that is not needed."""
+        on_step, rewards, transitions = self.on_step, played.rewards, played.episode.transitions
+        last = len(rewards) - 1
+        running, ended = np.array([False]), np.array([True])
+        new_obs, actions = None, None
+        for step in range(len(rewards)):
+            if transitions is not None:
+                new_obs = _slice(transitions.observations, step + 1)
+                actions = transitions.actions[step : step + 1]
+            infos = [_last_info(played)] if step == last else [{}]
+            variables = {
+                "new_obs": new_obs,
+                "rewards": rewards[step : step + 1],
+                "dones": ended if step == last else running,
+                "infos": infos,
+                "actions": actions,
+            }
+            if not on_step(variables):
+                return False
+        return True
+
+    def flush(self) -> bool:
+        """
+        Replay the row as far as it is filled.
+
+        :return: False if ``on_step`` asked to stop.
+        """
+        row, self._row = self._row, []
+        if not row:
+            return True
+        dones = [step == len(played.rewards) - 1 for played, step in row]
+        transitions = [played.episode.transitions for played, _ in row]
+        known = [part for part in transitions if part is not None]
+        complete = len(known) == len(row)
+        steps = [(part, step) for part, (_, step) in zip(known, row, strict=True)] if complete else None
+        variables = {
+            "new_obs": stack([take(part.observations, step + 1) for part, step in steps]) if steps else None,
+            "rewards": np.array([played.rewards[step] for played, step in row]),
+            "dones": np.array(dones),
+            "infos": [_last_info(played) if done else {} for (played, _), done in zip(row, dones, strict=True)],
+            "actions": np.stack([part.actions[step] for part, step in steps]) if steps else None,
+        }
+        return self.on_step(variables)
+
+
+def _slice(observations: Observation, step: int) -> Observation:
+    if isinstance(observations, dict):
+        return {key: value[step : step + 1] for key, value in observations.items()}
+    return observations[step : step + 1]
+
+
+def _last_info(played: Played) -> dict[str, Any]:
+    info: dict[str, Any] = {"TimeLimit.truncated": not played.terminated}
+    if played.episode.info is not None:
+        info["episode"] = played.episode.info
+    transitions: Transitions | None = played.episode.transitions
+    if transitions is not None:
+        info["terminal_observation"] = take(transitions.observations, -1)
+    return info

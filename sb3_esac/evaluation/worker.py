@@ -1,0 +1,261 @@
+"""What runs inside a worker process: one lane, asked for episodes, that answers with episodes or with what went wrong."""
+
+import multiprocessing
+import os
+import pickle
+import signal
+import time
+import traceback
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+import cloudpickle
+import gymnasium as gym
+import numpy as np
+import torch as th
+from stable_baselines3.common.monitor import Monitor
+
+from sb3_esac.evaluation.factories import LaneRecipe
+from sb3_esac.evaluation.lane import Job, Played, make_lane
+from sb3_esac.evaluation.parameters import Player
+from sb3_esac.evaluation.rollout import Recording
+from sb3_esac.evaluation.shared import FREE, Board, Generation, Layout, SharedMemory
+
+SLICE_SECONDS = 0.1
+"""A worker reports about so often: rarely enough to cost nothing, often enough for callbacks to hear of steps in time."""
+
+
+class EvaluationError(RuntimeError):
+    """An episode could not be played, or the workers could not be kept alive."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """
+    An exception in a worker, as a value.
+
+    :param text: Whose episode it was, which exception, and the traceback.
+    """
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Rules:
+    """
+    What all episodes of a generation have in common.
+
+    :param player: How a vector plays.
+    :param recording: What to write down.
+    :param max_episode_steps: Where an episode is cut.
+    :param obs_rms: Observation statistics of ``VecNormalize``, None if there is none.
+    """
+
+    player: Player
+    recording: Recording
+    max_episode_steps: int | None
+    obs_rms: Any = None
+
+
+def prepare_process() -> None:
+    """Make this process a quiet worker with one thread, which leaves Ctrl-C to its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ.setdefault("MUJOCO_GL", "disable")
+    warnings.simplefilter("ignore")
+    gym.logger.min_level = gym.logger.ERROR
+    th.set_num_threads(1)
+    if find_spec("mujoco") is not None:
+        import mujoco
+
+        # Otherwise its warnings are appended to MUJOCO_LOG.TXT in the working directory.
+        mujoco.set_mju_user_warning(lambda message: None)
+
+
+class LanePlayer:
+    """
+    Plays episodes in one lane.
+
+    :param recipe: How the lane is built.
+    """
+
+    def __init__(self, recipe: LaneRecipe) -> None:
+        self.env = recipe.build()
+        self.lane = make_lane(recipe, self.env)
+        self.rules: Rules | None = None
+        self._member: int | None = None
+        self._bound: Any = None
+
+    def begin(self, rules: Rules) -> None:
+        """
+        Begin a generation.
+
+        :param rules: What its episodes have in common.
+        """
+        self.rules, self._member, self._bound = rules, None, None
+        if rules.obs_rms is not None:
+            self.lane.set_statistics(rules.obs_rms)
+        _forget_episodes(self.env)
+
+    def play(self, member: int, index: int, seed: int, vector: np.ndarray, stop: Sequence[int]) -> Played | Failure | None:
+        """
+        Play one episode.
+
+        :param member: Whose.
+        :param index: Number of the episode among that member's.
+        :param seed: Seed of the environment.
+        :param vector: (d,) the member's parameters.
+        :param stop: The episode is given up when its first element becomes true.
+        :return: The episode, or what went wrong, or None if it was given up.
+        """
+        assert self.rules is not None
+        try:
+            if member != self._member:
+                self._bound, self._member = self.lane.bind(self.rules.player, vector), member
+            job = Job(member, index, seed, self.rules.recording, self.rules.max_episode_steps)
+            return self.lane.play(self._bound, job, stop)
+        # Also what is meant to end the process: the environment is not asked to decide that.
+        except BaseException as error:
+            where = f"Member {member}, episode {index} (seed {seed}): the worker's environment or policy raised "
+            return Failure(f"{where}{type(error).__name__}: {error}\n\n{traceback.format_exc()}")
+
+
+def _forget_episodes(env: gym.Env) -> None:
+    """Empty the lists in which ``Monitor`` remembers all episodes, so that a long run does not fill the memory."""
+    while isinstance(env, gym.Wrapper):
+        if isinstance(env, Monitor):
+            for numbers in (env.episode_returns, env.episode_lengths, env.episode_times):
+                numbers.clear()
+        env = env.env
+
+
+@dataclass(frozen=True)
+class Task:
+    """
+    A generation as a worker is told of it.
+
+    :param number: Number of the generation, to tell it from others.
+    :param path: Path of the shared block.
+    :param layout: What stands where in the block.
+    :param episodes_per_member: Jobs are numbered member by member.
+    :param rules: Pickled :class:`Rules`.
+    """
+
+    number: int
+    path: str
+    layout: Layout
+    episodes_per_member: int
+    rules: bytes
+
+
+class WorkerEnv(gym.Wrapper):
+    """
+    An environment whose method :meth:`play_slice` plays whole episodes; everything else stays as it is.
+
+    :param recipe: How the lane is built.
+    :param board: Shared with the parent.
+    :param slot: Number of the worker.
+    """
+
+    def __init__(self, recipe: LaneRecipe, board: Board, slot: int) -> None:
+        self.player = LanePlayer(recipe)
+        super().__init__(self.player.env)
+        self.board, self.slot = board, slot
+        self.task: Task | None = None
+        self.generation: Generation | None = None
+
+    def play_slice(self, task: Task | None = None) -> bytes:
+        """
+        Take and play jobs until none is left or it is time to report.
+
+        :param task: The generation, None if it is still the same.
+        :return: Pickled list of (number of the job, outcome), and whether no job is left.
+        """
+        if task is not None and (self.task is None or task.number != self.task.number):
+            self.task, self.generation = task, Generation(SharedMemory(path=task.path), task.layout)
+            self.player.begin(pickle.loads(task.rules))
+        outcomes: list[tuple[int, Played | Failure]] = []
+        deadline = time.monotonic() + SLICE_SECONDS
+        finished = False
+        while not finished and time.monotonic() < deadline:
+            finished = not self._play_next(outcomes)
+        return _dumps(outcomes, finished)
+
+    def _play_next(self, outcomes: list[tuple[int, Played | Failure]]) -> bool:
+        """Play one more job; False if there is none."""
+        assert self.task is not None and self.generation is not None
+        _end_with_parent()
+        number = None if self.board.stop[0] else self.generation.take(self.slot)
+        if number is None:
+            return False
+        self.board.started[self.slot] = time.monotonic()
+        self.board.jobs[self.slot] = number
+        member, index = divmod(number, self.task.episodes_per_member)
+        vector = self.generation.parameters[member]
+        outcome = self.player.play(member, index, int(self.generation.seeds[number]), vector, self.board.stop)
+        self.board.jobs[self.slot] = FREE
+        if outcome is not None:
+            outcomes.append((number, outcome))
+        return outcome is not None and not isinstance(outcome, Failure)
+
+
+def _dumps(outcomes: list[tuple[int, Played | Failure]], finished: bool) -> bytes:
+    """Pickle here, where an object that cannot be pickled is still a failure and not the end of the process."""
+    try:
+        return pickle.dumps((outcomes, finished), protocol=pickle.HIGHEST_PROTOCOL)
+    except Exception as error:
+        text = f"An episode's `info` cannot be sent to the parent process: {type(error).__name__}: {error}"
+        return pickle.dumps(([(outcomes[0][0], Failure(text))], True))
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None and not parent.is_alive():
+        os._exit(1)
+
+
+class Unbuilt(gym.Env):
+    """
+    Stands where an environment could not be built.
+
+    :param text: Why.
+    """
+
+    observation_space = gym.spaces.Discrete(1)
+    action_space = gym.spaces.Discrete(1)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def play_slice(self, task: Task | None = None) -> bytes:
+        """Say why there is no environment."""
+        return _dumps([(0, Failure(self.text))], True)
+
+
+@dataclass(frozen=True)
+class WorkerFactory:
+    """
+    What a ``SubprocVecEnv`` is given to run.
+
+    :param recipe: Pickled :class:`LaneRecipe`; unpickled only when the process is prepared.
+    :param board_path: Path of the board's block.
+    :param n_workers: Number of slots of the board.
+    :param slot: This worker's.
+    """
+
+    recipe: bytes
+    board_path: str
+    n_workers: int
+    slot: int
+
+    def __call__(self) -> gym.Env:
+        board = Board(SharedMemory(path=self.board_path), self.n_workers)
+        board.pids[self.slot] = os.getpid()
+        try:
+            prepare_process()
+            return WorkerEnv(cloudpickle.loads(self.recipe), board, self.slot)
+        except Exception as error:
+            what = f"The environment could not be built in a worker process: {type(error).__name__}: {error}"
+            return Unbuilt(f"{what}\n\n{traceback.format_exc()}")
