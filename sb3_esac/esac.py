@@ -249,9 +249,7 @@ class ESAC(HybridAlgorithm):
         for name in ("agent_fraction", "agent_probability"):
             if getattr(self, name) is not None:
                 validation.require_fraction(name, getattr(self, name))
-        both = self.normalize_observations and self._vec_normalize_env is not None and self._vec_normalize_env.norm_obs
-        expected = "False with `VecNormalize(norm_obs=True)`: one of the two is enough"
-        validation.require(not both, "normalize_observations", self.normalize_observations, expected)
+        validation.check_vec_normalize(self._vec_normalize_env, self.observation_space, self.normalize_observations)
 
     def _setup_model(self) -> None:
         self._check_arguments()

@@ -25,6 +25,7 @@ from sb3_esac.evaluation.seeding import adopt
 from sb3_esac.evaluation.statistics import merge_moments, observation_moments
 from sb3_esac.evolution.noise import Stream, episode_seed
 from sb3_esac.population_based import PopulationBasedAlgorithm
+from sb3_esac.validation import check_vec_normalize
 
 
 class HybridAlgorithm(PopulationBasedAlgorithm):
@@ -54,6 +55,7 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
 
     def _adopt_env(self) -> None:
         assert self.env is not None
+        check_vec_normalize(self._vec_normalize_env, self.observation_space, self.normalize_observations)
         self._base_env = adopt(self.env)
         if self.agent.env is not self.env:
             self.agent.set_env(self.env)

@@ -179,10 +179,11 @@ class PopulationBasedAlgorithm(BaseAlgorithm):
         if vec_normalize is None or not vec_normalize.training:
             return
         fresh = merge_moments([e.observation_moments for e in result.episodes if e.observation_moments is not None])
-        if fresh is not None:
-            for key, moments in fresh.items():
-                rms = vec_normalize.obs_rms[key] if isinstance(vec_normalize.obs_rms, dict) else vec_normalize.obs_rms
-                rms.update_from_moments(moments.mean, moments.var, moments.count)
+        if fresh is not None and vec_normalize.norm_obs:
+            # Of a `Dict` observation some parts may be left as they are (`norm_obs_keys`).
+            statistics = vec_normalize.obs_rms if isinstance(vec_normalize.obs_rms, dict) else {"": vec_normalize.obs_rms}
+            for key, rms in statistics.items():
+                rms.update_from_moments(fresh[key].mean, fresh[key].var, fresh[key].count)
         returns: Moments | None = None
         for part in (episode.return_moments for episode in result.episodes):
             if part is not None:
@@ -259,6 +260,17 @@ class PopulationBasedAlgorithm(BaseAlgorithm):
             self._evaluator.close()
             self._evaluator = None
         callback.on_training_end()
+
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
+        vec_normalize = self._vec_normalize_env
+        if vec_normalize is None:
+            return super()._setup_learn(*args, **kwargs)
+        # SB3 resets the environment here. Nobody acts upon what it shows then, and a resumed run would count it once more.
+        training, vec_normalize.training = vec_normalize.training, False
+        try:
+            return super()._setup_learn(*args, **kwargs)
+        finally:
+            vec_normalize.training = training
 
     def _begin_generation(self) -> None:
         """Make all that follows a function of seed and generation; remember where a checkpoint has to start from."""

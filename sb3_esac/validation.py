@@ -8,7 +8,7 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3 import DQN
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from sb3_esac.evolution.operators import winner_count
 
@@ -94,3 +94,25 @@ def check_action_space(env: gym.Env | VecEnv) -> None:
     bounds = np.concatenate([space.low.ravel(), space.high.ravel()])  # type: ignore[attr-defined]
     expected = "a Box with finite bounds: wrap the environment with `gymnasium.wrappers.RescaleAction` or clip its actions"
     require(bool(np.isfinite(bounds).all()), "env.action_space", space, expected)
+
+
+def check_vec_normalize(vec_normalize: VecNormalize | None, space: spaces.Space, normalize_observations: bool) -> None:
+    """
+    Observations are normalised in one place, and nothing beyond ``VecNormalize`` changes their shape.
+
+    :param vec_normalize: The wrapper, None if there is none.
+    :param space: Observation space of the policy.
+    :param normalize_observations: Whether the policy normalises.
+    """
+    if vec_normalize is None:
+        return
+    both = normalize_observations and vec_normalize.norm_obs
+    expected = "False with `VecNormalize(norm_obs=True)`: one of the two is enough"
+    require(not both, "normalize_observations", normalize_observations, expected)
+    # Replay buffers hold what came into VecNormalize.
+    expected = f"wrapped by `VecNormalize` last, after `VecFrameStack` and `VecTransposeImage` (the policy sees {space})"
+    require(_shapes(vec_normalize.observation_space) == _shapes(space), "env", vec_normalize.observation_space, expected)
+
+
+def _shapes(space: spaces.Space) -> Any:
+    return {key: part.shape for key, part in space.spaces.items()} if isinstance(space, spaces.Dict) else space.shape
