@@ -193,7 +193,8 @@ class PopulationBasedAlgorithm(BaseAlgorithm):
 
     def _probe_is_due(self, n_candidates: int, fraction: float) -> bool:
         """Whether something has changed since the last probe, and another one would stay within its fraction of the steps."""
-        if self.champion_episodes == 0 or self._probed_generation == self.population.generation:
+        nothing_new = self._mean_length == 0 or self._probed_generation == self.population.generation
+        if self.champion_episodes == 0 or nothing_new:
             return False
         cost = (n_candidates + self.champion_episodes - 1) * self._mean_length
         return self.probe_timesteps + cost <= fraction * (self.num_timesteps + cost)
