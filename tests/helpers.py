@@ -1,0 +1,230 @@
+"""What the conformance tests share: the algorithms, small settings for them, small environments, and looking into a model."""
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.logger import KVWriter, Logger
+from stable_baselines3.common.vec_env import VecEnv
+from support import LOCKSTEP
+
+from sb3_esac import ESAC
+
+ALGORITHMS = [ESAC]
+
+SMALL: dict[type, dict[str, Any]] = {
+    ESAC: dict(
+        buffer_size=1000,
+        learning_starts=10,
+        batch_size=8,
+        train_freq=2,
+        device="cpu",
+        population_size=4,
+        agent_fraction=0.25,
+        share_experience=0.5,
+        champion_episodes=1,
+        **LOCKSTEP,
+    )
+}
+"""Arguments under which a run takes a fraction of a second."""
+
+
+def make_model(algorithm: type, env: Any, policy: str = "MlpPolicy", **kwargs: Any) -> Any:
+    """
+    A small model.
+
+    :param algorithm: One of ``ALGORITHMS``.
+    :param env: Environment.
+    :param policy: Policy.
+    :param kwargs: Arguments that differ from ``SMALL``.
+    """
+    return algorithm(policy, env, **{"policy_kwargs": dict(net_arch=[8]), **SMALL[algorithm], **kwargs})
+
+
+class Drift(gym.Env):
+    """
+    A point that drifts on a line and is to be held at zero; episodes end by leaving the line or after ``n_steps``.
+
+    Where it starts depends on the seed, and how long an episode takes on the policy.
+
+    :param n_steps: Where an episode is truncated.
+    :param edge: Distance at which it terminates.
+    :param n_actions: Number of actions; the first one counts.
+    """
+
+    def __init__(self, n_steps: int = 12, edge: float = 1.5, n_actions: int = 1) -> None:
+        self.observation_space = spaces.Box(-np.inf, np.inf, (3,), np.float32)
+        self.action_space = spaces.Box(-2.0, 2.0, (n_actions,), np.float32)
+        self.n_steps, self.edge = n_steps, edge
+        self.x = self.v = 0.0
+        self.t = 0
+
+    def _observe(self) -> np.ndarray:
+        return np.array([self.x, self.v, 1.0], dtype=np.float32)
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        self.x, self.v = self.np_random.uniform(-0.5, 0.5), self.np_random.uniform(-0.1, 0.1)
+        self.t = 0
+        return self._observe(), {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+        self.t += 1
+        self.v += 0.1 * float(np.asarray(action).reshape(-1)[0])
+        self.x += self.v
+        terminated = abs(self.x) > self.edge
+        return self._observe(), 1.0 - self.x**2, terminated, self.t >= self.n_steps, {}
+
+
+class Counted(gym.Wrapper):
+    """
+    Counts ``step`` calls.
+
+    :param env: Environment.
+    """
+
+    def __init__(self, env: gym.Env) -> None:
+        super().__init__(env)
+        self.n_steps = 0
+
+    def step(self, action: Any) -> Any:
+        self.n_steps += 1
+        return super().step(action)
+
+
+def counted_steps(venv: VecEnv) -> int:
+    """Number of ``step`` calls on all environments of a ``VecEnv`` whose environments are ``Counted``."""
+    return sum(venv.get_attr("n_steps"))
+
+
+def drift(n_envs: int = 1, **kwargs: Any) -> VecEnv:
+    """A ``VecEnv`` of ``Drift``."""
+    return make_vec_env(Drift, n_envs, env_kwargs=kwargs)
+
+
+def pendulum(n_steps: int = 20) -> gym.Env:
+    """Pendulum with short episodes, all of the same length."""
+    return gym.make("Pendulum-v1", max_episode_steps=n_steps)
+
+
+class Entries(KVWriter):
+    """Keeps what is logged, entry by entry."""
+
+    def __init__(self) -> None:
+        self.entries: list[dict[str, Any]] = []
+
+    def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
+        self.entries.append(dict(key_values))
+
+    def close(self) -> None:
+        pass
+
+
+def keep_log(model: Any) -> list[dict[str, Any]]:
+    """
+    Let a model log into a list.
+
+    :param model: The model.
+    :return: One dict per entry, filled as the model learns.
+    """
+    writer = Entries()
+    model.set_logger(Logger(None, [writer]))
+    return writer.entries
+
+
+def without_clock(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What does not depend on the speed of the machine."""
+    return [{k: v for k, v in entry.items() if k not in ("time/fps", "time/time_elapsed")} for entry in entries]
+
+
+class Tell(BaseCallback):
+    """
+    Calls functions with the model; a step goes on unless ``on_step`` returns False.
+
+    :param on_step: Called at each step.
+    :param on_generation: Called as a generation begins, before its first step.
+    """
+
+    def __init__(
+        self, on_step: Callable[[Any], Any] | None = None, on_generation: Callable[[Any], Any] | None = None
+    ) -> None:
+        super().__init__()
+        self.tell_step, self.tell_generation = on_step, on_generation
+        self.begun: int | None = None
+        self.ended = False
+
+    def _on_rollout_start(self) -> None:
+        generation = self.model.population.generation
+        if generation != self.begun:
+            self.begun = generation
+            if self.tell_generation is not None:
+                self.tell_generation(self.model)
+
+    def _on_step(self) -> bool:
+        return self.tell_step is None or self.tell_step(self.model) is not False
+
+    def _on_training_end(self) -> None:
+        self.ended = True
+
+
+def state_of(model: Any) -> dict[str, Any]:
+    """
+    Everything that the rest of a run depends on.
+
+    :param model: The model.
+    :return: Nested dict of tensors, arrays and numbers.
+    """
+    population, record = model.population, model.champion.record
+    state = {
+        "parameters": model.get_parameters(),
+        "counters": {
+            name: getattr(model, name)
+            for name in ("num_timesteps", "population_timesteps", "probe_timesteps", "paper_timesteps", "_episode_num")
+        },
+        "progress": model._current_progress_remaining,
+        "population": {
+            name: np.array(getattr(population, name))
+            for name in ("mean", "sigma", "generation", "members", "origins", "winners", "winner_origins", "previous_winners")
+        },
+        "optimizer": population.optimizer.state_dict(),
+        "champion": None if record is None else (record.source, record.returns, record.generation),
+        "episodes": list(model.ep_info_buffer),
+    }
+    if hasattr(model, "agent"):
+        state["counters"].update(agent_timesteps=model.agent_timesteps, n_updates=model._n_updates)
+        state["entropy"] = model.log_ent_coef
+        buffer = model.replay_buffer
+        state["buffers"] = [
+            {name: getattr(store, name) for name in ("pos", "full", "observations", "actions", "rewards", "dones", "timeouts")}
+            for store in (buffer, buffer.population_store)
+            if store is not None
+        ]
+    return state
+
+
+def differences(one: Any, other: Any, path: str = "") -> list[str]:
+    """
+    Compare nested dicts and lists bit for bit.
+
+    :param one: What :func:`state_of` gave, or a log.
+    :param other: The same of another model.
+    :param path: Where in the structure they stand.
+    :return: Paths of what differs; NaN equals NaN.
+    """
+    if isinstance(one, th.Tensor | np.ndarray | np.generic) and type(one) is type(other):
+        one, other = np.asarray(th.as_tensor(one).detach().cpu()), np.asarray(th.as_tensor(other).detach().cpu())
+        equal = one.dtype == other.dtype and np.array_equal(one, other, equal_nan=one.dtype.kind == "f")
+        return [] if equal else [path]
+    if isinstance(one, dict) and isinstance(other, dict):
+        missing = [f"{path}/{key}" for key in set(one) ^ set(other)]
+        return missing + [d for key in one if key in other for d in differences(one[key], other[key], f"{path}/{key}")]
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        if len(one) != len(other):
+            return [f"{path} (length)"]
+        return [d for i, pair in enumerate(zip(one, other, strict=True)) for d in differences(*pair, f"{path}/{i}")]
+    return [] if type(one) is type(other) and (one == other or (one != one and other != other)) else [path]

@@ -1,0 +1,259 @@
+"""It runs, with every option there is."""
+
+import numpy as np
+import pytest
+from helpers import ALGORITHMS, Drift, drift, make_model, pendulum
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
+from stable_baselines3.td3 import TD3
+
+from sb3_esac import ESAC
+from sb3_esac.evaluation.parameters import to_vector
+from sb3_esac.evolution.population import Origin
+
+AGENT_OPTIONS = [
+    dict(learning_rate=1e-3),
+    dict(learning_rate=lambda remaining: 1e-3 * remaining),
+    dict(learning_starts=0),
+    dict(batch_size=4, buffer_size=50),
+    dict(tau=1.0, gamma=0.9, target_update_interval=2),
+    dict(train_freq=(3, "step"), gradient_steps=2),
+    dict(train_freq=(1, "episode"), gradient_steps=-1),
+    dict(gradient_steps=0),
+    dict(action_noise=NormalActionNoise(np.zeros(1), 0.1 * np.ones(1))),
+    dict(action_noise=OrnsteinUhlenbeckActionNoise(np.zeros(1), 0.1 * np.ones(1))),
+    dict(optimize_memory_usage=True, replay_buffer_kwargs=dict(handle_timeout_termination=False)),
+    dict(n_steps=3),
+    dict(ent_coef=0.2),
+    dict(ent_coef="auto_0.1", target_entropy=-0.5),
+    dict(use_sde=True, sde_sample_freq=4, use_sde_at_warmup=True),
+    dict(stats_window_size=3),
+    dict(policy_kwargs=dict(net_arch=dict(pi=[4, 4], qf=[8]))),
+    dict(agent_class=TD3, agent_kwargs=dict(policy_delay=1)),
+]
+
+POPULATION_OPTIONS = [
+    dict(population_size=2, winner_fraction=0.5),
+    dict(population_size=6, n_agent_members=0),
+    dict(sigma=0.5, sigma_max=0.5),
+    dict(es_learning_rate=0.1, es_optimizer="sgd", recombination="es"),
+    dict(es_optimizer="adam", recombination="es", guest_gradient="exclude"),
+    dict(recombination="es", guest_gradient="displacement", n_agent_members=2),
+    dict(mirrored=False, population_size=5),
+    dict(winner_fraction=1.0, n_agent_members=0),
+    dict(winner_fraction=0.25, n_agent_members=3),
+    dict(crossover="element"),
+    dict(crossover="none"),
+    dict(share_experience=0.0),
+    dict(share_experience=1.0),
+    dict(share_experience=0.25, share_from="all"),
+    dict(agent_fraction=0.0),
+    dict(agent_fraction=1.0),
+    dict(agent_fraction=lambda remaining: 0.5 * remaining),
+    dict(agent_fraction=None, gradient_interval=1),
+    dict(agent_fraction=None, gradient_interval=2, agent_episodes=3, agent_probability=1.0),
+    dict(agent_fraction=None, gradient_interval=1, agent_probability=lambda remaining: remaining),
+    dict(agent_fraction=None, agent_probability=0.0),
+    dict(amt_clip=0.0),
+    dict(amt_clip=0.1, amt_input="raw"),
+    dict(amt_input="rank"),
+    dict(amt_rule="two_sided", amt_clip=0.01),
+    dict(deploy="agent"),
+    dict(deploy="population"),
+    dict(champion_episodes=0),
+    dict(champion_episodes=3),
+    dict(n_eval_episodes=2),
+    dict(alive_bonus_offset=1.0),
+    dict(normalize_observations=True),
+]
+
+
+def name_of(options: dict) -> str:
+    return "-".join(f"{name}={value if isinstance(value, int | float | str) else '...'}" for name, value in options.items())
+
+
+def check_run(model, steps: int) -> None:
+    assert model.num_timesteps >= steps
+    assert model.population.generation > 0
+    assert np.isfinite(to_vector(model.actor)).all()
+    assert np.isfinite(model.population.mean).all() and model.population.sigma > 0
+    action, _ = model.predict(model.observation_space.sample(), deterministic=True)
+    assert model.action_space.contains(action)
+
+
+@pytest.mark.parametrize("options", AGENT_OPTIONS + POPULATION_OPTIONS, ids=name_of)
+def test_every_option(options):
+    model = make_model(ESAC, pendulum(), seed=0, **options)
+    model.learn(300)
+    check_run(model, 300)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(),
+        dict(agent_fraction=None, gradient_interval=1, agent_episodes=2),
+        dict(n_eval_episodes=2, share_from="all", recombination="es"),
+        dict(normalize_observations=True, action_noise=NormalActionNoise(np.zeros(1), 0.1 * np.ones(1)), gradient_steps=-1),
+    ],
+    ids=name_of,
+)
+def test_several_environments(options):
+    model = make_model(ESAC, drift(3), seed=0, **options)
+    model.learn(300)
+    check_run(model, 300)
+    assert model.n_envs == model.agent.n_envs == 3
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_default_arguments(algorithm):
+    model = algorithm("MlpPolicy", "Pendulum-v1")
+    assert model.get_env().num_envs == 1
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_float_total_timesteps(algorithm):
+    model = make_model(algorithm, pendulum(), seed=0)
+    assert model.learn(1e2) is model
+    assert isinstance(model.num_timesteps, int) and model.num_timesteps >= 100
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_nothing_to_do(algorithm):
+    model = make_model(algorithm, pendulum(), seed=0)
+    model.learn(0)
+    assert model.num_timesteps == 0 and model.population.generation == 0
+    model.learn(100)
+    steps = model.num_timesteps
+    model.learn(0, reset_num_timesteps=False)
+    assert model.num_timesteps == steps
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_learn_twice(algorithm):
+    model = make_model(algorithm, drift(), seed=0, agent_fraction=0.5, train_freq=4)
+    model.learn(200)
+    first, generation, updates = model.num_timesteps, model.population.generation, model._n_updates
+    assert 200 <= first and updates > 0
+
+    model.learn(200, reset_num_timesteps=False)
+    assert model.num_timesteps >= first + 200
+    assert model.population.generation > generation and model._n_updates > updates
+    assert model.num_timesteps == model.agent_timesteps + model.population_timesteps
+
+    generation, updates, stored = model.population.generation, model._n_updates, model.replay_buffer.size()
+    model.learn(100)
+    assert 100 <= model.num_timesteps < 200
+    # Only the count starts again: population, networks and buffer go on.
+    assert model.population.generation > generation and model._n_updates > updates and model.replay_buffer.size() > stored
+
+
+@pytest.mark.parametrize("option", ["agent_fraction", "paper"])
+def test_agent_plays_its_share(option):
+    share = dict(agent_fraction=0.4) if option == "agent_fraction" else dict(agent_fraction=None, gradient_interval=2)
+    share = share if option == "agent_fraction" else dict(share, agent_probability=1.0, agent_episodes=3)
+    model = make_model(ESAC, pendulum(10), seed=0, champion_episodes=0, gradient_steps=0, **share)
+    model.learn(1000)
+    if option == "agent_fraction":
+        assert 0.35 <= model.agent_timesteps / model.num_timesteps <= 0.45
+    else:
+        # Two generations of 4 members, then 3 episodes of the agent
+        assert 3 / 13 <= model.agent_timesteps / model.num_timesteps <= 3 / 11
+
+
+def test_paper_rule_anneals():
+    """With p_sac 1 there is an interval in every generation, with 0 none, and annealing stands between."""
+    steps = {}
+    for name, probability in (("always", 1.0), ("annealed", lambda remaining: remaining), ("never", 0.0)):
+        options = dict(agent_fraction=None, gradient_interval=1, agent_probability=probability, gradient_steps=0)
+        model = make_model(ESAC, pendulum(5), seed=0, champion_episodes=0, **options)
+        steps[name] = model.learn(1000).agent_timesteps
+    assert steps["never"] == 0
+    assert 0.3 * steps["always"] < steps["annealed"] < 0.8 * steps["always"]
+
+
+def test_options_reach_the_population():
+    model = make_model(
+        ESAC, drift(), seed=0, population_size=10, winner_fraction=0.3, n_agent_members=2, crossover="none", agent_fraction=0.0
+    )
+    model.learn(700)
+    assert model.population.winners.shape == (3, model.population.mean.size)
+    assert [(model.population.origins == origin).sum() for origin in (Origin.MEAN, Origin.WINNER, Origin.AGENT)] == [5, 3, 2]
+    # Winners are kept whole, and the agent's copies are the agent.
+    assert np.array_equal(model.population.members[5:8], model.population.previous_winners)
+    assert np.array_equal(model.population.members[8:], np.stack([to_vector(model.actor)] * 2))
+
+
+def test_alive_bonus_is_taken_out_of_the_fitness_only():
+    """With a bonus of 1 per step taken out, a return equals the fitness plus the length."""
+    seen = []
+    for offset in (0.0, 1.0):
+        model = make_model(ESAC, Drift(), seed=0, alive_bonus_offset=offset, agent_fraction=0.0)
+        fitness = model._fitness
+
+        def remember(result, fitness=fitness):
+            seen.append((fitness(result), result.returns[:, 0], result.lengths[:, 0]))
+            return seen[-1][0]
+
+        model._fitness = remember
+        model.learn(40)
+    (plain, returns, _), (offset_fitness, same_returns, lengths) = seen[0], seen[-1]
+    assert np.array_equal(plain, returns) and np.array_equal(returns, same_returns)
+    assert np.allclose(offset_fitness, returns - lengths)
+
+
+def test_fitness_is_the_mean_over_episodes():
+    model = make_model(ESAC, Drift(), seed=0, n_eval_episodes=3, agent_fraction=0.0)
+    results = []
+    log = model._log_population
+    model._log_population = lambda result: (results.append(result), log(result))
+    model.learn(50)
+    assert results[0].returns.shape == (4, 3)
+    assert len(np.unique(results[0].returns)) == 12
+    assert np.allclose(model._fitness(results[0]), results[0].returns.mean(axis=1))
+
+
+@pytest.mark.parametrize("n_steps, edge, is_cut", [(6, 1e6, True), (1000, 0.6, False)])
+def test_time_limits_are_no_terminal_states(n_steps, edge, is_cut):
+    """An episode that is cut bootstraps, in the agent's store and in the population's; one that ends does not."""
+    env = Drift(n_steps=n_steps, edge=edge)
+    model = make_model(ESAC, env, seed=0, share_from="all", train_freq=1, agent_fraction=0.5, gradient_steps=0).learn(400)
+    for store in (model.replay_buffer, model.replay_buffer.population_store):
+        dones, timeouts = store.dones[: store.size(), 0], store.timeouts[: store.size(), 0]
+        assert dones.sum() > 3
+        if is_cut:
+            assert np.array_equal(dones, timeouts)
+        else:
+            # The agent's last episode may have been cut by the end of the budget.
+            assert timeouts.sum() <= (store is model.replay_buffer)
+
+
+def test_agent_episode_is_cut_at_the_end_of_the_budget():
+    """No interval outlasts ``total_timesteps``, and the episode that was open is marked as cut."""
+    model = make_model(ESAC, Drift(n_steps=100, edge=1e6), seed=0, agent_fraction=1.0, champion_episodes=0, train_freq=1)
+    model.learn(430)
+    assert (model.agent_timesteps, model.population_timesteps) == (30, 400)
+    buffer = model.replay_buffer
+    assert buffer.pos == 30
+    assert buffer.dones[:30, 0].tolist() == [0.0] * 29 + [1.0] == buffer.timeouts[:30, 0].tolist()
+
+
+def test_updates_follow_train_freq_and_gradient_steps():
+    options = dict(agent_fraction=None, gradient_interval=1, agent_probability=1.0, learning_starts=9, champion_episodes=0)
+    model = make_model(ESAC, pendulum(10), seed=0, train_freq=(2, "step"), gradient_steps=3, **options)
+    model.learn(100)
+    assert model.agent_timesteps == 20
+    # After steps 10, 12, ..., 20: from then on the agent has played more than 9 steps of its own.
+    assert model._n_updates == 3 * 6
+
+
+def test_offpolicy_normal_action_noise_in_every_lane():
+    model = make_model(ESAC, drift(2), action_noise=NormalActionNoise(np.zeros(1), np.zeros(1)), seed=0)
+    model.learn(100)
+    assert model.agent.action_noise.noises and len(model.agent.action_noise.noises) == 2
+
+
+def test_env_given_as_name():
+    env = make_vec_env("Pendulum-v1", n_envs=2)
+    assert make_model(ESAC, env).n_envs == 2
+    assert make_model(ESAC, "Pendulum-v1").n_envs == 1
