@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch as th
 from stable_baselines3 import SAC
-from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.torch_layers import FlattenExtractor
+from stable_baselines3.common.type_aliases import TrainFreq
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
 from sb3_esac.buffers import SharedExperience, shared
@@ -27,6 +28,10 @@ SAC_DEFAULTS = {
 
 POPULATION_STORE_SIZE = 300_000
 """Most transitions of the population that are kept; older ones come from worse policies."""
+
+
+DEFAULT_NETWORK: dict[str, Any] = {"net_arch": {"pi": [64, 64], "qf": [256, 256]}, "activation_fn": th.nn.Tanh}
+"""Networks of SAC's ``MlpPolicy`` unless the user says something else: an actor that evolution can search (docs: defaults)."""
 
 
 def make_agent(model: "HybridAlgorithm") -> OffPolicyAlgorithm:
@@ -67,8 +72,46 @@ def _accepted_arguments(model: "HybridAlgorithm") -> dict[str, Any]:
     return arguments
 
 
+def arguments_of(donor: OffPolicyAlgorithm) -> dict[str, Any]:
+    """
+    Read back the arguments that an agent was made with.
+
+    :param donor: A plain agent.
+    :return: Those of its arguments that ESAC knows.
+    """
+    arguments = {
+        name: getattr(donor, name) for name in SAC_DEFAULTS if hasattr(donor, name) and name not in ("seed", "device")
+    }
+    assert isinstance(donor.train_freq, TrainFreq)
+    arguments["train_freq"] = (donor.train_freq.frequency, donor.train_freq.unit.value)
+    arguments["stats_window_size"] = donor._stats_window_size
+    if donor.replay_buffer_class in (ReplayBuffer, DictReplayBuffer):
+        arguments["replay_buffer_class"] = None
+    # Its networks, not ESAC's own default.
+    networks = {name: getattr(donor.policy, name) for name in ("net_arch", "activation_fn") if hasattr(donor.policy, name)}
+    arguments["policy_kwargs"] = {**networks, **donor.policy_kwargs}
+    return arguments
+
+
+def can_normalize(model: "HybridAlgorithm") -> bool:
+    """
+    Whether observations can be normalised in the policy without anybody having to know of it.
+
+    :param model: The model.
+    :return: True for plain vectors that SB3's own extractor reads and that ``VecNormalize`` leaves alone.
+    """
+    vec_normalize = model._vec_normalize_env
+    elsewhere = vec_normalize is not None and vec_normalize.norm_obs
+    own_extractor = "features_extractor_class" in model.policy_kwargs or "share_features_extractor" in model.policy_kwargs
+    default = inspect.signature(model.policy_class.__init__).parameters.get("features_extractor_class")
+    flat = default is not None and default.default is FlattenExtractor and normalized_keys(model.observation_space) == [""]
+    return flat and not elsewhere and not own_extractor
+
+
 def _agent_policy_kwargs(model: "HybridAlgorithm") -> dict[str, Any]:
     kwargs = copy.copy(model.policy_kwargs)
+    if model.policy_class is SAC.policy_aliases["MlpPolicy"] and not {"net_arch", "activation_fn"} & kwargs.keys():
+        kwargs.update(DEFAULT_NETWORK)
     if not model.normalize_observations:
         return kwargs
     if not normalized_keys(model.observation_space):

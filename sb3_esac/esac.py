@@ -13,10 +13,11 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule, TrainFreq
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.sac.policies import SACPolicy
 
 from sb3_esac import validation
+from sb3_esac.agent import arguments_of, can_normalize
 from sb3_esac.callbacks import AutomaticMutationTuning, HindsightCrossover
 from sb3_esac.champion import PROBE_FRACTION
 from sb3_esac.evaluation.parameters import to_vector
@@ -101,7 +102,8 @@ class ESAC(HybridAlgorithm):
     :param champion_episodes: Noise-free episodes that decide who is champion, 0 for no champion.
     :param n_eval_episodes: Episodes of each member in a generation.
     :param alive_bonus_offset: Subtracted from each reward in the fitness (not in what is reported).
-    :param normalize_observations: Running normalisation of observations inside the policy.
+    :param normalize_observations: Running normalisation of observations inside the policy. None means: yes, if observations
+        are plain vectors, the features extractor is SB3's, and no ``VecNormalize`` does it already.
     :param agent_class: Any off-policy algorithm with a ``Box`` actor (SAC, TD3, TQC, CrossQ, ...).
     :param agent_kwargs: Arguments of ``agent_class`` that SAC does not have.
     """
@@ -162,7 +164,7 @@ class ESAC(HybridAlgorithm):
         champion_episodes: int = 5,
         n_eval_episodes: int = 1,
         alive_bonus_offset: float = 0.0,
-        normalize_observations: bool = False,
+        normalize_observations: bool | None = None,
         agent_class: type[OffPolicyAlgorithm] = SAC,
         agent_kwargs: dict[str, Any] | None = None,
     ) -> None:
@@ -249,6 +251,8 @@ class ESAC(HybridAlgorithm):
         for name in ("agent_fraction", "agent_probability"):
             if getattr(self, name) is not None:
                 validation.require_fraction(name, getattr(self, name))
+        if self.normalize_observations is None:
+            self.normalize_observations = can_normalize(self)
         validation.check_vec_normalize(self._vec_normalize_env, self.observation_space, self.normalize_observations)
 
     def _setup_model(self) -> None:
@@ -294,21 +298,13 @@ class ESAC(HybridAlgorithm):
         :param kwargs: Arguments of ESAC; those of the agent are taken from the file unless they are given here.
         :return: A new model.
         """
-        if kwargs.get("normalize_observations"):
+        if kwargs.setdefault("normalize_observations", False):
             raise ValueError(
                 "`normalize_observations` must be False for a plain agent, whose networks expect raw observations"
             )
         donor = agent_class.load(path, device=kwargs.get("device", "auto"))
-        names = set(SAC.__init__.__code__.co_varnames) - {"self", "policy", "env", "_init_setup_model", "device", "seed"}
-        inherited = {name: getattr(donor, name) for name in names if hasattr(donor, name) and name != "train_freq"}
-        assert isinstance(donor.train_freq, TrainFreq)
-        inherited["train_freq"] = (donor.train_freq.frequency, donor.train_freq.unit.value)
-        inherited["stats_window_size"] = donor._stats_window_size
-        if isinstance(donor.train_freq, TrainFreq) and donor.replay_buffer_class is ReplayBuffer:
-            inherited["replay_buffer_class"] = None
-        accepted = {name: value for name, value in inherited.items() if name in cls.__init__.__code__.co_varnames}
-        model = cls(donor.policy_class, env, agent_class=agent_class, **{**accepted, **kwargs})
-        model.agent.set_parameters(donor.get_parameters())
+        model = cls(donor.policy_class, env, agent_class=agent_class, **{**arguments_of(donor), **kwargs})  # type: ignore[arg-type]
+        model.agent.set_parameters(donor.get_parameters())  # type: ignore[arg-type]
         for name in donor._get_torch_save_params()[1]:
             if getattr(donor, name, None) is not None:
                 getattr(model.agent, name).data = getattr(donor, name).data

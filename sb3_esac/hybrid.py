@@ -43,7 +43,7 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
     learning_starts: int
     share_experience: float
     share_from: str
-    normalize_observations: bool
+    normalize_observations: bool | None
 
     def _setup_agent(self) -> None:
         """Build the agent; its counters have come with the rest of the state if a model is being loaded."""
@@ -162,7 +162,7 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
         recording = super()._recording()
         return Recording(
             transitions=self.share_experience > 0,
-            observation_moments=recording.observation_moments or self.normalize_observations,
+            observation_moments=recording.observation_moments or bool(self.normalize_observations),
             return_discount=recording.return_discount,
         )
 

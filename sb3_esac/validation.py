@@ -96,7 +96,7 @@ def check_action_space(env: gym.Env | VecEnv) -> None:
     require(bool(np.isfinite(bounds).all()), "env.action_space", space, expected)
 
 
-def check_vec_normalize(vec_normalize: VecNormalize | None, space: spaces.Space, normalize_observations: bool) -> None:
+def check_vec_normalize(vec_normalize: VecNormalize | None, space: spaces.Space, normalize_observations: bool | None) -> None:
     """
     Observations are normalised in one place, and nothing beyond ``VecNormalize`` changes their shape.
 
@@ -106,7 +106,7 @@ def check_vec_normalize(vec_normalize: VecNormalize | None, space: spaces.Space,
     """
     if vec_normalize is None:
         return
-    both = normalize_observations and vec_normalize.norm_obs
+    both = bool(normalize_observations) and vec_normalize.norm_obs
     expected = "False with `VecNormalize(norm_obs=True)`: one of the two is enough"
     require(not both, "normalize_observations", normalize_observations, expected)
     # Replay buffers hold what came into VecNormalize.
