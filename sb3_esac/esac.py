@@ -3,8 +3,10 @@
 import copy
 import io
 import pathlib
+from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar
 
+import gymnasium as gym
 import torch as th
 from stable_baselines3 import SAC
 from stable_baselines3.common.base_class import maybe_make_env
@@ -20,6 +22,7 @@ from sb3_esac import validation
 from sb3_esac.agent import arguments_of, can_normalize
 from sb3_esac.callbacks import AutomaticMutationTuning, HindsightCrossover
 from sb3_esac.champion import PROBE_FRACTION
+from sb3_esac.evaluation.backends import BACKENDS
 from sb3_esac.evaluation.parameters import to_vector
 from sb3_esac.evolution.noise import Stream, generator
 from sb3_esac.evolution.operators import winner_count
@@ -106,6 +109,13 @@ class ESAC(HybridAlgorithm):
         are plain vectors, the features extractor is SB3's, and no ``VecNormalize`` does it already.
     :param agent_class: Any off-policy algorithm with a ``Box`` actor (SAC, TD3, TQC, CrossQ, ...).
     :param agent_kwargs: Arguments of ``agent_class`` that SAC does not have.
+    :param env_fn: Makes a copy of the environment (of one lane) for a worker. Needed if no copy can be made otherwise, as of
+        a ``SubprocVecEnv``; a name, or an environment that can be pickled, needs none.
+    :param n_workers: Processes that play offspring. None means one for each environment of a ``SubprocVecEnv``, else none.
+    :param backend: "auto", "lockstep" (on the environment's own lanes) or "subproc" (whole episodes in worker processes). The
+        result is the same.
+    :param episode_timeout: Seconds after which an episode in a worker is taken for one that hangs, None to wait for ever.
+    :param max_worker_restarts: How many dead or hanging workers are replaced in one generation.
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = SAC.policy_aliases
@@ -167,10 +177,16 @@ class ESAC(HybridAlgorithm):
         normalize_observations: bool | None = None,
         agent_class: type[OffPolicyAlgorithm] = SAC,
         agent_kwargs: dict[str, Any] | None = None,
+        env_fn: Callable[[], gym.Env] | None = None,
+        n_workers: int | None = None,
+        backend: str = "auto",
+        episode_timeout: float | None = None,
+        max_worker_restarts: int = 3,
     ) -> None:
         validation.check_agent_class(agent_class)
         # Needed before the policy's name is looked up.
         self.agent_class = agent_class
+        self._env_id = env if isinstance(env, str) else None
         if env is not None:
             env = maybe_make_env(env, verbose)
             validation.check_action_space(env)
@@ -208,6 +224,8 @@ class ESAC(HybridAlgorithm):
         self.deploy, self.champion_episodes = deploy, champion_episodes
         self.n_eval_episodes, self.alive_bonus_offset = n_eval_episodes, alive_bonus_offset
         self.normalize_observations, self.agent_kwargs = normalize_observations, agent_kwargs or {}
+        self.env_fn, self.n_workers, self.backend = env_fn, n_workers, backend
+        self.episode_timeout, self.max_worker_restarts = episode_timeout, max_worker_restarts
 
         if _init_setup_model:
             self._setup_model()
@@ -230,6 +248,7 @@ class ESAC(HybridAlgorithm):
             ("agent_episodes", 1),
             ("n_eval_episodes", 1),
             ("champion_episodes", 0),
+            ("max_worker_restarts", 0),
         ):
             validation.require_count(name, getattr(self, name), least)
         for name, options in (
@@ -241,6 +260,7 @@ class ESAC(HybridAlgorithm):
             ("amt_input", ("raw", "rank", "normalized")),
             ("amt_rule", ("paper", "two_sided")),
             ("deploy", ("best", "agent", "population")),
+            ("backend", BACKENDS),
         ):
             validation.require_option(name, getattr(self, name), options)
         share, clip, offset = self.share_experience, self.amt_clip, self.alive_bonus_offset
@@ -248,6 +268,10 @@ class ESAC(HybridAlgorithm):
         validation.require(validation.is_number(clip) and clip >= 0, "amt_clip", clip, "a finite number >= 0")
         validation.require(validation.is_number(offset), "alive_bonus_offset", offset, "a finite number")
         validation.require(self.sigma_max >= self.sigma, "sigma_max", self.sigma_max, f"at least sigma = {self.sigma}")
+        if self.n_workers is not None:
+            validation.require_count("n_workers", self.n_workers, 1)
+        if self.episode_timeout is not None:
+            validation.require_positive("episode_timeout", self.episode_timeout)
         for name in ("agent_fraction", "agent_probability"):
             if getattr(self, name) is not None:
                 validation.require_fraction(name, getattr(self, name))

@@ -5,9 +5,10 @@ import pathlib
 import sys
 import time
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
+import gymnasium as gym
 import numpy as np
 import torch as th
 from stable_baselines3.common import utils
@@ -17,7 +18,8 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 
 from sb3_esac.champion import FINAL_PROBE_FRACTION, Champion, ChampionRecord
-from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, Evaluator, LockstepEvaluator
+from sb3_esac.evaluation.backends import make_evaluator
+from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, Evaluator
 from sb3_esac.evaluation.parameters import Player, copy_actor, load_vector, make_player
 from sb3_esac.evaluation.rollout import Recording
 from sb3_esac.evaluation.seeding import warn_non_finite
@@ -40,6 +42,12 @@ class PopulationBasedAlgorithm(BaseAlgorithm):
     champion_episodes: int
     alive_bonus_offset: float
     deploy: str
+    env_fn: Callable[[], gym.Env] | None
+    n_workers: int | None
+    backend: str
+    episode_timeout: float | None
+    max_worker_restarts: int
+    _env_id: str | None
 
     # Set by `_setup_model`.
     champion: Champion
@@ -110,7 +118,16 @@ class PopulationBasedAlgorithm(BaseAlgorithm):
 
     def _make_evaluator(self) -> Evaluator:
         assert self.env is not None
-        return LockstepEvaluator(self.env)
+        return make_evaluator(
+            self.env,
+            backend=self.backend,
+            n_workers=self.n_workers,
+            env_fn=self.env_fn,
+            env_id=self._env_id,
+            episode_timeout=self.episode_timeout,
+            max_worker_restarts=self.max_worker_restarts,
+            verbose=self.verbose,
+        )
 
     def _recording(self) -> Recording:
         """What has to be written down of the population's episodes."""
@@ -350,7 +367,7 @@ class PopulationBasedAlgorithm(BaseAlgorithm):
     # -- saving --------------------------------------------------------------------------------------------------------
 
     def _excluded_save_params(self) -> list[str]:
-        hidden = ["_evaluator", "_generation_start", "_mean_actor", "champion", "seconds"]
+        hidden = ["env_fn", "_env_id", "_evaluator", "_generation_start", "_mean_actor", "champion", "seconds"]
         return [*super()._excluded_save_params(), *hidden]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
@@ -388,6 +405,7 @@ class PopulationBasedAlgorithm(BaseAlgorithm):
         :param force_reset: As in SB3; generations always begin with a reset.
         """
         super().set_env(env, force_reset)
+        self._env_id = None
         self._adopt_env()
 
     def _adopt_env(self) -> None:

@@ -1,0 +1,66 @@
+"""Which evaluator plays the offspring: on the user's own lanes, in worker processes, or on a Ray cluster."""
+
+from collections.abc import Callable
+
+import gymnasium as gym
+from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, unwrap_vec_normalize
+
+from sb3_esac.evaluation.evaluator import Evaluator, LockstepEvaluator
+from sb3_esac.evaluation.factories import LaneRecipe, lane_recipe
+from sb3_esac.evaluation.seeding import base_vec_env
+from sb3_esac.evaluation.subproc import SubprocEvaluator
+
+BACKENDS = ("auto", "lockstep", "subproc")
+
+
+def make_evaluator(
+    env: VecEnv,
+    *,
+    backend: str = "auto",
+    n_workers: int | None = None,
+    env_fn: Callable[[], gym.Env] | None = None,
+    env_id: str | None = None,
+    episode_timeout: float | None = None,
+    max_worker_restarts: int = 3,
+    verbose: int = 0,
+) -> Evaluator:
+    """
+    Choose the evaluator. Processes are started only for users who ask for them: by ``n_workers``, ``backend`` or a
+    ``SubprocVecEnv``.
+
+    :param env: The user's ``VecEnv``.
+    :param backend: "lockstep" steps ``env`` itself, "subproc" plays whole episodes in worker processes; "auto" takes processes
+        if they are asked for and copies of the environment can be made, lockstep otherwise.
+    :param n_workers: Number of processes, None for as many as ``env`` has.
+    :param env_fn: Gives a copy of the environment of one lane.
+    :param env_id: Name of the environment, where that is what the user gave.
+    :param episode_timeout: Seconds after which an episode in a worker is taken for one that hangs.
+    :param max_worker_restarts: How many dead workers are replaced in one generation.
+    :param verbose: From 1 on, say why workers are not used although they were asked for.
+    :return: The evaluator.
+    """
+    asked = backend == "subproc" or (n_workers or 1) > 1 or isinstance(base_vec_env(env), SubprocVecEnv)
+    if backend == "lockstep" or not asked:
+        return LockstepEvaluator(env)
+    recipe = lane_recipe(env, env_fn, env_id)
+    if recipe is None:
+        why = "no copy of the environment can be made: pass `env_fn`, a function that makes one"
+        if backend == "subproc":
+            raise ValueError(f"`backend='subproc'` cannot be used: {why}")
+        if verbose >= 1:
+            print(f"Offspring play in lockstep on the environment's own lanes, since {why}.")
+        return LockstepEvaluator(env)
+    return _workers(env, recipe, n_workers or env.num_envs, episode_timeout, max_worker_restarts)
+
+
+def _workers(
+    env: VecEnv, recipe: LaneRecipe, n_workers: int, episode_timeout: float | None, max_worker_restarts: int
+) -> SubprocEvaluator:
+    return SubprocEvaluator(
+        recipe,
+        n_workers,
+        vec_normalize=unwrap_vec_normalize(env),
+        lanes=env.num_envs,
+        episode_timeout=episode_timeout,
+        max_worker_restarts=max_worker_restarts,
+    )
