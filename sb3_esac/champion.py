@@ -56,19 +56,29 @@ class Champion:
         """
         if not np.isfinite(first_return):
             return False
-        return self.record is None or first_return > min(self.record.returns[0], self.record.return_mean)
+        if self.record is None:
+            return True
+        spread = float(self.record.returns.std() / np.sqrt(self.record.returns.size))
+        return first_return > min(self.record.returns[0], self.record.return_mean) - spread
 
     def challenge(self, actor: BasePolicy, vector: np.ndarray, record: ChampionRecord) -> bool:
         """
-        Let a candidate take the champion's place if its mean return is higher.
+        Let a candidate take the champion's place unless it is worse.
+
+        Episodes with the same seed are compared. Where the difference lies within half of its standard error the newcomer
+        wins: training improves policies, and a champion that owes its place to easy starts should not keep it.
 
         :param actor: Actor with the current statistics; copied.
         :param vector: (d,) the candidate's parameters.
         :param record: Its returns.
         :return: Whether it did.
         """
-        if not np.isfinite(record.returns).all() or (self.record and record.return_mean <= self.record.return_mean):
+        if not np.isfinite(record.returns).all():
             return False
+        if self.record is not None:
+            difference = record.returns - self.record.returns
+            if difference.mean() < -0.5 * difference.std() / np.sqrt(difference.size):
+                return False
         self.actor = copy_actor(actor)
         load_vector(self.actor, vector)
         self.record = record

@@ -1,0 +1,1 @@
+"""One command per claim, table or figure; see the module docstrings."""
