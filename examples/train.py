@@ -129,7 +129,7 @@ def train(arguments: argparse.Namespace) -> tuple[ESAC, float]:
 
 def report(model: ESAC, elapsed: float) -> str:
     """
-    Sum up where steps and time went.
+    Sum up where steps and time went. Callbacks fired during the population's episodes, evaluations among them, count there.
 
     :param model: the trained model
     :param elapsed: seconds that ``learn`` took
@@ -142,7 +142,7 @@ def report(model: ESAC, elapsed: float) -> str:
         ("  by the population", f"{model.population_timesteps:,}"),
         ("gradient updates", f"{model._n_updates:,}"),
         ("seconds", f"{elapsed:,.1f}"),
-        ("  evaluating the population", f"{evaluation:,.1f}"),
+        ("  population and callbacks", f"{evaluation:,.1f}"),
         ("  gradients", f"{gradients:,.1f}"),
         ("  elsewhere", f"{elapsed - evaluation - gradients:,.1f}"),
     ]
