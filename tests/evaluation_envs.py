@@ -114,11 +114,12 @@ class Troubled(Point):
     :param trouble: Which kind.
     :param seed: On which seed.
     :param marker: A file that says that it has happened; without one it happens each time.
+    :param pause: Seconds that a step takes.
     """
 
-    def __init__(self, trouble: str = "none", seed: int = 5, marker: str | None = None) -> None:
+    def __init__(self, trouble: str = "none", seed: int = 5, marker: str | None = None, pause: float = 0.0) -> None:
         super().__init__()
-        self.trouble, self.troubled_seed = trouble, seed
+        self.trouble, self.troubled_seed, self.pause = trouble, seed, pause
         self.marker = None if marker is None else Path(marker)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
@@ -135,13 +136,14 @@ class Troubled(Point):
                 raise SystemExit(3)
         return super().reset(seed=seed, options=options)
 
-
-class Slow(Point):
-    """The point in treacle: so many seconds for a step."""
-
     def step(self, action: np.ndarray) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        time.sleep(0.02)
+        time.sleep(self.pause)
         return super().step(action)
+
+
+def slow_point() -> gym.Env:
+    """A point in treacle."""
+    return Troubled(pause=0.02)
 
 
 def unbuildable() -> gym.Env:

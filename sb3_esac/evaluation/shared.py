@@ -31,7 +31,15 @@ class SharedMemory:
             os.ftruncate(self.fd, max(size or 0, 1))
         self.size = os.fstat(self.fd).st_size
         self._map = mmap.mmap(self.fd, self.size)
-        self.close = weakref.finalize(self, os.close, self.fd)
+        self._close_file = weakref.finalize(self, os.close, self.fd)
+
+    def close(self) -> None:
+        """Let go of the block. Whoever still has a view of it keeps it alive."""
+        try:
+            self._map.close()
+        except BufferError:
+            pass
+        self._close_file()
 
     def _create(self) -> tuple[int, str]:
         if hasattr(os, "memfd_create"):
@@ -82,6 +90,11 @@ class Board:
         self.started = memory.array(64 + 16 * n_workers, (n_workers,), np.float64)
         """``time.monotonic()`` when it began with that."""
 
+    def close(self) -> None:
+        """Let go of the memory now, whoever has this object."""
+        del self.stop, self.pids, self.jobs, self.started
+        self.memory.close()
+
     @staticmethod
     def size(n_workers: int) -> int:
         """Bytes for a number of workers."""
@@ -126,6 +139,11 @@ class Generation:
         self.seeds = memory.array(0, (layout.n_jobs,), np.int64)
         self.owners = memory.array(8 * layout.n_jobs, (layout.n_jobs,), np.int32)
         self.parameters = memory.array(layout.parameters_at, layout.shape, np.dtype(layout.dtype))
+
+    def close(self) -> None:
+        """Let go of the memory now, whoever has this object."""
+        del self.seeds, self.owners, self.parameters
+        self.memory.close()
 
     def take(self, worker: int) -> int | None:
         """

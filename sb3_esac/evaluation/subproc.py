@@ -201,7 +201,7 @@ class SubprocEvaluator(Evaluator):
         self.start_method = start_method
         self.workers: list[_Worker] = []
         self.board: Board | None = None
-        self._memory: SharedMemory | None = None
+        self.generation: Generation | None = None
         self._n_evaluations = 0
 
     def evaluate(self, request: EvaluationRequest, on_step: OnStep) -> EvaluationResult | None:
@@ -233,16 +233,16 @@ class SubprocEvaluator(Evaluator):
         n_jobs = request.seeds.size
         parameters = np.ascontiguousarray(request.parameters)
         layout = Layout(n_jobs, parameters.shape, parameters.dtype.str)
-        if self._memory is None or self._memory.size < layout.size:
-            self._memory = SharedMemory(layout.size)
-        generation = Generation(self._memory, layout)
+        known = self.generation.memory if self.generation is not None else None
+        memory = SharedMemory(layout.size) if known is None or known.size < layout.size else known
+        self.generation = generation = Generation(memory, layout)
         generation.seeds[:] = request.seeds.reshape(-1)
         generation.parameters[...] = parameters
         generation.owners[:] = FREE
         statistics = None if self.vec_normalize is None or not self.vec_normalize.norm_obs else self.vec_normalize.obs_rms
         rules = Rules(request.player, request.recording, request.max_episode_steps, statistics)
         self._n_evaluations += 1
-        task = Task(self._n_evaluations, self._memory.path, layout, request.seeds.shape[1], cloudpickle.dumps(rules))
+        task = Task(self._n_evaluations, memory.path, layout, request.seeds.shape[1], cloudpickle.dumps(rules))
         return task, generation
 
     def close(self) -> None:
@@ -256,7 +256,14 @@ class SubprocEvaluator(Evaluator):
             thread.start()
         for thread in closing:
             thread.join()
-        self.board, self._memory = None, None
+        board, generation = self.board, self.generation
+        self.board, self.generation = None, None
+        # An exception on its way to the user has our frames in its traceback: they shall not keep the memory.
+        if not any(worker.busy for worker in workers):
+            if board is not None:
+                board.close()
+            if generation is not None:
+                generation.close()
 
 
 def _wait(workers: list[_Worker]) -> list[_Worker]:
