@@ -1,0 +1,63 @@
+"""The YAML files: every entry is a set of arguments that ESAC takes."""
+
+from pathlib import Path
+
+import pytest
+import torch.nn as nn
+import yaml
+
+from sb3_esac import ESAC
+
+FOLDER = Path(__file__).parent.parent / "hyperparams"
+FILES = sorted(FOLDER.glob("esac*.yml"))
+NOT_OF_THE_CONSTRUCTOR = {"n_timesteps", "env_wrapper", "policy"}
+TABLE_1 = {
+    *(f"{name}-v5" for name in ("HalfCheetah", "Humanoid", "Ant", "Walker2d", "Swimmer", "Hopper", "Reacher")),
+    "LunarLanderContinuous-v3",
+    "InvertedDoublePendulum-v5",
+    *(f"dm_control/humanoid-{task}-v0" for task in ("stand", "walk", "run")),
+    *(f"dm_control/quadruped-{task}-v0" for task in ("walk", "run")),
+    *(f"dm_control/walker-{task}-v0" for task in ("walk", "run")),
+    *(f"dm_control/fish-{task}-v0" for task in ("upright", "swim")),
+    *(f"dm_control/{name}-v0" for name in ("cheetah-run", "cartpole-swingup", "acrobot-swingup")),
+}
+
+
+def entries(path: Path) -> dict[str, dict]:
+    anchors = {"defaults", "mujoco", "dm_control"}
+    return {name: values for name, values in yaml.safe_load(path.read_text()).items() if name not in anchors}
+
+
+def test_the_files_are_there():
+    assert {path.name for path in FILES} >= {"esac.yml", "esac_paper.yml"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_entry_is_a_set_of_arguments(path):
+    checked = []
+    for name, values in entries(path).items():
+        assert float(values["n_timesteps"]) > 0
+        arguments = {key: value for key, value in values.items() if key not in NOT_OF_THE_CONSTRUCTOR}
+        if arguments in checked:
+            continue
+        checked.append(dict(arguments))
+        if "policy_kwargs" in arguments:
+            arguments["policy_kwargs"] = eval(arguments["policy_kwargs"], {"nn": nn, "dict": dict})
+            arguments["policy_kwargs"]["net_arch"] = [8, 8]
+        model = ESAC(values["policy"], "Pendulum-v1", buffer_size=10, **arguments)
+        for key in arguments.keys() - {"policy_kwargs"}:
+            assert getattr(model, key) == arguments[key], f"{name}: {key}"
+
+
+def test_the_paper_has_its_tasks_and_values():
+    paper = entries(FOLDER / "esac_paper.yml")
+    assert paper.keys() == TABLE_1 | {"default", "Pendulum-v1"}
+    for name in TABLE_1:
+        values = paper[name]
+        assert (values["population_size"], values["winner_fraction"], values["gamma"]) == (50, 0.4, 0.99)
+        assert values["sigma"] == (0.01 if name.startswith("dm_control") else 0.005)
+    assert paper["Ant-v5"]["es_learning_rate"] == 1e-4
+    episodes = {name: paper[name]["agent_episodes"] for name in TABLE_1}
+    assert {name for name, count in episodes.items() if count == 10} == {"Ant-v5", "Walker2d-v5", "Hopper-v5", "Humanoid-v5"}
+    assert sum(count == 5 for count in episodes.values()) == 7
+    assert sum(count == 1 for count in episodes.values()) == 10
