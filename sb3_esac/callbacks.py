@@ -2,9 +2,8 @@
 The evolutionary operators that fire once per generation, as SB3 callbacks: replace, subclass or leave them out.
 
 They hang on ``model.amt_callback`` and ``model.crossover_callback`` (None leaves one out). ESAC calls their ``on_step``
-once per
-generation, after ``update_locals`` with ``fitness`` (n,), ``winners`` and ``mean_return`` (return of the unperturbed mean,
-None if it was not measured).
+once per generation, after ``update_locals`` with ``fitness`` (n,), ``winners`` (w, d) and ``mean_fitness`` (fitness of the
+mean that was perturbed, None if it was not measured).
 """
 
 import numpy as np
@@ -36,11 +35,11 @@ class AutomaticMutationTuning(BaseCallback):
 
     def _on_step(self) -> bool:
         population, fitness = self.model.population, self.locals["fitness"]  # type: ignore[attr-defined]
-        mean_return, improved = self.locals.get("mean_return"), True
+        mean_fitness, improved = self.locals.get("mean_fitness"), True
         if self.rule == "two_sided":
-            if mean_return is None or not np.isfinite(fitness).any():
+            if mean_fitness is None or not np.isfinite(fitness).any():
                 return True
-            improved = bool(np.nanmax(fitness) > mean_return)
+            improved = bool(np.nanmax(fitness) > mean_fitness)
         f_max, f_avg = amt_statistics(fitness, self.amt_input)
         population.sigma = tune_sigma(
             population.sigma,

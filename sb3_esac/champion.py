@@ -7,11 +7,26 @@ from stable_baselines3.common.policies import BasePolicy
 
 from sb3_esac.evaluation.parameters import copy_actor, load_vector
 
-PROBE_FRACTION = 0.1
+PROBE_FRACTION = 0.15
 """Probing takes at most this fraction of all steps; a generation in which it would take more is not probed."""
 
-FINAL_PROBE_FRACTION = 0.2
+FINAL_PROBE_FRACTION = 0.25
 """The same for the probe that ends a call of ``learn``."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """
+    A policy that might be the champion.
+
+    :param vector: (d,) its parameters.
+    :param estimate: What training has shown of its return at no cost; NaN if nothing.
+    :param understated: Whether the estimate is too low on purpose (the agent plays with exploration noise).
+    """
+
+    vector: np.ndarray
+    estimate: float
+    understated: bool = False
 
 
 @dataclass(frozen=True)
@@ -33,6 +48,11 @@ class ChampionRecord:
         """Mean return over the probe's episodes."""
         return float(self.returns.mean())
 
+    @property
+    def margin(self) -> float:
+        """Standard error of that mean."""
+        return float(self.returns.std() / np.sqrt(self.returns.size))
+
 
 class Champion:
     """
@@ -46,6 +66,23 @@ class Champion:
     def __init__(self, actor: BasePolicy) -> None:
         self.actor = copy_actor(actor)
         self.record: ChampionRecord | None = None
+        # What each source showed when it was last probed.
+        self.estimates: dict[str, float] = {}
+
+    def promising(self, candidates: dict[str, Candidate]) -> dict[str, Candidate]:
+        """
+        Candidates that are worth steps: better than when they were last probed, and not clearly behind the champion.
+
+        :param candidates: Candidates by source.
+        :return: Some of them.
+        """
+        chosen = {}
+        for source, candidate in candidates.items():
+            improved = candidate.estimate > self.estimates.get(source, -np.inf)
+            behind = self.record is not None and candidate.estimate < self.record.return_mean - self.record.margin
+            if improved and (candidate.understated or not behind):
+                chosen[source] = candidate
+        return chosen
 
     def deserves_probe(self, first_return: float) -> bool:
         """
@@ -58,8 +95,7 @@ class Champion:
             return False
         if self.record is None:
             return True
-        spread = float(self.record.returns.std() / np.sqrt(self.record.returns.size))
-        return first_return > min(self.record.returns[0], self.record.return_mean) - spread
+        return first_return > min(self.record.returns[0], self.record.return_mean) - self.record.margin
 
     def challenge(self, actor: BasePolicy, vector: np.ndarray, record: ChampionRecord) -> bool:
         """
@@ -83,3 +119,18 @@ class Champion:
         load_vector(self.actor, vector)
         self.record = record
         return True
+
+
+def most_trusted(first_returns: dict[str, float]) -> str:
+    """
+    Choose whom to play the other probe episodes.
+
+    :param first_returns: Return in the first probe episode by source, the most trusted source first; NaN for what went wrong.
+    :return: The source with the highest return; one that comes later has to be ahead by 1%. Gradients with exploration noise
+        lead to policies that forgive more than those that a lucky perturbation found.
+    """
+    chosen, best = next(iter(first_returns)), -np.inf
+    for source, value in first_returns.items():
+        if np.isfinite(value) and value > best + 0.01 * abs(best if np.isfinite(best) else 0.0):
+            chosen, best = source, value
+    return chosen

@@ -380,12 +380,16 @@ class ESAC(HybridAlgorithm):
         trained = self._gradient_interval_is_due()
         if trained and not self._gradient_interval(callback):  # lines 12-23
             return False
-        unperturbed: dict[str, float] | None = {}
-        if self._probe_is_due(3, PROBE_FRACTION):
-            unperturbed = self._probe(self._candidates(), callback)
-        if unperturbed is None:
+        candidates = self.champion.promising(self._candidates())
+        due = candidates and self._probe_is_due(len(candidates), PROBE_FRACTION)
+        if due and not self._probe(candidates, callback):
             return False
-        variables = {"fitness": fitness, "winners": population.winners, "mean_return": unperturbed.get("mean")}
+        variables: dict[str, Any] = {"fitness": fitness, "winners": population.winners, "mean_fitness": None}
+        if trained and self.amt_rule == "two_sided":
+            mean = self._evaluate_mean(callback)
+            if mean is None:
+                return False
+            variables["mean_fitness"] = float(self._fitness(mean)[0])
         if trained and not self._operate(self.amt_callback, variables):  # line 24
             return False
         if not self._operate(self.crossover_callback, variables):  # line 26

@@ -17,6 +17,7 @@ from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
 from sb3_esac.agent import make_agent, plain_agent, share_experience
 from sb3_esac.buffers import SharedExperience, add_episode
+from sb3_esac.champion import Candidate
 from sb3_esac.evaluation.evaluator import EvaluationResult
 from sb3_esac.evaluation.normalization import normalizers, update_normalizers
 from sb3_esac.evaluation.parameters import to_vector
@@ -120,6 +121,7 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
 
     def _reset_counters(self) -> None:
         super()._reset_counters()
+        self._agent_level = float("nan")
         if "agent" in self.__dict__:
             self.agent.num_timesteps = 0
 
@@ -140,10 +142,11 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
         """
         self.agent.load_replay_buffer(path, truncate_last_traj)
         buffer = share_experience(self, self.agent)
-        if buffer.population_store is not None:
-            buffer.population_store.device = self.agent.device
-            if isinstance(buffer.population_store, HerReplayBuffer) and self.env is not None:
-                buffer.population_store.set_env(self.env)
+        store = buffer.population_store
+        if store is not None:
+            store.device = self.agent.device
+            if isinstance(store, HerReplayBuffer) and store.env is None and self.env is not None:
+                store.set_env(self.env)
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
         total, callback = super()._setup_learn(*args, **kwargs)
@@ -186,8 +189,13 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
             if episode.member in sharing and episode.transitions is not None:
                 add_episode(store, episode.transitions, self.policy.scale_action(episode.transitions.actions))
 
-    def _candidates(self) -> dict[str, np.ndarray]:
-        return {"agent": to_vector(self.actor), **super()._candidates()}
+    def _candidates(self) -> dict[str, Candidate]:
+        agent = Candidate(to_vector(self.actor), self._agent_level, understated=True)
+        return {"agent": agent, **super()._candidates()}
+
+    def _is_overtaken(self) -> bool:
+        record = self.champion.record
+        return record is not None and self._agent_level > record.return_mean
 
     # -- gradient interval ---------------------------------------------------------------------------------------------
 
@@ -261,7 +269,8 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
         finished = self._base_env.finished
         self._episode_num += len(finished)
         if finished:
-            self.logger.record("agent/return_mean", float(np.mean([episode_return for episode_return, _ in finished])))
+            self._agent_level = float(np.mean([episode_return for episode_return, _ in finished]))
+            self.logger.record("agent/return_mean", self._agent_level)
         if buffer.fresh_observations:
             seen = stack(buffer.fresh_observations)
             flat = (

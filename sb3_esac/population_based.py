@@ -17,7 +17,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 
-from sb3_esac.champion import FINAL_PROBE_FRACTION, Champion, ChampionRecord
+from sb3_esac.champion import FINAL_PROBE_FRACTION, Candidate, Champion, ChampionRecord, most_trusted
 from sb3_esac.evaluation.backends import make_evaluator
 from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, Evaluator
 from sb3_esac.evaluation.parameters import Player, copy_actor, load_vector, make_player
@@ -67,12 +67,17 @@ class PopulationBasedAlgorithm(BaseAlgorithm):
         :return: False if a callback asked to stop.
         """
 
-    def _candidates(self) -> dict[str, np.ndarray]:
+    def _candidates(self) -> dict[str, Candidate]:
         """Policies that could be the champion, by source."""
-        candidates = {"mean": self.population.mean}
+        # The best member's return is more than the mean or the winner will show again, so it rules out what has no chance.
+        candidates = {"mean": Candidate(self.population.mean, self._best_return)}
         if len(self.population.winners):
-            candidates["winner"] = self.population.winners[0]
+            candidates["winner"] = Candidate(self.population.winners[0], self._best_return)
         return candidates
+
+    def _is_overtaken(self) -> bool:
+        """Whether training has already shown something better than the champion, which is yet to be probed."""
+        return False
 
     # -- state ---------------------------------------------------------------------------------------------------------
 
@@ -99,7 +104,7 @@ class PopulationBasedAlgorithm(BaseAlgorithm):
 
     def _reset_counters(self) -> None:
         self.population_timesteps, self.probe_timesteps, self.paper_timesteps = 0, 0, 0.0
-        self._mean_length, self._probed_generation = 0.0, -1
+        self._mean_length, self._best_return, self._probed_generation = 0.0, float("nan"), -1
         self.seconds = {"evaluation": 0.0, "gradients": 0.0}
 
     def _setup_population(self, population: Population) -> None:
@@ -112,7 +117,7 @@ class PopulationBasedAlgorithm(BaseAlgorithm):
         self._evaluator: Evaluator | None = None
         self._mean_actor: tuple[np.ndarray, BasePolicy] | None = None
         self.champion = Champion(self.actor)
-        self.champion.record = getattr(self, "_champion_record", None)
+        self.champion.record, self.champion.estimates = getattr(self, "_champion_state", (None, {}))
 
     # -- playing -------------------------------------------------------------------------------------------------------
 
@@ -144,20 +149,25 @@ class PopulationBasedAlgorithm(BaseAlgorithm):
     ) -> EvaluationResult | None:
         """Evaluate parameter vectors, telling the callbacks of every step; None if one asked to stop."""
 
+        in_callbacks = 0.0
+
         def on_step(variables: dict[str, Any]) -> bool:
+            nonlocal in_callbacks
             self.population_timesteps += len(variables["dones"])
+            begin = time.perf_counter()
             callback.update_locals(variables)
-            if not callback.on_step():
-                return False
-            self._update_info_buffer(variables["infos"], variables["dones"])
-            return True
+            goes_on = callback.on_step()
+            in_callbacks += time.perf_counter() - begin
+            if goes_on:
+                self._update_info_buffer(variables["infos"], variables["dones"])
+            return goes_on
 
         assert self._evaluator is not None
         start = time.perf_counter()
         try:
             result = self._evaluator.evaluate(EvaluationRequest(parameters, seeds, player, recording), on_step)
         finally:
-            self.seconds["evaluation"] += time.perf_counter() - start
+            self.seconds["evaluation"] += time.perf_counter() - start - in_callbacks
         self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
         if result is not None:
             self._episode_num += len(result.episodes)
@@ -182,9 +192,18 @@ class PopulationBasedAlgorithm(BaseAlgorithm):
             return None
         callback.on_rollout_end()
         self._mean_length = float(result.lengths.mean())
+        returns = result.returns.mean(axis=1)
+        self._best_return = float(returns[np.isfinite(returns)].max(initial=-np.inf))
         self.paper_timesteps += self._mean_length
         self._merge_statistics(result)
         return offspring, result
+
+    def _evaluate_mean(self, callback: BaseCallback) -> EvaluationResult | None:
+        """Play the mean that was perturbed, from where the generation's first member began."""
+        assert self._generation_start is not None
+        mean = self._generation_start.mean
+        seed = episode_seed(self.run_seed, self.population.generation, Stream.POPULATION_EPISODE, 0)
+        return self._play(mean[None], np.array([[seed]]), make_player(self.actor), Recording(), callback)
 
     def _fitness(self, result: EvaluationResult) -> np.ndarray:
         """(n,) mean return of each member, the alive bonus taken out."""
@@ -216,35 +235,36 @@ class PopulationBasedAlgorithm(BaseAlgorithm):
         cost = (n_candidates + self.champion_episodes - 1) * self._mean_length
         return self.probe_timesteps + cost <= fraction * (self.num_timesteps + cost)
 
-    def _probe(self, candidates: dict[str, np.ndarray], callback: BaseCallback) -> dict[str, float] | None:
+    def _probe(self, candidates: dict[str, Candidate], callback: BaseCallback) -> bool:
         """
         Play candidates without noise and let the best of them challenge the champion.
 
-        :param candidates: Parameters by source ("mean", "winner", "agent").
+        :param candidates: Policies by source ("mean", "winner", "agent").
         :param callback: The user's callbacks.
-        :return: First return of each candidate; None if a callback asked to stop.
+        :return: False if a callback asked to stop.
         """
         steps_before = self.population_timesteps
         self._probed_generation = self.population.generation
         seeds = np.array([[episode_seed(self.run_seed, 0, Stream.PROBE_EPISODE, k) for k in range(self.champion_episodes)]])
         player = make_player(self.actor)
-        vectors = np.stack(list(candidates.values()))
+        vectors = np.stack([candidate.vector for candidate in candidates.values()])
+        self.champion.estimates.update({source: candidate.estimate for source, candidate in candidates.items()})
         screening = self._play(vectors, np.repeat(seeds[:, :1], len(vectors), axis=0), player, Recording(), callback)
         if screening is None:
-            return None
+            return False
         first = dict(zip(candidates, screening.returns[:, 0].tolist(), strict=True))
-        source = max(first, key=lambda name: first[name] if np.isfinite(first[name]) else -np.inf)
+        source = most_trusted(first)
         if self.champion.deserves_probe(first[source]):
             returns = np.array([first[source]])
             if seeds.shape[1] > 1:
-                rest = self._play(candidates[source][None], seeds[:, 1:], player, Recording(), callback)
+                rest = self._play(candidates[source].vector[None], seeds[:, 1:], player, Recording(), callback)
                 if rest is None:
-                    return None
+                    return False
                 returns = np.concatenate([returns, rest.returns[0]])
             record = ChampionRecord(source, returns, self.population.generation)
-            self.champion.challenge(self.actor, candidates[source], record)
+            self.champion.challenge(self.actor, candidates[source].vector, record)
         self.probe_timesteps += self.population_timesteps - steps_before
-        return first
+        return True
 
     # -- the loop ------------------------------------------------------------------------------------------------------
 
@@ -335,7 +355,7 @@ class PopulationBasedAlgorithm(BaseAlgorithm):
         """What ``predict`` plays, as ``deploy`` says: the champion, the agent or the mean of the population."""
         if self.deploy == "population":
             return self._policy_of_mean()
-        if self.deploy == "best" and self.champion.record is not None:
+        if self.deploy == "best" and self.champion.record is not None and not self._is_overtaken():
             return self.champion.actor
         return self.policy
 
@@ -388,7 +408,7 @@ class PopulationBasedAlgorithm(BaseAlgorithm):
         :param exclude: Names of attributes to leave out.
         :param include: Names of attributes to put in although they are left out by default.
         """
-        self._champion_record = self.champion.record
+        self._champion_state = (self.champion.record, dict(self.champion.estimates))
         current = self._population
         if self._generation_start is not None:
             self._population = self._generation_start
