@@ -43,8 +43,17 @@ def make_agent(model: "HybridAlgorithm") -> OffPolicyAlgorithm:
     """
     arguments = _accepted_arguments(model)
     arguments["policy_kwargs"] = _agent_policy_kwargs(model)
+    # SB3 adds to it.
+    arguments["replay_buffer_kwargs"] = copy.copy(arguments["replay_buffer_kwargs"])
     arguments.update(verbose=0, tensorboard_log=None, seed=None, device=model.device)
-    arguments.update(copy.copy(model.agent_kwargs))
+    own = _own_arguments(model.agent_class)
+    for name in model.agent_kwargs:
+        if name not in own:
+            raise ValueError(
+                f"`agent_kwargs` has {name!r}, which `agent_class={model.agent_class.__name__}` does not take beside SAC's "
+                f"arguments: it takes {', '.join(map(repr, own)) or 'no others'}"
+            )
+    arguments.update(model.agent_kwargs)
     agent_class = cast(Any, model.agent_class)
     agent: OffPolicyAlgorithm = agent_class(model.policy_class, model.env, **arguments, _init_setup_model=False)
     agent.observation_space, agent.action_space, agent.n_envs = model.observation_space, model.action_space, model.n_envs
@@ -59,7 +68,7 @@ def make_agent(model: "HybridAlgorithm") -> OffPolicyAlgorithm:
 
 
 def _accepted_arguments(model: "HybridAlgorithm") -> dict[str, Any]:
-    accepted = inspect.signature(model.agent_class.__init__).parameters
+    accepted = _parameters(model.agent_class)
     arguments = {}
     for name, default in SAC_DEFAULTS.items():
         value = getattr(model, name)
@@ -90,7 +99,29 @@ def arguments_of(donor: OffPolicyAlgorithm) -> dict[str, Any]:
     # Its networks, not ESAC's own default.
     networks = {name: getattr(donor.policy, name) for name in ("net_arch", "activation_fn") if hasattr(donor.policy, name)}
     arguments["policy_kwargs"] = {**networks, **donor.policy_kwargs}
+    arguments["agent_kwargs"] = {name: getattr(donor, name) for name in _own_arguments(type(donor)) if hasattr(donor, name)}
     return arguments
+
+
+def _own_arguments(agent_class: type[OffPolicyAlgorithm]) -> list[str]:
+    """Arguments of an algorithm that SAC does not have."""
+    return [
+        name for name in _parameters(agent_class) if name not in ("self", "policy", "env", "_init_setup_model", *SAC_DEFAULTS)
+    ]
+
+
+def _parameters(kind: type) -> dict[str, inspect.Parameter]:
+    """Arguments of a class; what it hands on as ``**kwargs`` is looked up in its base classes."""
+    found: dict[str, inspect.Parameter] = {}
+    for base in kind.__mro__:
+        if "__init__" not in vars(base):
+            continue
+        parameters = inspect.signature(base.__init__).parameters  # type: ignore[misc]
+        named = {name: p for name, p in parameters.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+        found = {**named, **found}
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+            break
+    return found
 
 
 def can_normalize(model: "HybridAlgorithm") -> bool:
@@ -103,7 +134,7 @@ def can_normalize(model: "HybridAlgorithm") -> bool:
     vec_normalize = model._vec_normalize_env
     elsewhere = vec_normalize is not None and vec_normalize.norm_obs
     own_extractor = "features_extractor_class" in model.policy_kwargs or "share_features_extractor" in model.policy_kwargs
-    default = inspect.signature(model.policy_class.__init__).parameters.get("features_extractor_class")
+    default = _parameters(model.policy_class).get("features_extractor_class")
     flat = default is not None and default.default is FlattenExtractor and normalized_keys(model.observation_space) == [""]
     return flat and not elsewhere and not own_extractor
 
@@ -119,7 +150,7 @@ def _agent_policy_kwargs(model: "HybridAlgorithm") -> dict[str, Any]:
             f"`normalize_observations=True` has nothing to normalise in {model.observation_space}: leave it False for images "
             "and discrete observations"
         )
-    default = inspect.signature(model.policy_class.__init__).parameters.get("features_extractor_class")
+    default = _parameters(model.policy_class).get("features_extractor_class")
     kwargs["features_extractor_kwargs"] = {
         "extractor_class": kwargs.get("features_extractor_class", default.default if default else FlattenExtractor),
         "extractor_kwargs": kwargs.get("features_extractor_kwargs"),
@@ -150,10 +181,10 @@ def share_experience(model: "HybridAlgorithm", agent: OffPolicyAlgorithm) -> Sha
     :return: The buffer.
     """
     assert agent.replay_buffer is not None
-    store = None
-    if model.share_experience > 0 and not isinstance(agent.replay_buffer, SharedExperience):
-        store = _population_store(agent)
-    return shared(agent.replay_buffer, store, model.share_experience)
+    buffer = agent.replay_buffer
+    has_store = isinstance(buffer, SharedExperience) and buffer.population_store is not None
+    store = None if has_store or model.share_experience == 0 else _population_store(agent)
+    return shared(buffer, store, model.share_experience)
 
 
 def _population_store(agent: OffPolicyAlgorithm) -> ReplayBuffer:
@@ -225,14 +256,17 @@ def _fold(source: th.nn.Module, target: th.nn.Module) -> None:
 
 
 def _first_layers(module: th.nn.Module) -> list[th.nn.Linear]:
-    heads = [getattr(module, name) for name in ("latent_pi", "mu", "log_std") if hasattr(module, name)]
-    if hasattr(module, "latent_pi") and len(list(module.latent_pi.parameters())):  # type: ignore[union-attr]
-        heads = [module.latent_pi]
+    latent = getattr(module, "latent_pi", None)
+    if latent is not None and list(latent.parameters()):
+        heads = [latent]
+    else:
+        heads = [getattr(module, name) for name in ("mu", "log_std") if hasattr(module, name)]
     heads = heads or list(getattr(module, "q_networks", []))
     layers: list[th.nn.Linear] = []
     for head in heads:
         # The first module with parameters has to be the layer that reads the features.
-        leaves = [leaf for leaf in head.modules() if not list(leaf.children()) and list(leaf.parameters())]
+        modules = head.modules() if isinstance(head, th.nn.Module) else []
+        leaves = [leaf for leaf in modules if not list(leaf.children()) and list(leaf.parameters())]
         if not leaves or not isinstance(leaves[0], th.nn.Linear):
             raise ValueError(f"Observation statistics cannot be folded into a {type(module).__name__} of this form")
         layers.append(leaves[0])

@@ -86,7 +86,7 @@ def shared(buffer: ReplayBuffer, population_store: ReplayBuffer | None, populati
     Put the population's store beside a buffer. The buffer keeps its contents and its identity.
 
     :param buffer: Buffer of the agent, of any kind.
-    :param population_store: Buffer of the same kind with one lane, None for no sharing.
+    :param population_store: Buffer of the same kind with one lane; None keeps the one that is there, or shares nothing.
     :param population_share: Fraction of each batch that comes from the population's store, in [0, 1].
     :return: The same buffer.
     """
@@ -94,6 +94,8 @@ def shared(buffer: ReplayBuffer, population_store: ReplayBuffer | None, populati
         # The class changes, not the object: whoever holds the buffer goes on seeing a buffer of the kind that they chose.
         buffer.__class__ = _shared_class(type(buffer))
         assert isinstance(buffer, SharedExperience)
+        buffer.population_store = None
+    if population_store is not None:
         buffer.population_store = population_store
     buffer.population_share = population_share
     buffer.fresh_observations = None
