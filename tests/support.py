@@ -1,18 +1,20 @@
 """Small environments and arguments that several test files use."""
 
-import inspect
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sb3_esac import ESAC
-
-# Episodes in this process, one step at a time, so that an environment can tell what happened in it.
-LOCKSTEP: dict[str, Any] = {"backend": "lockstep"} if "backend" in inspect.signature(ESAC).parameters else {}
 
 TINY: dict[str, Any] = dict(
     learning_rate=1e-3,
@@ -26,7 +28,9 @@ TINY: dict[str, Any] = dict(
     agent_fraction=0.3,
     champion_episodes=2,
     share_experience=0.5,
-    **LOCKSTEP,
+    normalize_observations=False,
+    # Episodes in this process, so that an environment can tell what happened in it.
+    backend="lockstep",
 )
 """Everything as small as it can be, and set explicitly, so that a default that changes does not change what a test tests."""
 
@@ -52,12 +56,13 @@ class Walk(gym.Env):
     :param length: Steps of an episode (a truncation).
     :param terminal: Whether the episode ends in a terminal state instead.
     :param scale: What the first component is multiplied by.
+    :param varied: Whether episodes are up to five steps longer, depending on the seed.
     """
 
-    def __init__(self, length: int = 10, terminal: bool = False, scale: float = 1.0) -> None:
+    def __init__(self, length: int = 10, terminal: bool = False, scale: float = 1.0, varied: bool = False) -> None:
         self.observation_space = spaces.Box(-np.inf, np.inf, (3,), np.float32)
         self.action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
-        self.length, self.terminal, self.scale = length, terminal, scale
+        self.length, self.terminal, self.scale, self.varied = length, terminal, scale, varied
         self.acted_upon: list[np.ndarray] = []
         self.rewards: list[list[float]] = []
         self.episode_seeds: list[int | None] = []
@@ -68,6 +73,7 @@ class Walk(gym.Env):
         super().reset(seed=seed)
         self.n_resets += 1
         self.seed, self.t, self.x = seed, 0, float(self.np_random.normal())
+        self.end = self.length + (int(self.np_random.integers(6)) if self.varied else 0)
         return self._observe(), {"seed": seed}
 
     def _observe(self) -> np.ndarray:
@@ -84,7 +90,7 @@ class Walk(gym.Env):
         self.x += 0.5 * float(action[0]) + 0.1 * float(self.np_random.normal())
         reward = -(self.x**2)
         self.rewards[-1].append(reward)
-        over = self.t >= self.length
+        over = self.t >= self.end
         return self._observe(), reward, over and self.terminal, over and not self.terminal, {}
 
 
@@ -137,3 +143,55 @@ def is_finite(model: ESAC) -> bool:
             tensors += [value for value in moments.values() if hasattr(value, "isfinite")]
     vectors = [model.population.mean, model.population.winners, model.population.members]
     return all(bool(tensor.isfinite().all()) for tensor in tensors) and all(np.isfinite(vector).all() for vector in vectors)
+
+
+PLAIN_PROCESS = """
+import sys
+sys.modules["sb3_esac"] = None  # any import of it fails
+import importlib, json
+import numpy as np
+import torch
+torch.set_num_threads(1)
+answers = {}
+for key, (module, name, path, observations) in json.load(open(sys.argv[1])).items():
+    agent = getattr(importlib.import_module(module), name).load(path, device="cpu")
+    observations = np.array(observations, dtype=np.float32)
+    actions = agent.predict(observations, deterministic=True)[0]
+    # At an action that was not computed from the observation, so that actor and critic are judged apart.
+    at = torch.full(actions.shape, 0.3)
+    with torch.no_grad():
+        judgements = [net(torch.as_tensor(observations), at) for net in (agent.critic, agent.critic_target) if net is not None]
+    answers[key] = [actions.tolist(), [[part.tolist() for part in judgement] for judgement in judgements]]
+assert not [name for name, module in sys.modules.items() if name.split(".")[0] == "sb3_esac" and module is not None]
+json.dump(answers, open(sys.argv[1], "w"))
+"""
+
+
+def in_plain_process(
+    folder: Path, agents: dict[str, tuple[type, str]], observations: np.ndarray
+) -> dict[str, tuple[np.ndarray, list[np.ndarray]]]:
+    """
+    Load saved agents where this package cannot be imported.
+
+    :param folder: An empty folder.
+    :param agents: Class and zip file by name.
+    :param observations: (N, ...) observations.
+    :return: By name, the deterministic actions and what critic and target critic think of the action 0.3.
+    """
+    order = {key: (kind.__module__, kind.__name__, str(path), observations.tolist()) for key, (kind, path) in agents.items()}
+    file = folder / "order.json"
+    file.write_text(json.dumps(order))
+    # Not the folder of the tests, nor that of the package.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    subprocess.run([sys.executable, "-c", PLAIN_PROCESS, str(file)], check=True, cwd=folder, env=environment)
+    answers = json.loads(file.read_text())
+    return {key: (np.array(actions), [np.array(each) for each in judged]) for key, (actions, judged) in answers.items()}
+
+
+def judgements(agent: Any, observations: np.ndarray) -> list[np.ndarray]:
+    """What critic and target critic of an agent think of the action 0.3."""
+    batch = th.as_tensor(observations)
+    at = th.full((len(observations), *agent.action_space.shape), 0.3)
+    with th.no_grad():
+        nets = [net for net in (agent.critic, agent.critic_target) if net is not None]
+        return [np.array([part.numpy() for part in net(batch, at)]) for net in nets]
