@@ -114,6 +114,8 @@ class ESAC(HybridAlgorithm):
     :param n_workers: Processes that play offspring. None means one for each environment of a ``SubprocVecEnv``, else none.
     :param backend: "auto", "lockstep" (on the environment's own lanes) or "subproc" (whole episodes in worker processes). The
         result is the same.
+    :param overlap: Let the agent play and learn while the population of the same generation is evaluated, so that it learns
+        from offspring one generation later. Saves time with workers. The result does not depend on who is faster.
     :param episode_timeout: Seconds after which an episode in a worker is taken for one that hangs, None to wait for ever.
     :param max_worker_restarts: How many dead or hanging workers are replaced in one generation.
     """
@@ -180,6 +182,7 @@ class ESAC(HybridAlgorithm):
         env_fn: Callable[[], gym.Env] | None = None,
         n_workers: int | None = None,
         backend: str = "auto",
+        overlap: bool = False,
         episode_timeout: float | None = None,
         max_worker_restarts: int = 3,
     ) -> None:
@@ -225,6 +228,7 @@ class ESAC(HybridAlgorithm):
         self.n_eval_episodes, self.alive_bonus_offset = n_eval_episodes, alive_bonus_offset
         self.normalize_observations, self.agent_kwargs = normalize_observations, agent_kwargs or {}
         self.env_fn, self.n_workers, self.backend = env_fn, n_workers, backend
+        self.overlap = overlap
         self.episode_timeout, self.max_worker_restarts = episode_timeout, max_worker_restarts
 
         if _init_setup_model:
@@ -370,16 +374,25 @@ class ESAC(HybridAlgorithm):
 
     def _run_generation(self, callback: BaseCallback) -> bool:
         population = self.population
-        evaluated = self._evaluate_population(callback)  # lines 5-8
-        if evaluated is None:
+        request = self._population_request()  # lines 5-6
+        pending, trained = None, False
+        if self.overlap:
+            # The agent learns from what there is while the population plays; neither knows what the other is doing.
+            assert self._evaluator is not None
+            pending = self._evaluator.begin(request)
+            trained = self._gradient_interval_is_due()
+            if trained and not self._gradient_interval(callback):  # lines 12-23
+                return False
+        result = self._evaluate_population(request, callback, pending)  # lines 7-8
+        if result is None:
             return False
-        offspring, result = evaluated
         fitness = self._fitness(result)
-        population.update(offspring, fitness)  # lines 9-11
+        population.update(request.parameters, fitness)  # lines 9-11
         self._share(result, fitness)
-        trained = self._gradient_interval_is_due()
-        if trained and not self._gradient_interval(callback):  # lines 12-23
-            return False
+        if not self.overlap:
+            trained = self._gradient_interval_is_due()
+            if trained and not self._gradient_interval(callback):  # lines 12-23
+                return False
         candidates = self.champion.promising(self._candidates())
         due = candidates and self._probe_is_due(len(candidates), PROBE_FRACTION)
         if due and not self._probe(candidates, callback):

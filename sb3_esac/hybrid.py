@@ -23,7 +23,8 @@ from sb3_esac.evaluation.normalization import normalizers, update_normalizers
 from sb3_esac.evaluation.parameters import to_vector
 from sb3_esac.evaluation.rollout import Recording, stack
 from sb3_esac.evaluation.seeding import adopt
-from sb3_esac.evaluation.statistics import merge_moments, observation_moments
+from sb3_esac.evaluation.statistics import observation_moments
+from sb3_esac.evaluation.vec_normalize import moments_of
 from sb3_esac.evolution.noise import Stream, episode_seed
 from sb3_esac.population_based import PopulationBasedAlgorithm
 from sb3_esac.validation import check_vec_normalize
@@ -172,7 +173,7 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
     def _merge_statistics(self, result: EvaluationResult) -> None:
         super()._merge_statistics(result)
         if self.normalize_observations:
-            fresh = merge_moments([e.observation_moments for e in result.episodes if e.observation_moments is not None])
+            fresh = moments_of(result.episodes)
             if fresh is not None:
                 update_normalizers(self.policy, fresh)
 

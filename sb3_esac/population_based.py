@@ -19,11 +19,11 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 
 from sb3_esac.champion import FINAL_PROBE_FRACTION, Candidate, Champion, ChampionRecord, most_trusted
 from sb3_esac.evaluation.backends import make_evaluator
-from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, Evaluator
-from sb3_esac.evaluation.parameters import Player, copy_actor, load_vector, make_player
+from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, Evaluator, Pending
+from sb3_esac.evaluation.parameters import copy_actor, load_vector, make_player
 from sb3_esac.evaluation.rollout import Recording
 from sb3_esac.evaluation.seeding import warn_non_finite
-from sb3_esac.evaluation.statistics import Moments, merge_moments
+from sb3_esac.evaluation.vec_normalize import merge_episodes, recording_for
 from sb3_esac.evolution.noise import Stream, episode_seed
 from sb3_esac.evolution.population import Population
 
@@ -136,19 +136,15 @@ class PopulationBasedAlgorithm(BaseAlgorithm):
 
     def _recording(self) -> Recording:
         """What has to be written down of the population's episodes."""
-        vec_normalize = self._vec_normalize_env
-        if vec_normalize is None or not vec_normalize.training:
-            return Recording()
-        return Recording(
-            observation_moments=vec_normalize.norm_obs,
-            return_discount=vec_normalize.gamma if vec_normalize.norm_reward else None,
-        )
+        return recording_for(self._vec_normalize_env)
 
     def _play(
-        self, parameters: np.ndarray, seeds: np.ndarray, player: Player, recording: Recording, callback: BaseCallback
+        self,
+        request: EvaluationRequest,
+        callback: BaseCallback,
+        pending: Pending | None = None,
     ) -> EvaluationResult | None:
         """Evaluate parameter vectors, telling the callbacks of every step; None if one asked to stop."""
-
         in_callbacks = 0.0
 
         def on_step(variables: dict[str, Any]) -> bool:
@@ -165,7 +161,7 @@ class PopulationBasedAlgorithm(BaseAlgorithm):
         assert self._evaluator is not None
         start = time.perf_counter()
         try:
-            result = self._evaluator.evaluate(EvaluationRequest(parameters, seeds, player, recording), on_step)
+            result = pending.finish(on_step) if pending is not None else self._evaluator.evaluate(request, on_step)
         finally:
             self.seconds["evaluation"] += time.perf_counter() - start - in_callbacks
         self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
@@ -175,19 +171,23 @@ class PopulationBasedAlgorithm(BaseAlgorithm):
                 warn_non_finite("an offspring")
         return result
 
-    def _evaluate_population(self, callback: BaseCallback) -> tuple[np.ndarray, EvaluationResult] | None:
-        """Perturb and evaluate every member (Algorithm 1, lines 5-8)."""
+    def _population_request(self) -> EvaluationRequest:
+        """Perturb every member (Algorithm 1, lines 5-6) and say which episodes it plays."""
         population = self.population
-        offspring = population.perturb(self.run_seed)
-        size = population.config.size
-        seeds = np.array(
-            [
-                episode_seed(self.run_seed, population.generation, Stream.POPULATION_EPISODE, index)
-                for index in range(size * self.n_eval_episodes)
-            ]
-        ).reshape(size, self.n_eval_episodes)
+        size, k = population.config.size, self.n_eval_episodes
+        seeds = [
+            episode_seed(self.run_seed, population.generation, Stream.POPULATION_EPISODE, index) for index in range(size * k)
+        ]
+        return EvaluationRequest(
+            population.perturb(self.run_seed), np.array(seeds).reshape(size, k), make_player(self.actor), self._recording()
+        )
+
+    def _evaluate_population(
+        self, request: EvaluationRequest, callback: BaseCallback, pending: Pending | None = None
+    ) -> EvaluationResult | None:
+        """Evaluate every member (Algorithm 1, lines 7-8); None if a callback asked to stop."""
         callback.on_rollout_start()
-        result = self._play(offspring, seeds, make_player(self.actor), self._recording(), callback)
+        result = self._play(request, callback, pending)
         if result is None:
             return None
         callback.on_rollout_end()
@@ -196,36 +196,22 @@ class PopulationBasedAlgorithm(BaseAlgorithm):
         self._best_return = float(returns[np.isfinite(returns)].max(initial=-np.inf))
         self.paper_timesteps += self._mean_length
         self._merge_statistics(result)
-        return offspring, result
+        return result
 
     def _evaluate_mean(self, callback: BaseCallback) -> EvaluationResult | None:
         """Play the mean that was perturbed, from where the generation's first member began."""
         assert self._generation_start is not None
         mean = self._generation_start.mean
         seed = episode_seed(self.run_seed, self.population.generation, Stream.POPULATION_EPISODE, 0)
-        return self._play(mean[None], np.array([[seed]]), make_player(self.actor), Recording(), callback)
+        return self._play(EvaluationRequest(mean[None], np.array([[seed]]), make_player(self.actor)), callback)
 
     def _fitness(self, result: EvaluationResult) -> np.ndarray:
         """(n,) mean return of each member, the alive bonus taken out."""
         return (result.returns - self.alive_bonus_offset * result.lengths).mean(axis=1)
 
     def _merge_statistics(self, result: EvaluationResult) -> None:
-        """Merge what the generation saw into ``VecNormalize``, in the order of the members."""
-        vec_normalize = self._vec_normalize_env
-        if vec_normalize is None or not vec_normalize.training:
-            return
-        fresh = merge_moments([e.observation_moments for e in result.episodes if e.observation_moments is not None])
-        if fresh is not None and vec_normalize.norm_obs:
-            # Of a `Dict` observation some parts may be left as they are (`norm_obs_keys`).
-            statistics = vec_normalize.obs_rms if isinstance(vec_normalize.obs_rms, dict) else {"": vec_normalize.obs_rms}
-            for key, rms in statistics.items():
-                rms.update_from_moments(fresh[key].mean, fresh[key].var, fresh[key].count)
-        returns: Moments | None = None
-        for part in (episode.return_moments for episode in result.episodes):
-            if part is not None:
-                returns = part if returns is None else returns.merge(part)
-        if returns is not None:
-            vec_normalize.ret_rms.update_from_moments(returns.mean, returns.var, returns.count)
+        """Merge what the generation saw into the statistics that were frozen meanwhile."""
+        merge_episodes(self._vec_normalize_env, result.episodes)
 
     def _probe_is_due(self, n_candidates: int, fraction: float) -> bool:
         """Whether something has changed since the last probe, and another one would stay within its fraction of the steps."""
@@ -249,7 +235,7 @@ class PopulationBasedAlgorithm(BaseAlgorithm):
         player = make_player(self.actor)
         vectors = np.stack([candidate.vector for candidate in candidates.values()])
         self.champion.estimates.update({source: candidate.estimate for source, candidate in candidates.items()})
-        screening = self._play(vectors, np.repeat(seeds[:, :1], len(vectors), axis=0), player, Recording(), callback)
+        screening = self._play(EvaluationRequest(vectors, np.repeat(seeds[:, :1], len(vectors), axis=0), player), callback)
         if screening is None:
             return False
         first = dict(zip(candidates, screening.returns[:, 0].tolist(), strict=True))
@@ -257,7 +243,7 @@ class PopulationBasedAlgorithm(BaseAlgorithm):
         if self.champion.deserves_probe(first[source]):
             returns = np.array([first[source]])
             if seeds.shape[1] > 1:
-                rest = self._play(candidates[source].vector[None], seeds[:, 1:], player, Recording(), callback)
+                rest = self._play(EvaluationRequest(candidates[source].vector[None], seeds[:, 1:], player), callback)
                 if rest is None:
                     return False
                 returns = np.concatenate([returns, rest.returns[0]])

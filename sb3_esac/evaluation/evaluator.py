@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces
-from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
 
 from sb3_esac.evaluation.parameters import Act, Player
 from sb3_esac.evaluation.rollout import Episode, EpisodeRecorder, Recording
 from sb3_esac.evaluation.seeding import NON_FINITE, UNBOUNDED_EPISODE_STEPS, adopt, take
+from sb3_esac.evaluation.vec_normalize import frozen, snapshot
 
 OnStep = Callable[[dict[str, Any]], bool]
 """Called after every step of the vectorised environment with its local variables; False stops the evaluation."""
@@ -64,8 +65,23 @@ class EvaluationResult:
         return np.array([episode.length for episode in self.episodes]).reshape(self.shape)
 
 
+class Pending(ABC):
+    """An evaluation that has begun; whoever began it may do something else before asking for the result."""
+
+    @abstractmethod
+    def finish(self, on_step: OnStep) -> EvaluationResult | None:
+        """
+        Wait for the result.
+
+        :param on_step: As in :meth:`Evaluator.evaluate`; nothing is reported before this call.
+        :return: The result, or None if ``on_step`` asked to stop.
+        """
+
+
 class Evaluator(ABC):
     """Plays parameter vectors. The result depends on the request alone, not on who plays what when."""
+
+    vec_normalize: VecNormalize | None = None
 
     @abstractmethod
     def evaluate(self, request: EvaluationRequest, on_step: OnStep) -> EvaluationResult | None:
@@ -77,8 +93,38 @@ class Evaluator(ABC):
         :return: The result, or None if ``on_step`` asked to stop.
         """
 
+    def begin(self, request: EvaluationRequest) -> Pending:
+        """
+        Begin to play, with everything (parameters, statistics) as it is now.
+
+        The result is the same whether episodes are played at once or only when it is asked for.
+
+        :param request: What to play.
+        :return: To be finished before the next evaluation, or to be given up by :meth:`close`.
+        """
+        return Postponed(self, request, snapshot(self.vec_normalize))
+
     def close(self) -> None:  # noqa: B027
         """Give back processes and memory. The evaluator can be used again."""
+
+
+@dataclass(frozen=True)
+class Postponed(Pending):
+    """
+    An evaluation that is only played when its result is asked for, as the lanes belong to the agent until then.
+
+    :param evaluator: Who will play it.
+    :param request: What to play.
+    :param obs_rms: Observation statistics of ``VecNormalize`` when it was begun.
+    """
+
+    evaluator: Evaluator
+    request: EvaluationRequest
+    obs_rms: object
+
+    def finish(self, on_step: OnStep) -> EvaluationResult | None:
+        with frozen(self.evaluator.vec_normalize, self.obs_rms):
+            return self.evaluator.evaluate(self.request, on_step)
 
 
 class LockstepEvaluator(Evaluator):
@@ -98,17 +144,12 @@ class LockstepEvaluator(Evaluator):
         self._idle_action = (env.action_space.low + env.action_space.high) / 2.0
 
     def evaluate(self, request: EvaluationRequest, on_step: OnStep) -> EvaluationResult | None:
-        training = self.vec_normalize.training if self.vec_normalize is not None else False
-        if self.vec_normalize is not None:
-            self.vec_normalize.training = False
-        limit = request.max_episode_steps
-        self.base.max_episode_steps = limit
+        self.base.max_episode_steps = request.max_episode_steps
         try:
-            return _LockstepRun(self, request, on_step).play()
+            with frozen(self.vec_normalize):
+                return _LockstepRun(self, request, on_step).play()
         finally:
             self.base.seed_source, self.base.max_episode_steps = None, None
-            if self.vec_normalize is not None:
-                self.vec_normalize.training = training
 
     def raw(self, observations: Any, rewards: np.ndarray) -> tuple[Any, np.ndarray]:
         """Observations and rewards before ``VecNormalize``."""
