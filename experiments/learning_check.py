@@ -45,7 +45,7 @@ class Task:
 TASKS = {
     "Pendulum-v1": Task(18_000, 20_000, -200.0),
     "InvertedDoublePendulum-v5": Task(60_000, 100_000, 9000.0),
-    "HalfCheetah-v5": Task(150_000, 300_000, 4000.0),
+    "HalfCheetah-v5": Task(220_000, 300_000, 4000.0),
 }
 
 
