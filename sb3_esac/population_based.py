@@ -113,6 +113,8 @@ class PopulationBasedAlgorithm(BaseAlgorithm):
             self.run_seed = int(np.random.randint(2**31)) if self.seed is None else self.seed
         if not hasattr(self, "_population"):
             self._population = population
+        # A model that is loaded may have been given other arguments than it was saved with.
+        self._population.configure(population.config)
         self._generation_start: Population | None = None
         self._evaluator: Evaluator | None = None
         self._mean_actor: tuple[np.ndarray, BasePolicy] | None = None
@@ -272,6 +274,9 @@ class PopulationBasedAlgorithm(BaseAlgorithm):
             while self.num_timesteps < total:
                 self._begin_generation()
                 if not self._run_generation(callback):
+                    # It will be played again, whether this model goes on or one that is loaded from a file.
+                    assert self._generation_start is not None
+                    self._population = self._generation_start
                     break
                 self._generation_start = None
                 if log_interval is not None and self.population.generation % log_interval == 0:

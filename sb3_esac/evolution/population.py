@@ -146,6 +146,22 @@ class Population:
         self.mean = np.array(mean, dtype=np.float32)
         self._bases = np.concatenate([self.mean[None], self._bases[1:]])
 
+    def configure(self, config: PopulationConfig) -> None:
+        """
+        Go on under other rules, from the same mean, mutation rate and guests.
+
+        :param config: The new rules; the same ones change nothing.
+        """
+        if config.es_optimizer != self.config.es_optimizer:
+            self.optimizer = OPTIMIZERS[config.es_optimizer](config.es_learning_rate)
+        self.optimizer.learning_rate = config.es_learning_rate
+        if config.size != self.config.size:
+            guests = np.flatnonzero(self._base_of)[: config.size]
+            n_mean = config.size - len(guests)
+            self._base_of = np.concatenate([np.zeros(n_mean, np.int64), self._base_of[guests]])
+            self.origins = np.concatenate([np.full(n_mean, Origin.MEAN, np.int64), self.origins[guests]])
+        self.config = config
+
     def snapshot(self) -> "Population":
         """A copy that later generations leave alone."""
         # Arrays are replaced, never changed in place, so they can be shared.
