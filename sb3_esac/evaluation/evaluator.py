@@ -214,6 +214,11 @@ class _LockstepRun:
             actions = self.actions(observations)
             new_observations, rewards, dones, infos = self.env.step(actions)
             variables = {"new_obs": new_observations, "rewards": rewards, "dones": dones, "infos": infos, "actions": actions}
+            for lane, recorder in enumerate(self.recorders):
+                if recorder is None:
+                    # A lane that has nothing to play steps because all do; that is nobody's episode.
+                    infos[lane].pop("episode", None)
+                    infos[lane].pop("is_success", None)
             if not self.on_step(variables):
                 return None
             raw_new, raw_rewards = self.evaluator.raw(new_observations, rewards)
