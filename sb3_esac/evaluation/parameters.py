@@ -108,8 +108,9 @@ class NumpyMlp:
         """
         steps = self._steps(vector)
         inputs = steps[0][1][: self.layers[0][0][1]]
-        half = 0.5 * (self.high - self.low)
-        middle = self.low + half
+        shape = self.low.shape
+        half = 0.5 * (self.high - self.low).reshape(-1)
+        middle = self.low.reshape(-1) + half
         multiply, add = np.multiply, np.add
 
         def act(observation: np.ndarray) -> np.ndarray:
@@ -119,7 +120,9 @@ class NumpyMlp:
                 activate(target)
             return add(multiply(target, half), middle)
 
-        return act
+        if len(shape) == 1:
+            return act
+        return lambda observation: act(observation).reshape(shape)
 
     def _steps(self, vector: np.ndarray) -> list[tuple[Callable, np.ndarray, np.ndarray, Callable]]:
         """Product, its input and output buffers, and what follows it, for each layer."""
