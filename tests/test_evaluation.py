@@ -328,7 +328,20 @@ def test_nothing_to_play() -> None:
     evaluator = SubprocEvaluator(recipe, 1)
     result = evaluator.evaluate(make_request(env, n_members=0), listen)
     assert result is not None and result.returns.shape == (0, 2)
-    assert not evaluator.workers, "no process for nothing"
+    assert not evaluator.workers and evaluator.board is None, "no process for nothing"
+
+
+def test_begin_now_and_finish_later(subprocs: Any) -> None:
+    env, evaluator = subprocs("normalize", 1)
+    request = make_request(env)
+    expected = LockstepEvaluator(env).evaluate(request, listen)
+    pending = evaluator.begin(request)
+    env.obs_rms.update(np.full((50, 3), -3.0))
+    request.parameters[:] = 0.0
+    heard: list[int] = []
+    result = pending.finish(lambda variables: heard.append(1) or True)
+    assert_same(result, expected)
+    assert len(heard) == result.lengths.sum()
 
 
 @pytest.mark.parametrize(

@@ -322,3 +322,30 @@ def test_workers_do_not_survive_their_parent(tmp_path: Path) -> None:
     process.kill()
     assert session_is_empty(process.pid)
     process.communicate(timeout=10)
+
+
+# -- memory ----------------------------------------------------------------------------------------------------------------
+
+
+def resident_kib(pid: int) -> int:
+    """Resident memory that a process shares with nobody's files, in KiB."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith(("RssAnon", "RssShmem")))
+
+
+@pytest.mark.expensive
+def test_memory_is_flat_over_a_thousand_generations() -> None:
+    evaluator = SubprocEvaluator(Point, 2)
+    request = make_request(20, 2)
+    generations, memory = [], []
+    for generation in range(1000):
+        assert evaluator.evaluate(request, listen) is not None
+        if generation % 20 == 0 and evaluator.board is not None:
+            generations.append(generation)
+            memory.append([resident_kib(pid) for pid in [os.getpid(), *evaluator.board.pids.tolist()]])
+    evaluator.close()
+    # The first generations fill pools and caches.
+    settled = len(memory) // 4
+    slopes = np.polyfit(generations[settled:], np.array(memory[settled:], dtype=float), 1)[0]
+    print("KiB per generation, parent and workers:", slopes.round(3), "from", memory[settled], "to", memory[-1])
+    assert (slopes < 0.5).all()

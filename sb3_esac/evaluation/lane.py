@@ -148,7 +148,6 @@ class DirectLane:
         self.shape, self.dtype = space.shape, space.dtype
         self.floating = np.issubdtype(space.dtype, np.floating)
         self.action_dtype = env.action_space.dtype
-        self.copies = False
         self.vec_normalize = vec_normalize if vec_normalize is not None and vec_normalize.norm_obs else None
         self.normalize = _Normalize(self.vec_normalize) if self.vec_normalize is not None else None
 
@@ -163,38 +162,43 @@ class DirectLane:
     def play(self, bound: Any, job: Job, stop: Sequence[int]) -> Played | None:
         recorder = EpisodeRecorder(job.member, job.index, job.recording)
         limit = min(job.max_episode_steps or UNBOUNDED_EPISODE_STEPS, UNBOUNDED_EPISODE_STEPS)
-        # An environment may give the same array again and again: what is written down has to be copied before the next step.
-        self.copies = job.recording.observations
+        act, step, normalize, action_dtype = bound, self.env.step, self.normalize, self.action_dtype
+        see, hear, keeps = recorder.see, recorder.hear, job.recording.observations
         raw, info = self.env.reset(seed=job.seed)
         observation, clean = self._cleared(raw)
+        recorder.finite = clean
         terminated = truncated = False
-        act, step, add, normalize = bound, self.env.step, recorder.add, self.normalize
+        n_steps = 0
         while not (terminated or truncated):
             if stop[0]:
                 return None
-            action = np.asarray(act(observation if normalize is None else normalize(observation)), self.action_dtype)
+            action = act(observation if normalize is None else normalize(observation))
+            if action.dtype is not action_dtype:
+                action = action.astype(action_dtype)
+            if keeps:
+                see(observation, action)
             raw, reward, terminated, truncated, info = step(action)
             reward = float(reward)
-            following, next_clean = self._cleared(raw)
-            if not -LARGEST <= reward <= LARGEST:
-                reward, clean = 0.0, False
-            add(observation, action, reward, clean and next_clean)
-            observation, clean = following, next_clean
-            if recorder.length >= limit:
-                if recorder.length >= UNBOUNDED_EPISODE_STEPS:
+            observation, clean = self._cleared(raw)
+            if not (clean and -LARGEST <= reward <= LARGEST):
+                recorder.finite = False
+                reward = reward if -LARGEST <= reward <= LARGEST else 0.0
+            hear(reward)
+            n_steps += 1
+            if n_steps >= limit:
+                if n_steps >= UNBOUNDED_EPISODE_STEPS:
                     raise RuntimeError(unbounded_episode(job.member))
                 truncated = truncated or not terminated
-        episode = recorder.finish(self._last(raw, observation, clean), bool(terminated), info.get("episode"))
+        episode = recorder.finish(self._last(raw, observation), bool(terminated), info.get("episode"))
         return Played(episode, recorder.rewards(), bool(terminated))
 
     def _cleared(self, raw: Any) -> tuple[np.ndarray, bool]:
         """Observation as a ``DummyVecEnv`` would give it, zeros in the place of NaN and infinity, and whether it had none."""
-        observation = raw
-        if type(raw) is not np.ndarray or raw.dtype != self.dtype or raw.shape != self.shape:
+        if type(raw) is np.ndarray and raw.dtype is self.dtype and raw.shape == self.shape:
+            observation = raw
+        else:
             observation = np.empty(self.shape, self.dtype)
             observation[...] = raw
-        elif self.copies:
-            observation = raw.copy()
         if self.floating:
             flat = observation if observation.ndim == 1 else observation.reshape(-1)
             # A sum of squares is finite only if all are: twenty times as fast as asking each.
@@ -202,9 +206,9 @@ class DirectLane:
                 return np.nan_to_num(observation, nan=0.0, posinf=0.0, neginf=0.0), False
         return observation, True
 
-    def _last(self, raw: Any, observation: np.ndarray, clean: bool) -> np.ndarray:
+    def _last(self, raw: Any, observation: np.ndarray) -> np.ndarray:
         """The observation after the last step, which ``VecNormalize`` gives back only up to its clipping."""
-        if self.vec_normalize is None or not clean:
+        if self.vec_normalize is None:
             return observation
         last = self.vec_normalize.unnormalize_obs(self.vec_normalize.normalize_obs(np.asarray(raw)))
         assert isinstance(last, np.ndarray)

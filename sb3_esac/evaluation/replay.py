@@ -1,14 +1,16 @@
-"""Steps that were taken elsewhere, told to callbacks one by one."""
+"""Episodes that come back from workers: put in order, and told to callbacks step by step."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from sb3_esac.evaluation.evaluator import OnStep
+from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, OnStep, Pending
 from sb3_esac.evaluation.lane import Played
-from sb3_esac.evaluation.rollout import Transitions, stack
+from sb3_esac.evaluation.rollout import Episode, Transitions, stack
 from sb3_esac.evaluation.seeding import take
 from sb3_esac.evaluation.statistics import Observation
+from sb3_esac.evaluation.worker import EvaluationError, Failure
 
 
 class Replayer:
@@ -46,20 +48,19 @@ class Replayer:
 
     def _one_by_one(self, played: Played) -> bool:
         """The common case without anything that is not needed."""
-        on_step, rewards, transitions = self.on_step, played.rewards, played.episode.transitions
-        last = len(rewards) - 1
+        on_step, transitions = self.on_step, played.episode.transitions
+        last = len(played.rewards) - 1
         running, ended = np.array([False]), np.array([True])
         new_obs, actions = None, None
-        for step in range(len(rewards)):
+        for step, rewards in enumerate(played.rewards[:, None]):
             if transitions is not None:
                 new_obs = _slice(transitions.observations, step + 1)
                 actions = transitions.actions[step : step + 1]
-            infos = [_last_info(played)] if step == last else [{}]
             variables = {
                 "new_obs": new_obs,
-                "rewards": rewards[step : step + 1],
+                "rewards": rewards,
                 "dones": ended if step == last else running,
-                "infos": infos,
+                "infos": [_last_info(played) if step == last else {}],
                 "actions": actions,
             }
             if not on_step(variables):
@@ -104,3 +105,69 @@ def _last_info(played: Played) -> dict[str, Any]:
     if transitions is not None:
         info["terminal_observation"] = take(transitions.observations, -1)
     return info
+
+
+@dataclass(frozen=True)
+class NothingToPlay(Pending):
+    """
+    The answer to a request without episodes, for which nobody has to get up.
+
+    :param shape: (n, k), one of them 0.
+    """
+
+    shape: tuple[int, int]
+
+    def finish(self, on_step: OnStep) -> EvaluationResult | None:
+        return EvaluationResult([], self.shape)
+
+
+class Collection:
+    """
+    What has come back of a request so far, in whatever order.
+
+    :param request: What is played.
+    """
+
+    def __init__(self, request: EvaluationRequest) -> None:
+        self.request = request
+        self.episodes: list[Episode | None] = [None] * request.seeds.size
+        self.n_missing = request.seeds.size
+        self._waiting: dict[int, Played] = {}
+        self._n_replayed = 0
+
+    @property
+    def done(self) -> set[int]:
+        """Numbers of the jobs that nobody has to play again."""
+        return {number for number, episode in enumerate(self.episodes) if episode is not None}
+
+    def add(self, outcomes: list[tuple[int, Played | Failure]]) -> None:
+        """
+        Take what a worker has sent.
+
+        :param outcomes: Number and outcome of each job.
+        :raises EvaluationError: There is a failure among them.
+        """
+        for number, outcome in outcomes:
+            if isinstance(outcome, Failure):
+                raise EvaluationError(outcome.text)
+            if self.episodes[number] is None:
+                self.episodes[number], self._waiting[number] = outcome.episode, outcome
+                self.n_missing -= 1
+
+    def replay(self, replayer: Replayer) -> bool:
+        """
+        Tell callbacks of the episodes that are next in the order of the request.
+
+        :param replayer: Tells them.
+        :return: False if they asked to stop.
+        """
+        while self._n_replayed in self._waiting:
+            played = self._waiting.pop(self._n_replayed)
+            self._n_replayed += 1
+            if not replayer.add(played):
+                return False
+        return True
+
+    def result(self) -> EvaluationResult:
+        """Everything, once nothing is missing."""
+        return EvaluationResult([episode for episode in self.episodes if episode is not None], self.request.seeds.shape)

@@ -81,9 +81,10 @@ class EpisodeRecorder:
 
     def __init__(self, member: int, index: int, recording: Recording) -> None:
         self.member, self.index, self.recording = member, index, recording
-        self.length = 0
         self.finite = True
         self._rewards: list[float] = []
+        self.hear = self._rewards.append
+        """Writes down the reward of a step."""
         self._capacity = 0
         self._observations: Observation = np.empty(0)
         self._actions = np.empty(0)
@@ -99,17 +100,31 @@ class EpisodeRecorder:
         :param reward: Raw reward that followed.
         :param finite: False if the step's reward or next observation was not finite.
         """
-        at = self.length
-        self.length = at + 1
-        self._rewards.append(reward)
+        self.see(observation, action)
+        self.hear(reward)
         if not finite:
             self.finite = False
-        if self._keeps_observations:
-            if at >= self._capacity:
-                self._grow(observation, action)
-            _put(self._observations, at, observation)
-            if self._keeps_actions:
-                self._actions[at] = action
+
+    def see(self, observation: Observation, action: np.ndarray) -> None:
+        """
+        Write the first half of a step down, before the environment can touch its arrays again; :meth:`hear` must follow.
+
+        :param observation: Raw observation that is acted upon; copied.
+        :param action: What is played; copied.
+        """
+        if not self._keeps_observations:
+            return
+        at = len(self._rewards)
+        if at >= self._capacity:
+            self._grow(observation, action)
+        _put(self._observations, at, observation)
+        if self._keeps_actions:
+            self._actions[at] = action
+
+    @property
+    def length(self) -> int:
+        """Number of steps so far."""
+        return len(self._rewards)
 
     def _grow(self, observation: Observation, action: np.ndarray) -> None:
         self._capacity = max(256, 2 * self._capacity)

@@ -14,13 +14,12 @@ import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecNormalize
 
-from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, Evaluator, OnStep
+from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, Evaluator, OnStep, Pending
 from sb3_esac.evaluation.factories import LaneRecipe
 from sb3_esac.evaluation.lane import Played
-from sb3_esac.evaluation.replay import Replayer
-from sb3_esac.evaluation.rollout import Episode
+from sb3_esac.evaluation.replay import Collection, NothingToPlay, Replayer
 from sb3_esac.evaluation.shared import FREE, Board, Generation, Layout, SharedMemory
-from sb3_esac.evaluation.worker import EvaluationError, Failure, Rules, Task, WorkerFactory
+from sb3_esac.evaluation.worker import EvaluationError, Failure, Rules, Task, WorkerFactory, check_arguments
 
 GRACE_SECONDS = 3.0
 """How long a worker may take to do what it is asked before it is killed."""
@@ -186,14 +185,7 @@ class SubprocEvaluator(Evaluator):
         max_worker_restarts: int = 3,
         start_method: str | None = None,
     ) -> None:
-        if n_workers < 1:
-            raise ValueError(f"`n_workers` must be an integer >= 1, not {n_workers}")
-        if lanes < 1:
-            raise ValueError(f"`lanes` must be an integer >= 1, not {lanes}")
-        if episode_timeout is not None and not episode_timeout > 0:
-            raise ValueError(f"`episode_timeout` must be a number of seconds > 0 or None, not {episode_timeout}")
-        if max_worker_restarts < 0:
-            raise ValueError(f"`max_worker_restarts` must be an integer >= 0, not {max_worker_restarts}")
+        check_arguments(n_workers, lanes, episode_timeout, max_worker_restarts)
         self.recipe = recipe if isinstance(recipe, LaneRecipe) else LaneRecipe(recipe)
         self.n_workers, self.lanes = n_workers, lanes
         self.vec_normalize = vec_normalize
@@ -210,16 +202,22 @@ class SubprocEvaluator(Evaluator):
 
         :raises EvaluationError: An episode raised an exception, or too many workers died.
         """
+        return self.begin(request).finish(on_step)
+
+    def begin(self, request: EvaluationRequest) -> Pending:
+        """Let the workers play in the background. Deaths are noticed, and clocks looked at, when the result is asked for."""
         if request.seeds.size == 0:
-            return EvaluationResult([], request.seeds.shape)
+            return NothingToPlay(request.seeds.shape)
         try:
             self._open()
-            return _Run(self, request, on_step).play()
+            return _Run(self, request)
         except BaseException:
             self.close()
             raise
 
     def _open(self) -> None:
+        busy = [worker.slot for worker in self.workers if worker.busy]
+        assert not busy, f"workers {busy} still play the last request"
         if self.workers:
             return
         self.board = Board(SharedMemory(Board.size(self.n_workers)), self.n_workers)
@@ -275,38 +273,40 @@ def _wait(workers: list[_Worker]) -> list[_Worker]:
     return [worker for worker in workers if worker.busy]
 
 
-class _Run:
+class _Run(Pending):
     """One evaluation, as the parent sees it."""
 
-    def __init__(self, evaluator: SubprocEvaluator, request: EvaluationRequest, on_step: OnStep) -> None:
+    def __init__(self, evaluator: SubprocEvaluator, request: EvaluationRequest) -> None:
         assert evaluator.board is not None
-        self.evaluator, self.request, self.board = evaluator, request, evaluator.board
-        self.workers = evaluator.workers
-        self.replayer = Replayer(on_step, evaluator.lanes)
+        self.evaluator, self.board, self.workers = evaluator, evaluator.board, evaluator.workers
+        self.collection = Collection(request)
         self.inbox: queue.SimpleQueue[Report | Death] = queue.SimpleQueue()
-        self.waiting: dict[int, Played] = {}
-        self.episodes: list[Episode | None] = [None] * request.seeds.size
-        self.n_played = self.n_replayed = self.n_restarts = 0
+        self.n_restarts = 0
         self.late: set[int] = set()
         self.task, self.generation = evaluator.publish(request)
-
-    def play(self) -> EvaluationResult | None:
         self.board.stop[0] = 0
         for worker in self.workers:
             worker.launch(self.task, self.inbox)
-        n_jobs = len(self.episodes)
-        while self.n_played < n_jobs:
+
+    def finish(self, on_step: OnStep) -> EvaluationResult | None:
+        try:
+            return self.collection.result() if self.play(Replayer(on_step, self.evaluator.lanes)) else None
+        except BaseException:
+            self.evaluator.close()
+            raise
+
+    def play(self, replayer: Replayer) -> bool:
+        """Collect all episodes, telling the callbacks of each; False if they asked to stop."""
+        while self.collection.n_missing:
             self.receive()
             self.check_clocks()
-            if not self.replay():
+            if not self.collection.replay(replayer):
                 self.stop()
-                return None
+                return False
         for worker in self.workers:
             if worker.thread is not None:
                 worker.thread.join()
-        if not self.replayer.flush():
-            return None
-        return EvaluationResult([e for e in self.episodes if e is not None], self.request.seeds.shape)
+        return replayer.flush()
 
     def receive(self) -> None:
         """Wait a moment for what workers have to say."""
@@ -317,22 +317,8 @@ class _Run:
             return
         if isinstance(message, Death):
             self.bury(message)
-            return
-        for number, outcome in message.outcomes:
-            if isinstance(outcome, Failure):
-                raise EvaluationError(outcome.text)
-            if self.episodes[number] is None:
-                self.episodes[number], self.waiting[number] = outcome.episode, outcome
-                self.n_played += 1
-
-    def replay(self) -> bool:
-        """Tell the callbacks of the episodes that are next in order."""
-        while self.n_replayed in self.waiting:
-            played = self.waiting.pop(self.n_replayed)
-            self.n_replayed += 1
-            if not self.replayer.add(played):
-                return False
-        return True
+        else:
+            self.collection.add(message.outcomes)
 
     def stop(self) -> None:
         """Call the workers back, as the callbacks want no more."""
@@ -367,7 +353,7 @@ class _Run:
         if self.n_restarts > self.evaluator.max_worker_restarts:
             limit = self.evaluator.max_worker_restarts
             raise EvaluationError(f"{reason} {limit} dead workers have been replaced (`max_worker_restarts`), no more are.")
-        self.generation.give_back(death.slot, {n for n, episode in enumerate(self.episodes) if episode is not None})
+        self.generation.give_back(death.slot, self.collection.done)
         for other in self.workers:
             if not other.busy:
                 other.launch(self.task, self.inbox)

@@ -1,0 +1,349 @@
+"""Whole episodes in the actors of a Ray cluster, for more cores than one machine has. Import it only when asked to."""
+
+import logging
+import os
+import queue
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import cloudpickle
+import gymnasium as gym
+import numpy as np
+import ray
+from ray.exceptions import RayError
+from stable_baselines3.common.vec_env import VecNormalize
+
+from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, Evaluator, OnStep, Pending
+from sb3_esac.evaluation.factories import LaneRecipe
+from sb3_esac.evaluation.lane import Played
+from sb3_esac.evaluation.replay import Collection, NothingToPlay, Replayer
+from sb3_esac.evaluation.worker import EvaluationError, Failure, LanePlayer, Rules, check_arguments, prepare_process
+
+GRACE_SECONDS = 3.0
+"""How long an actor may take to come back when callbacks want no more, before it is killed."""
+
+Outcomes = list[tuple[int, Played | Failure]]
+
+CHUNKS_PER_WORKER = 4
+"""Jobs are handed out in chunks: large ones at first, one by one in the end, so that nobody waits for long."""
+
+LARGEST_CHUNK = 16
+
+
+@dataclass(frozen=True)
+class RemoteJob:
+    """
+    One episode to play.
+
+    :param number: Number among the jobs of the generation.
+    :param member: Whose episode it is.
+    :param index: Number of the episode among that member's.
+    :param seed: Seed of the environment.
+    """
+
+    number: int
+    member: int
+    index: int
+    seed: int
+
+
+class LaneActor:
+    """
+    One lane in an actor.
+
+    :param recipe: Pickled :class:`LaneRecipe`.
+    :param search_path: Where the driver finds its modules; an actor looks there too, after its own places.
+    """
+
+    def __init__(self, recipe: bytes, search_path: list[str]) -> None:
+        self.stopped = bytearray(1)
+        self.problem = ""
+        sys.path.extend(path for path in search_path if path not in sys.path)
+        try:
+            prepare_process()
+            self.player = LanePlayer(cloudpickle.loads(recipe))
+        except Exception as error:
+            what = f"The environment could not be built in an actor: {type(error).__name__}: {error}"
+            self.problem = f"{what}\n\n{traceback.format_exc()}"
+
+    def begin(self, rules: bytes, parameters: np.ndarray) -> None:
+        """
+        Begin a generation.
+
+        :param rules: Pickled :class:`Rules`.
+        :param parameters: (n, d) from the object store, which all actors of a machine share.
+        """
+        self.stopped[0] = 0
+        self.parameters = parameters
+        if not self.problem:
+            self.player.begin(cloudpickle.loads(rules))
+
+    def play(self, jobs: list[RemoteJob]) -> Outcomes:
+        """
+        Play some episodes.
+
+        :param jobs: Which.
+        """
+        outcomes: Outcomes = []
+        for job in jobs:
+            if self.problem:
+                return [(job.number, Failure(self.problem))]
+            outcome = self.player.play(job.member, job.index, job.seed, self.parameters[job.member], self.stopped)
+            if outcome is None:
+                break
+            outcomes.append((job.number, outcome))
+        return outcomes
+
+    def stop(self) -> None:
+        """Give up what is being played."""
+        self.stopped[0] = 1
+
+    def pid(self) -> int:
+        """Process in which the actor lives."""
+        return os.getpid()
+
+
+class RayEvaluator(Evaluator):
+    """
+    Plays whole episodes in actors. The result is that of :class:`LockstepEvaluator`, bit for bit on machines of one kind.
+
+    A cluster is joined, or started on this machine, by the first :meth:`evaluate`. An actor that dies or hangs is replaced and
+    its episodes are played again. Any exception that leaves :meth:`evaluate` leaves no actor behind.
+
+    :param recipe: How a lane is built (see :func:`sb3_esac.evaluation.factories.lane_recipe`), or what gives its environment.
+    :param n_workers: Number of actors, of one CPU each.
+    :param address: Address of a cluster, "auto" for the one of this machine; None starts one that ends with :meth:`close`.
+    :param vec_normalize: The user's ``VecNormalize``; its observation statistics of the moment go into each :meth:`evaluate`.
+    :param lanes: Single steps that one call of ``on_step`` stands for.
+    :param episode_timeout: Seconds after which an episode is taken for one that hangs, None to wait for ever.
+    :param max_worker_restarts: How many dead actors are replaced in one :meth:`evaluate`.
+    """
+
+    def __init__(
+        self,
+        recipe: LaneRecipe | Callable[[], gym.Env],
+        n_workers: int,
+        *,
+        address: str | None = None,
+        vec_normalize: VecNormalize | None = None,
+        lanes: int = 1,
+        episode_timeout: float | None = None,
+        max_worker_restarts: int = 3,
+    ) -> None:
+        check_arguments(n_workers, lanes, episode_timeout, max_worker_restarts)
+        self.recipe = recipe if isinstance(recipe, LaneRecipe) else LaneRecipe(recipe)
+        self.n_workers, self.lanes, self.address = n_workers, lanes, address
+        self.vec_normalize = vec_normalize
+        self.episode_timeout, self.max_worker_restarts = episode_timeout, max_worker_restarts
+        self.actors: list[Any] = []
+        self._owns_cluster = False
+        self._recipe: Any = None
+        self._run: _Run | None = None
+
+    def evaluate(self, request: EvaluationRequest, on_step: OnStep) -> EvaluationResult | None:
+        """
+        Play every episode of a request. See :class:`Evaluator` and, for what ``on_step`` is told, :class:`Replayer`.
+
+        :raises EvaluationError: An episode raised an exception, or too many actors died.
+        """
+        return self.begin(request).finish(on_step)
+
+    def begin(self, request: EvaluationRequest) -> Pending:
+        """Let the actors play in the background."""
+        if request.seeds.size == 0:
+            return NothingToPlay(request.seeds.shape)
+        try:
+            self._open()
+            self._run = _Run(self, request)
+            return self._run
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> None:
+        if not ray.is_initialized():
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+            quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+            if self.address is None:
+                ray.init(num_cpus=self.n_workers, include_dashboard=False, **quiet)
+            else:
+                ray.init(address=self.address, **quiet)
+            self._owns_cluster = True
+        if not self.actors:
+            self._recipe = cloudpickle.dumps(self.recipe)
+            self.actors = [self.new_actor() for _ in range(self.n_workers)]
+
+    def new_actor(self) -> Any:
+        """Start an actor. Its second thread is for :meth:`LaneActor.stop`."""
+        return ray.remote(num_cpus=1, max_concurrency=2)(LaneActor).remote(self._recipe, sys.path)
+
+    def rules(self, request: EvaluationRequest) -> bytes:
+        """What the episodes of a request have in common."""
+        statistics = None if self.vec_normalize is None or not self.vec_normalize.norm_obs else self.vec_normalize.obs_rms
+        return cloudpickle.dumps(Rules(request.player, request.recording, request.max_episode_steps, statistics))
+
+    def close(self) -> None:
+        """End all actors, and the cluster if it was started here. The evaluator can be used again."""
+        actors, self.actors = self.actors, []
+        run, self._run = self._run, None
+        if run is not None:
+            run.stopped = True
+        if ray.is_initialized():
+            for actor in actors:
+                ray.kill(actor)
+            if run is not None:
+                run.thread.join()
+            if self._owns_cluster:
+                ray.shutdown()
+        self._owns_cluster = False
+
+
+@dataclass(frozen=True)
+class _Call:
+    """
+    What an actor is busy with.
+
+    :param slot: Which actor.
+    :param jobs: What it plays, nothing while it begins.
+    :param since: ``time.monotonic()`` of the call.
+    """
+
+    slot: int
+    jobs: list[RemoteJob]
+    since: float
+
+
+class _Run(Pending):
+    """One evaluation: a thread hands out jobs and replaces the dead, :meth:`finish` takes what comes back."""
+
+    def __init__(self, evaluator: RayEvaluator, request: EvaluationRequest) -> None:
+        self.evaluator, self.actors = evaluator, evaluator.actors
+        self.collection = Collection(request)
+        seeds = request.seeds.reshape(-1).tolist()
+        jobs = zip(request.jobs, seeds, strict=True)
+        self.waiting = [RemoteJob(number, *job, seed) for number, (job, seed) in enumerate(jobs)][::-1]
+        self.n_unplayed = len(self.waiting)
+        self.calls: dict[Any, _Call] = {}
+        self.late: set[int] = set()
+        self.n_restarts = 0
+        self.stopped = False
+        self.inbox: queue.SimpleQueue[Outcomes | BaseException] = queue.SimpleQueue()
+        self.rules = ray.put(evaluator.rules(request))
+        self.parameters = ray.put(np.ascontiguousarray(request.parameters))
+        self.thread = threading.Thread(target=self._dispatch, daemon=True, name="esac-ray")
+        self.thread.start()
+
+    # -- in the thread of the caller ---------------------------------------------------------------------------------------
+
+    def finish(self, on_step: OnStep) -> EvaluationResult | None:
+        try:
+            return self.collection.result() if self._collect(Replayer(on_step, self.evaluator.lanes)) else None
+        except BaseException:
+            self.evaluator.close()
+            raise
+
+    def _collect(self, replayer: Replayer) -> bool:
+        while self.collection.n_missing:
+            message = self.inbox.get()
+            if isinstance(message, BaseException):
+                raise message
+            self.collection.add(message)
+            if not self.collection.replay(replayer):
+                self.call_back()
+                return False
+        self.thread.join()
+        return replayer.flush()
+
+    def call_back(self) -> None:
+        """Let the actors give up what they play; one that does not come back in time is replaced."""
+        self.stopped = True
+        answers = {actor.stop.remote(): slot for slot, actor in enumerate(self.actors)}
+        self.thread.join(GRACE_SECONDS)
+        _, late = ray.wait(list(answers), num_returns=len(answers), timeout=GRACE_SECONDS)
+        slots = {answers[answer] for answer in late} | {call.slot for call in self.calls.values()}
+        for slot in slots if self.thread.is_alive() or late else ():
+            ray.kill(self.actors[slot])
+            self.actors[slot] = self.evaluator.new_actor()
+        self.thread.join()
+
+    # -- in a thread of its own --------------------------------------------------------------------------------------------
+
+    def _dispatch(self) -> None:
+        try:
+            for slot in range(len(self.actors)):
+                self._begin(slot)
+            while self.calls and (self.n_unplayed or any(not call.jobs for call in self.calls.values())):
+                self._receive()
+                self._check_clocks()
+        except BaseException as error:
+            self.inbox.put(error)
+
+    def _begin(self, slot: int) -> None:
+        """Tell an actor of the generation."""
+        call = self.actors[slot].begin.remote(self.rules, self.parameters)
+        self.calls[call] = _Call(slot, [], time.monotonic())
+
+    def _hand_out(self, slot: int) -> None:
+        """Give an actor its next jobs, if there are any."""
+        if self.stopped:
+            return
+        share = len(self.waiting) // (CHUNKS_PER_WORKER * len(self.actors))
+        # A clock can only be put on one episode.
+        size = 1 if self.evaluator.episode_timeout is not None else max(1, min(share, LARGEST_CHUNK))
+        jobs = [self.waiting.pop() for _ in range(min(size, len(self.waiting)))]
+        if jobs:
+            self.calls[self.actors[slot].play.remote(jobs)] = _Call(slot, jobs, time.monotonic())
+
+    def _receive(self) -> None:
+        """Wait a moment for what actors have to say."""
+        timeout = self.evaluator.episode_timeout
+        ready, _ = ray.wait(list(self.calls), timeout=1.0 if timeout is None else min(1.0, timeout / 4))
+        for reference in ready:
+            call = self.calls.pop(reference)
+            try:
+                outcomes: Outcomes = ray.get(reference) or []
+            except RayError as error:
+                if not self.stopped:
+                    self._bury(call, error)
+                continue
+            self.inbox.put(outcomes)
+            played = {number for number, _ in outcomes}
+            self.n_unplayed -= len(played)
+            self.waiting.extend(job for job in reversed(call.jobs) if job.number not in played)
+            self._hand_out(call.slot)
+
+    def _check_clocks(self) -> None:
+        """Kill actors whose episode takes too long."""
+        timeout = self.evaluator.episode_timeout
+        for call in self.calls.values() if timeout is not None else ():
+            if call.jobs and call.slot not in self.late and time.monotonic() - call.since > (timeout or 0.0):
+                self.late.add(call.slot)
+                ray.kill(self.actors[call.slot])
+
+    def _bury(self, call: _Call, error: RayError) -> None:
+        """Replace a dead actor, and let its jobs be played again."""
+        where = "before its first episode"
+        if call.jobs:
+            job = call.jobs[0]
+            where = f"in or after the episode {job.index} of member {job.member} (seed {job.seed})"
+        reason = f"Actor {call.slot} died {where} ({type(error).__name__}: {error})."
+        if call.slot in self.late:
+            reason = f"Actor {call.slot} was killed {where}, which took longer than {self.evaluator.episode_timeout} s."
+        self.late.discard(call.slot)
+        ray.kill(self.actors[call.slot])
+        self.n_restarts += 1
+        if self.n_restarts > self.evaluator.max_worker_restarts:
+            limit = self.evaluator.max_worker_restarts
+            raise EvaluationError(f"{reason} {limit} dead actors have been replaced (`max_worker_restarts`), no more are.")
+        self.waiting.extend(reversed(call.jobs))
+        self.actors[call.slot] = self.evaluator.new_actor()
+        self._begin(call.slot)
+        busy = {other.slot for other in self.calls.values()}
+        for slot in range(len(self.actors)):
+            if slot not in busy:
+                self._hand_out(slot)
