@@ -22,7 +22,7 @@ from sb3_esac import validation
 from sb3_esac.agent import arguments_of, can_normalize
 from sb3_esac.callbacks import AutomaticMutationTuning, HindsightCrossover
 from sb3_esac.champion import PROBE_FRACTION
-from sb3_esac.evaluation.backends import BACKENDS
+from sb3_esac.evaluation.backends import BACKENDS, is_backend
 from sb3_esac.evaluation.parameters import to_vector
 from sb3_esac.evolution.noise import Stream, generator
 from sb3_esac.evolution.operators import winner_count
@@ -112,8 +112,9 @@ class ESAC(HybridAlgorithm):
     :param env_fn: Makes a copy of the environment (of one lane) for a worker. Needed if no copy can be made otherwise, as of
         a ``SubprocVecEnv``; a name, or an environment that can be pickled, needs none.
     :param n_workers: Processes that play offspring. None means one for each environment of a ``SubprocVecEnv``, else none.
-    :param backend: "auto", "lockstep" (on the environment's own lanes) or "subproc" (whole episodes in worker processes). The
-        result is the same.
+    :param backend: "auto", "lockstep" (on the environment's own lanes) or "subproc" (whole episodes in worker processes),
+        "ray" (on a cluster that is started for the run), "ray:auto" or "ray://host:port" (on one that is there). The result is
+        the same.
     :param overlap: Let the agent play and learn while the population of the same generation is evaluated, so that it learns
         from offspring one generation later. Saves time with workers. The result does not depend on who is faster.
     :param episode_timeout: Seconds after which an episode in a worker is taken for one that hangs, None to wait for ever.
@@ -264,7 +265,6 @@ class ESAC(HybridAlgorithm):
             ("amt_input", ("raw", "rank", "normalized")),
             ("amt_rule", ("paper", "two_sided")),
             ("deploy", ("best", "agent", "population")),
-            ("backend", BACKENDS),
         ):
             validation.require_option(name, getattr(self, name), options)
         share, clip, offset = self.share_experience, self.amt_clip, self.alive_bonus_offset
@@ -272,6 +272,8 @@ class ESAC(HybridAlgorithm):
         validation.require(validation.is_number(clip) and clip >= 0, "amt_clip", clip, "a finite number >= 0")
         validation.require(validation.is_number(offset), "alive_bonus_offset", offset, "a finite number")
         validation.require(self.sigma_max >= self.sigma, "sigma_max", self.sigma_max, f"at least sigma = {self.sigma}")
+        expected = ", ".join(map(repr, BACKENDS)) + " or 'ray:' with an address"
+        validation.require(is_backend(self.backend), "backend", self.backend, expected)
         if self.n_workers is not None:
             validation.require_count("n_workers", self.n_workers, 1)
         if self.episode_timeout is not None:

@@ -1,6 +1,7 @@
 """Which evaluator plays the offspring: on the user's own lanes, in worker processes, or on a Ray cluster."""
 
 from collections.abc import Callable
+from typing import Any
 
 import gymnasium as gym
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, unwrap_vec_normalize
@@ -10,7 +11,12 @@ from sb3_esac.evaluation.factories import LaneRecipe, lane_recipe
 from sb3_esac.evaluation.seeding import base_vec_env
 from sb3_esac.evaluation.subproc import SubprocEvaluator
 
-BACKENDS = ("auto", "lockstep", "subproc")
+BACKENDS = ("auto", "lockstep", "subproc", "ray")
+
+
+def is_backend(backend: object) -> bool:
+    """Whether a value names a backend: one of :data:`BACKENDS`, or "ray:" with the address of a cluster."""
+    return backend in BACKENDS or (isinstance(backend, str) and backend.startswith("ray:") and len(backend) > len("ray:"))
 
 
 def make_evaluator(
@@ -29,8 +35,9 @@ def make_evaluator(
     ``SubprocVecEnv``.
 
     :param env: The user's ``VecEnv``.
-    :param backend: "lockstep" steps ``env`` itself, "subproc" plays whole episodes in worker processes; "auto" takes processes
-        if they are asked for and copies of the environment can be made, lockstep otherwise.
+    :param backend: "lockstep" steps ``env`` itself, "subproc" plays whole episodes in worker processes, "ray" does so on a
+        cluster: one that is started for the run, or with "ray:auto" and "ray://host:port" one that is there; "auto" takes
+        processes if they are asked for and copies of the environment can be made, lockstep otherwise.
     :param n_workers: Number of processes, None for as many as ``env`` has.
     :param env_fn: Gives a copy of the environment of one lane.
     :param env_id: Name of the environment, where that is what the user gave.
@@ -39,28 +46,31 @@ def make_evaluator(
     :param verbose: From 1 on, say why workers are not used although they were asked for.
     :return: The evaluator.
     """
-    asked = backend == "subproc" or (n_workers or 1) > 1 or isinstance(base_vec_env(env), SubprocVecEnv)
+    asked = backend not in ("auto", "lockstep") or (n_workers or 1) > 1 or isinstance(base_vec_env(env), SubprocVecEnv)
     if backend == "lockstep" or not asked:
         return LockstepEvaluator(env)
     recipe = lane_recipe(env, env_fn, env_id)
     if recipe is None:
         why = "no copy of the environment can be made: pass `env_fn`, a function that makes one"
-        if backend == "subproc":
-            raise ValueError(f"`backend='subproc'` cannot be used: {why}")
+        if backend != "auto":
+            raise ValueError(f"`backend={backend!r}` cannot be used: {why}")
         if verbose >= 1:
             print(f"Offspring play in lockstep on the environment's own lanes, since {why}.")
         return LockstepEvaluator(env)
-    return _workers(env, recipe, n_workers or env.num_envs, episode_timeout, max_worker_restarts)
+    rules: dict[str, Any] = {
+        "vec_normalize": unwrap_vec_normalize(env),
+        "lanes": env.num_envs,
+        "episode_timeout": episode_timeout,
+        "max_worker_restarts": max_worker_restarts,
+    }
+    if backend.startswith("ray"):
+        return _on_ray(recipe, n_workers or env.num_envs, backend, rules)
+    return SubprocEvaluator(recipe, n_workers or env.num_envs, **rules)
 
 
-def _workers(
-    env: VecEnv, recipe: LaneRecipe, n_workers: int, episode_timeout: float | None, max_worker_restarts: int
-) -> SubprocEvaluator:
-    return SubprocEvaluator(
-        recipe,
-        n_workers,
-        vec_normalize=unwrap_vec_normalize(env),
-        lanes=env.num_envs,
-        episode_timeout=episode_timeout,
-        max_worker_restarts=max_worker_restarts,
-    )
+def _on_ray(recipe: LaneRecipe, n_workers: int, backend: str, rules: dict[str, Any]) -> Evaluator:
+    # Only who asks for Ray needs it.
+    from sb3_esac.evaluation.ray import RayEvaluator
+
+    address = None if backend == "ray" else backend if backend.startswith("ray://") else backend.removeprefix("ray:")
+    return RayEvaluator(recipe, n_workers, address=address, **rules)
