@@ -42,6 +42,9 @@ def make_agent(model: "HybridAlgorithm") -> OffPolicyAlgorithm:
     :return: An agent on the model's environment, with networks and replay buffer.
     """
     arguments = _accepted_arguments(model)
+    if isinstance(arguments["train_freq"], list):
+        # A zip file knows no tuples.
+        arguments["train_freq"] = tuple(arguments["train_freq"])
     arguments["policy_kwargs"] = _agent_policy_kwargs(model)
     # SB3 adds to it.
     arguments["replay_buffer_kwargs"] = copy.copy(arguments["replay_buffer_kwargs"])
@@ -88,13 +91,12 @@ def arguments_of(donor: OffPolicyAlgorithm) -> dict[str, Any]:
     :param donor: A plain agent.
     :return: Those of its arguments that ESAC knows.
     """
-    arguments = {
-        name: getattr(donor, name) for name in SAC_DEFAULTS if hasattr(donor, name) and name not in ("seed", "device")
-    }
+    names = SAC_DEFAULTS.keys() & _parameters(type(donor)).keys() - {"seed", "device"}
+    arguments = {name: getattr(donor, name) for name in names if hasattr(donor, name)}
     assert isinstance(donor.train_freq, TrainFreq)
     arguments["train_freq"] = (donor.train_freq.frequency, donor.train_freq.unit.value)
     arguments["stats_window_size"] = donor._stats_window_size
-    if donor.replay_buffer_class in (ReplayBuffer, DictReplayBuffer):
+    if donor.replay_buffer_class in (ReplayBuffer, DictReplayBuffer) or donor.n_steps > 1:
         arguments["replay_buffer_class"] = None
     # Its networks, not ESAC's own default.
     networks = {name: getattr(donor.policy, name) for name in ("net_arch", "activation_fn") if hasattr(donor.policy, name)}

@@ -281,6 +281,8 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
             )
             update_normalizers(self.policy, observation_moments(flat))
         buffer.fresh_observations = None
+        # A copy that was made to play the mean has the statistics of before.
+        self._mean_actor = None
 
     # -- saving --------------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,6 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.vec_env import VecEnv
-from support import LOCKSTEP
 
 from sb3_esac import ESAC
 
@@ -27,11 +26,13 @@ SMALL: dict[type, dict[str, Any]] = {
         population_size=4,
         agent_fraction=0.25,
         share_experience=0.5,
+        normalize_observations=False,
         champion_episodes=1,
-        **LOCKSTEP,
+        # Episodes in this process, so that an environment can be asked what happened in it.
+        backend="lockstep",
     )
 }
-"""Arguments under which a run takes a fraction of a second."""
+"""Arguments under which a run takes a fraction of a second, whatever the defaults are."""
 
 
 def make_model(algorithm: type, env: Any, policy: str = "MlpPolicy", **kwargs: Any) -> Any:
@@ -150,9 +151,7 @@ class Tell(BaseCallback):
     :param on_generation: Called as a generation begins, before its first step.
     """
 
-    def __init__(
-        self, on_step: Callable[[Any], Any] | None = None, on_generation: Callable[[Any], Any] | None = None
-    ) -> None:
+    def __init__(self, on_step: Callable[[Any], Any] | None = None, on_generation: Callable[[Any], Any] | None = None) -> None:
         super().__init__()
         self.tell_step, self.tell_generation = on_step, on_generation
         self.begun: int | None = None
@@ -193,18 +192,20 @@ def state_of(model: Any) -> dict[str, Any]:
         },
         "optimizer": population.optimizer.state_dict(),
         "champion": None if record is None else (record.source, record.returns, record.generation),
-        "episodes": list(model.ep_info_buffer),
+        "episodes": [(episode["r"], episode["l"]) for episode in model.ep_info_buffer],
     }
     if hasattr(model, "agent"):
         state["counters"].update(agent_timesteps=model.agent_timesteps, n_updates=model._n_updates)
         state["entropy"] = model.log_ent_coef
-        buffer = model.replay_buffer
-        state["buffers"] = [
-            {name: getattr(store, name) for name in ("pos", "full", "observations", "actions", "rewards", "dones", "timeouts")}
-            for store in (buffer, buffer.population_store)
-            if store is not None
-        ]
+        state["buffers"] = stores_of(model)
     return state
+
+
+def stores_of(model: Any) -> list[dict[str, Any]]:
+    """What the agent's replay buffer and the population's store hold."""
+    names = ("pos", "full", "observations", "actions", "rewards", "dones", "timeouts")
+    stores = (model.replay_buffer, model.replay_buffer.population_store)
+    return [{name: getattr(store, name) for name in names} for store in stores if store is not None]
 
 
 def differences(one: Any, other: Any, path: str = "") -> list[str]:

@@ -38,7 +38,9 @@ class ObservationNormalizer(BaseFeaturesExtractor):
         self.extractor = extractor
         self.keys = normalized_keys(observation_space)
         for key in self.keys:
-            shape = (observation_space[key] if key else observation_space).shape  # type: ignore[index]
+            part = observation_space[key] if isinstance(observation_space, spaces.Dict) else observation_space
+            assert part.shape is not None
+            shape = part.shape
             self.register_buffer(f"count{key}", th.tensor(PRIOR_COUNT, dtype=th.float64))
             self.register_buffer(f"mean{key}", th.zeros(shape, dtype=th.float64))
             self.register_buffer(f"var{key}", th.ones(shape, dtype=th.float64))

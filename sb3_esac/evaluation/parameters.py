@@ -230,18 +230,28 @@ def copy_actor(actor: BasePolicy) -> BasePolicy:
     :param actor: Actor.
     :return: Its copy on the CPU, in evaluation mode.
     """
-    if getattr(actor, "use_sde", False):
-        # gSDE keeps a sampled matrix with its graph, which cannot be copied.
-        with th.no_grad():
-            actor.reset_noise()  # type: ignore[operator]
+    memo: dict[int, Any] = {}
+    if hasattr(actor, "action_dist"):
+        memo[id(actor.action_dist)] = _without_graph(actor.action_dist)
     optimizer = actor.__dict__.pop("optimizer", None)
     try:
-        duplicate = copy.deepcopy(actor).to("cpu")
+        duplicate = copy.deepcopy(actor, memo).to("cpu")
     finally:
         if optimizer is not None:
             actor.optimizer = optimizer
     duplicate.set_training_mode(False)
     return duplicate
+
+
+def _without_graph(distribution: Any) -> Any:
+    """Copy an action distribution, which keeps the tensors of its last use with their graph (gSDE: a matrix that it needs)."""
+    twin = copy.copy(distribution)
+    for name, value in vars(distribution).items():
+        if isinstance(value, th.Tensor):
+            setattr(twin, name, value.detach().cpu().clone())
+        elif isinstance(value, th.distributions.Distribution):
+            setattr(twin, name, None)
+    return twin
 
 
 def make_player(actor: BasePolicy) -> Player:

@@ -70,9 +70,10 @@ class SeededEpisodes(VecEnv):
                 self._lengths[lane], self._returns[lane] = 0, 0.0
                 seed = self.seed_source(int(lane)) if self.seed_source is not None else None
                 # A lane that was cut has not been reset by the VecEnv.
-                if seed is not None or infos[lane].pop("esac_cut", False):
+                if infos[lane].pop("esac_cut", False) or seed is not None:
                     result = self.env_method("reset", seed=seed, indices=[int(lane)])
                     _put(observations, int(lane), result[0][0])
+                    self.reset_infos = [*self.reset_infos[:lane], result[0][1], *self.reset_infos[lane + 1 :]]
                     self._tainted[lane] = False
             self._tainted |= self._clear_first(observations)
         return observations, rewards, dones, infos
@@ -191,7 +192,7 @@ _warned: set[str] = set()
 
 def warn_non_finite(who: str) -> None:
     """Say once in a process that steps with NaN or infinity are thrown away."""
-    if who not in _warned:
+    if not _warned:
         _warned.add(who)
         warnings.warn(
             f"The environment gave {who} a reward or an observation that is not finite. Such steps are counted but never "

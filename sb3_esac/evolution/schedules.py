@@ -13,8 +13,8 @@ class ExponentialAnnealing:
     """
     Exponentially annealed probability of a gradient interval, p_sac (section 5.1).
 
-    ``final + (1 - final) * exp(-elapsed / time_constant)`` with ``elapsed = 1 - progress_remaining``. The defaults are those of
-    the authors' code, 0.1 + 0.9 exp(-t / 1.2e6) for a run of 1e6 steps.
+    ``final + (1 - final) * exp(-elapsed / time_constant)`` with ``elapsed = 1 - progress_remaining``. The defaults are
+    those of the authors' code, 0.1 + 0.9 exp(-t / 1.2e6) for a run of 1e6 steps.
 
     :param final: Probability that is approached.
     :param time_constant: Time constant as a fraction of the whole budget.

@@ -1,0 +1,202 @@
+"""
+Wrong arguments are refused at construction: the error names the argument, quotes its value and says what would be right.
+
+What an environment can do wrong while a model learns (NaN, episodes without end) is in ``test_nan.py``.
+"""
+
+import inspect
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium import spaces
+from helpers import ALGORITHMS, Drift, drift, make_model
+from stable_baselines3 import DQN, PPO, SAC
+from stable_baselines3.common.envs import FakeImageEnv
+from stable_baselines3.common.vec_env import VecNormalize
+
+from sb3_esac import ESAC
+
+NAN, INF = float("nan"), float("inf")
+
+WRONG = [
+    # An odd or too small population with mirroring, and without
+    (dict(population_size=5), "population_size", 5, "even integer >= 2"),
+    (dict(population_size=0), "population_size", 0, "even integer >= 2"),
+    (dict(population_size=-4), "population_size", -4, "even integer >= 2"),
+    (dict(population_size=1), "population_size", 1, "even integer >= 2"),
+    (dict(population_size=4.0), "population_size", 4.0, "even integer >= 2"),
+    (dict(population_size=True), "population_size", True, "even integer >= 2"),
+    (dict(population_size="ten"), "population_size", "ten", "even integer >= 2"),
+    (dict(population_size=1, mirrored=False), "population_size", 1, "an integer >= 2"),
+    # A winner fraction outside (0, 1], and zero winners
+    (dict(winner_fraction=0.0), "winner_fraction", 0.0, "in (0, 1]"),
+    (dict(winner_fraction=-0.1), "winner_fraction", -0.1, "in (0, 1]"),
+    (dict(winner_fraction=1.01), "winner_fraction", 1.01, "in (0, 1]"),
+    (dict(winner_fraction=NAN), "winner_fraction", NAN, "in (0, 1]"),
+    (dict(winner_fraction=None), "winner_fraction", None, "in (0, 1]"),
+    (dict(winner_fraction=0.2), "winner_fraction", 0.2, "at least 1 / population_size = 0.25"),
+    # Sigma and rates that are not positive or not finite
+    *[
+        (dict([(name, value)]), name, value, "a positive finite number")
+        for name in ("sigma", "es_learning_rate", "learning_rate")
+        for value in (0.0, -0.1, NAN, INF, None, "auto", True)
+    ],
+    # zeta
+    *[(dict(amt_clip=value), "amt_clip", value, "a finite number >= 0") for value in (-1e-9, NAN, INF, "auto")],
+    (dict(sigma=0.2, sigma_max=0.1), "sigma_max", 0.1, "at least sigma = 0.2"),
+    (dict(sigma_max=NAN), "sigma_max", NAN, "at least sigma"),
+    (dict(sigma_max=None), "sigma_max", None, "at least sigma"),
+    # More agent members than room
+    (dict(n_agent_members=4), "n_agent_members", 4, "at most 3 beside 1 winners of 4"),
+    (dict(winner_fraction=1.0, n_agent_members=1), "n_agent_members", 1, "at most 0 beside 4 winners of 4"),
+    (dict(n_agent_members=-1), "n_agent_members", -1, "an integer >= 0"),
+    (dict(n_agent_members=0.5), "n_agent_members", 0.5, "an integer >= 0"),
+    # Unknown options
+    (dict(es_optimizer="rmsprop"), "es_optimizer", "rmsprop", "one of 'adam', 'sgd'"),
+    (dict(recombination="mean"), "recombination", "mean", "one of 'winners', 'es'"),
+    (dict(crossover="column"), "crossover", "column", "one of 'row', 'element', 'none'"),
+    (dict(crossover=None), "crossover", None, "one of 'row', 'element', 'none'"),
+    (dict(guest_gradient="include"), "guest_gradient", "include", "one of 'displacement', 'exclude'"),
+    (dict(share_from="losers"), "share_from", "losers", "one of 'winners', 'all'"),
+    (dict(amt_input="ranks"), "amt_input", "ranks", "one of 'raw', 'rank', 'normalized'"),
+    (dict(amt_rule="up"), "amt_rule", "up", "one of 'paper', 'two_sided'"),
+    (dict(deploy="champion"), "deploy", "champion", "one of 'best', 'agent', 'population'"),
+    (dict(backend="threads"), "backend", "threads", "one of 'auto', 'lockstep', 'subproc'"),
+    # Counts
+    *[
+        (dict([(name, value)]), name, value, f"an integer >= {least}")
+        for name, least in (("gradient_interval", 1), ("agent_episodes", 1), ("n_eval_episodes", 1), ("champion_episodes", 0))
+        for value in (least - 1, 1.5, None)
+    ],
+    # Fractions and schedules
+    *[(dict(share_experience=value), "share_experience", value, "in [0, 1]") for value in (-0.1, 1.1, NAN, None)],
+    *[
+        (dict([(name, value)]), name, value, "in [0, 1] or a function of the remaining progress")
+        for name in ("agent_fraction", "agent_probability")
+        for value in (-0.1, 1.1, NAN, "half")
+    ],
+    *[(dict(alive_bonus_offset=value), "alive_bonus_offset", value, "a finite number") for value in (NAN, INF, None)],
+    # What is no off-policy algorithm for continuous actions
+    *[
+        (dict(agent_class=value), "agent_class", value, "an off-policy algorithm for continuous actions, such as SAC")
+        for value in (PPO, DQN, "SAC", None, Drift)
+    ],
+]
+
+
+@pytest.mark.parametrize("kwargs, name, value, expected", WRONG, ids=lambda part: str(part)[:60])
+def test_wrong_arguments(kwargs, name, value, expected):
+    with pytest.raises(ValueError) as error:
+        make_model(ESAC, drift(), **kwargs)
+    message = str(error.value)
+    assert message.startswith(f"`{name}` must be ")
+    assert expected in message
+    assert message.endswith(f"not {value!r}")
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        dict(population_size=2, winner_fraction=0.5),
+        dict(population_size=np.int64(4), sigma=np.float32(0.1)),
+        dict(population_size=3, mirrored=False),
+        dict(winner_fraction=1, n_agent_members=0),
+        dict(winner_fraction=0.25, n_agent_members=3),
+        dict(sigma=1, sigma_max=1.0, amt_clip=0),
+        dict(share_experience=0, agent_fraction=0, champion_episodes=0),
+        dict(share_experience=1, agent_fraction=1),
+        dict(agent_fraction=None, agent_probability=0, gradient_interval=1),
+        dict(learning_rate=lambda remaining: remaining, agent_fraction=lambda remaining: remaining),
+    ],
+    ids=str,
+)
+def test_the_last_values_that_are_right(kwargs):
+    make_model(ESAC, drift(), **kwargs)
+
+
+@pytest.mark.parametrize(
+    "space", [spaces.Discrete(4), spaces.MultiDiscrete([2, 3]), spaces.MultiBinary(3), spaces.Tuple([spaces.Discrete(2)])], ids=str
+)
+def test_actions_that_are_no_box(space):
+    env = Drift()
+    env.action_space = space
+    with pytest.raises(ValueError) as error:
+        make_model(ESAC, env)
+    assert "action_space" in str(error.value) and "a Box" in str(error.value) and str(space) in str(error.value)
+
+
+def test_discrete_environment_by_name():
+    with pytest.raises(ValueError, match=r"a Box.*Discrete\(2\)"):
+        make_model(ESAC, "CartPole-v1")
+
+
+@pytest.mark.parametrize("low, high", [(-INF, INF), (-1.0, INF), (-INF, 1.0)])
+def test_infinite_action_bounds(low, high):
+    env = Drift()
+    env.action_space = spaces.Box(low, high, (1,), np.float32)
+    with pytest.raises(ValueError, match="finite bounds") as error:
+        make_model(ESAC, env)
+    assert str(env.action_space) in str(error.value) and "RescaleAction" in str(error.value)
+
+
+def test_shared_extractor():
+    """A CNN that actor and critic share belongs to both searches at once."""
+    env = FakeImageEnv(screen_height=40, screen_width=40, n_channels=1, discrete=False)
+    policy_kwargs = dict(net_arch=[4], share_features_extractor=True, features_extractor_kwargs=dict(features_dim=8))
+    with pytest.raises(ValueError) as error:
+        make_model(ESAC, env, policy="CnnPolicy", policy_kwargs=policy_kwargs, buffer_size=20)
+    assert "share_features_extractor=True" in str(error.value)
+    assert "policy_kwargs=dict(share_features_extractor=False)" in str(error.value)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_unknown_policy(algorithm):
+    with pytest.raises(ValueError, match=r"'MlpPolice' unknown.*'MlpPolicy'"):
+        make_model(algorithm, drift(), policy="MlpPolice")
+
+
+def test_normalizing_twice():
+    with pytest.raises(ValueError, match=r"`normalize_observations` must be False with `VecNormalize.*not True"):
+        make_model(ESAC, VecNormalize(drift()), normalize_observations=True)
+    make_model(ESAC, VecNormalize(drift(), norm_obs=False), normalize_observations=True)
+
+
+def test_nothing_to_normalize():
+    class Index(Drift):
+        def __init__(self):
+            super().__init__()
+            self.observation_space = spaces.Discrete(3)
+
+    with pytest.raises(ValueError, match=r"`normalize_observations=True`.*Discrete\(3\).*leave it"):
+        make_model(ESAC, Index(), normalize_observations=True)
+
+
+@pytest.mark.parametrize("name, value", [("ent_coef", 0.3), ("use_sde", True), ("target_entropy", -2.0)])
+def test_arguments_that_the_agent_has_not(name, value):
+    from stable_baselines3 import TD3
+
+    with pytest.raises(ValueError, match=f"{name}={value}.*TD3.*leave it at"):
+        make_model(ESAC, drift(), agent_class=TD3, **{name: value})
+
+
+def test_wrong_arguments_for_sac_are_sacs_errors():
+    """What SAC refuses is refused in the same words."""
+    for kwargs in (dict(train_freq=(1, "epoch")), dict(ent_coef="auto_0"), dict(optimize_memory_usage=True)):
+        messages = []
+        for algorithm, more in ((SAC, {}), (ESAC, dict(population_size=4, share_experience=0.0))):
+            with pytest.raises((ValueError, AssertionError)) as error:
+                algorithm("MlpPolicy", gym.make("Pendulum-v1"), buffer_size=100, **kwargs, **more)
+            messages.append(str(error.value))
+        assert messages[0] == messages[1]
+
+
+def test_sacs_arguments_come_first():
+    """Names, order and defaults of SAC's, so that an SB3 script needs another class name and nothing else."""
+    ours, theirs = (inspect.signature(algorithm.__init__).parameters for algorithm in (ESAC, SAC))
+    names = list(theirs)
+    assert list(ours)[: len(names)] == names
+    for name in names:
+        assert ours[name].default == theirs[name].default, name
+    learn, sac_learn = (inspect.signature(algorithm.learn).parameters for algorithm in (ESAC, SAC))
+    assert list(learn) == list(sac_learn)

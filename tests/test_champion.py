@@ -1,0 +1,256 @@
+"""The champion: the best policy so far, found by noise-free re-evaluation, and what ``predict`` plays."""
+
+import numpy as np
+import pytest
+import torch as th
+from stable_baselines3.common.callbacks import BaseCallback
+from support import Walk, tiny, vec, walks
+
+from sb3_esac import ESAC
+from sb3_esac.champion import FINAL_PROBE_FRACTION, PROBE_FRACTION, Champion, ChampionRecord
+from sb3_esac.evaluation.parameters import load_vector, to_vector
+from sb3_esac.evolution.noise import Stream, episode_seed
+
+OBSERVATIONS = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
+
+
+def record(*returns, source="agent", generation=0):
+    return ChampionRecord(source, np.array(returns, dtype=float), generation)
+
+
+def deterministic(policy):
+    return policy.predict(OBSERVATIONS, deterministic=True)[0]
+
+
+def probe_seeds(model):
+    return [episode_seed(model.run_seed, 0, Stream.PROBE_EPISODE, k) for k in range(model.champion_episodes)]
+
+
+def play(policy, seed, **kwargs):
+    """Return of one episode without noise."""
+    env = Walk(**kwargs)
+    observation, total, over = env.reset(seed=seed)[0], 0.0, False
+    while not over:
+        observation, reward, terminated, truncated, _ = env.step(policy.predict(observation, deterministic=True)[0])
+        total, over = total + reward, terminated or truncated
+    return total
+
+
+# -- the rule -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def actor():
+    return tiny(vec(1)).actor
+
+
+def test_first_candidate_becomes_champion(actor):
+    champion = Champion(actor)
+    assert champion.record is None and champion.deserves_probe(-1e9)
+    vector = to_vector(actor) + 1
+    assert champion.challenge(actor, vector, record(1.0, 2.0))
+    np.testing.assert_array_equal(to_vector(champion.actor), vector)
+    assert champion.record.return_mean == 1.5
+
+
+def test_better_replaces_and_worse_does_not(actor):
+    champion = Champion(actor)
+    vector = to_vector(actor)
+    champion.challenge(actor, vector, record(5.0, 6.0, 7.0))
+    assert not champion.challenge(actor, vector + 1, record(1.0, 2.0, 3.0, source="mean"))
+    np.testing.assert_array_equal(to_vector(champion.actor), vector)
+    assert champion.record.source == "agent"
+    assert champion.challenge(actor, vector + 2, record(8.0, 9.0, 10.0, source="winner", generation=4))
+    np.testing.assert_array_equal(to_vector(champion.actor), vector + 2)
+    assert (champion.record.source, champion.record.generation) == ("winner", 4)
+
+
+def test_one_lucky_episode_is_not_enough(actor):
+    champion = Champion(actor)
+    vector = to_vector(actor)
+    champion.challenge(actor, vector, record(5.0, 5.1, 4.9))
+    # Its best episode is far better than anything that the champion has played.
+    assert not champion.challenge(actor, vector + 1, record(20.0, -40.0, -41.0))
+    np.testing.assert_array_equal(to_vector(champion.actor), vector)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_return_that_is_not_finite_never_wins(actor, bad):
+    champion = Champion(actor)
+    assert not champion.deserves_probe(bad)
+    assert not champion.challenge(actor, to_vector(actor), record(1.0, bad))
+    assert champion.record is None
+
+
+def test_hopeless_candidates_are_not_probed_further(actor):
+    champion = Champion(actor)
+    champion.challenge(actor, to_vector(actor), record(5.0, 6.0, 7.0))
+    assert champion.deserves_probe(6.5) and not champion.deserves_probe(-100.0)
+
+
+def test_champion_is_a_copy(actor):
+    champion = Champion(actor)
+    champion.challenge(actor, to_vector(actor), record(1.0))
+    before = to_vector(champion.actor)
+    with th.no_grad():
+        for parameter in actor.parameters():
+            parameter.add_(1.0)
+    np.testing.assert_array_equal(to_vector(champion.actor), before)
+    load_vector(champion.actor, before + 3)
+    assert not np.allclose(to_vector(actor), before + 3)
+    assert not hasattr(champion.actor, "optimizer") or champion.actor.optimizer is None
+
+
+# -- in a run -----------------------------------------------------------------------------------------------------------
+
+
+def test_probes_share_their_seeds():
+    env = vec(1)
+    model = tiny(env, champion_episodes=3).learn(600)
+    seeds = probe_seeds(model)
+    probes = [seed for seed in walks(env)[0].episode_seeds if seed in seeds]
+    first = probes.count(seeds[0])
+    assert first >= 4, "agent, mean and winner begin each probe with the same episode"
+    # The others are played by one candidate per probe at most, and in order.
+    assert 0 < probes.count(seeds[1]) == probes.count(seeds[2]) < first
+    assert len(set(seeds)) == 3
+
+
+def test_record_is_what_the_champion_plays():
+    model = tiny(vec(1), champion_episodes=4).learn(500)
+    assert model.champion.record.source in ("agent", "mean", "winner")
+    assert model.champion.record.returns.shape == (4,), "never the return of one episode"
+    played = [play(model.champion.actor, seed) for seed in probe_seeds(model)]
+    np.testing.assert_allclose(model.champion.record.returns, played, rtol=1e-4, atol=1e-4)
+
+
+def test_champion_is_not_the_luckiest_member(monkeypatch):
+    """Fitness from one noisy episode is inflated by luck, the champion's return is not."""
+    seen = []
+    original = ESAC._fitness
+
+    def watch(self, result):
+        seen.append(original(self, result))
+        return seen[-1]
+
+    monkeypatch.setattr(ESAC, "_fitness", watch)
+    model = tiny(vec(1), champion_episodes=5, agent_fraction=0.1).learn(800)
+    best_of_all = np.concatenate(seen).max()
+    assert len(np.concatenate(seen)) > 50
+    returns = [play(model.champion.actor, 10_000 + k) for k in range(30)]
+    assert best_of_all > model.champion.record.return_mean
+    assert abs(model.champion.record.return_mean - np.mean(returns)) < 3 * np.std(returns) / np.sqrt(5)
+
+
+def test_later_training_leaves_the_champion_alone(monkeypatch):
+    model = tiny(vec(1)).learn(200)
+    assert model.champion.record is not None
+    before, returns = deterministic(model.champion.actor), model.champion.record.returns
+    agent = to_vector(model.actor)
+    monkeypatch.setattr(Champion, "deserves_probe", lambda self, first_return: False)
+    model.learn(400, reset_num_timesteps=False)
+    assert not np.array_equal(to_vector(model.actor), agent)
+    np.testing.assert_array_equal(deterministic(model.champion.actor), before)
+    assert model.champion.record.returns is returns
+
+
+@pytest.mark.parametrize("n_envs", [1, 2])
+def test_probe_steps_are_counted(n_envs):
+    env = vec(n_envs)
+    model = tiny(env, champion_episodes=3).learn(500)
+    assert sum(walk.n_steps for walk in walks(env)) == model.num_timesteps
+    assert model.num_timesteps == model.agent_timesteps + model.population_timesteps
+    if n_envs == 1:
+        seeds = set(probe_seeds(model))
+        played = [
+            rewards for seed, rewards in zip(walks(env)[0].episode_seeds, walks(env)[0].rewards, strict=True) if seed in seeds
+        ]
+        assert 0 < model.probe_timesteps == sum(map(len, played))
+    assert 0 < model.probe_timesteps < model.population_timesteps
+
+
+def test_probe_steps_are_bounded():
+    class Watch(BaseCallback):
+        worst = 0.0
+
+        def _on_step(self):
+            if self.num_timesteps >= 40:
+                self.worst = max(self.worst, self.model.probe_timesteps / self.num_timesteps)
+            return True
+
+    watch = Watch()
+    model = tiny(vec(1), champion_episodes=5).learn(1000, callback=watch)
+    assert 0 < watch.worst <= PROBE_FRACTION + 1e-9
+    assert model.probe_timesteps <= FINAL_PROBE_FRACTION * model.num_timesteps
+
+
+def test_an_unchanged_population_is_not_probed_again():
+    env = vec(1)
+    model = tiny(env).learn(300)
+    steps = model.num_timesteps
+    model.learn(0, reset_num_timesteps=False)
+    assert model.num_timesteps == steps == walks(env)[0].n_steps
+
+
+def test_no_champion():
+    model = tiny(vec(1), champion_episodes=0).learn(200)
+    assert model.champion.record is None and model.probe_timesteps == 0
+    np.testing.assert_array_equal(model.predict(OBSERVATIONS, deterministic=True)[0], deterministic(model.agent.policy))
+
+
+def test_callback_may_stop_in_the_middle_of_a_probe():
+    class Stop(BaseCallback):
+        def _on_step(self):
+            return not (self.model.num_timesteps > 100 and self.model._probed_generation == self.model.population.generation)
+
+    env = vec(1)
+    model = tiny(env).learn(1000, callback=Stop())
+    assert 100 < model.num_timesteps < 400
+    assert model.num_timesteps == walks(env)[0].n_steps
+
+
+# -- deploy -------------------------------------------------------------------------------------------------------------
+
+
+def test_deploy(monkeypatch):
+    model = tiny(vec(1), deploy="best").learn(300)
+    monkeypatch.setattr(ESAC, "_is_overtaken", lambda self: False)
+    champion, agent = deterministic(model.champion.actor), deterministic(model.agent.policy)
+    mean = deterministic(model._policy_of_mean())
+    assert not np.allclose(agent, mean)
+    np.testing.assert_array_equal(model.predict(OBSERVATIONS, deterministic=True)[0], champion)
+    assert model.deployed_policy is model.champion.actor
+    model.deploy = "agent"
+    np.testing.assert_array_equal(model.predict(OBSERVATIONS, deterministic=True)[0], agent)
+    model.deploy = "population"
+    np.testing.assert_array_equal(model.predict(OBSERVATIONS, deterministic=True)[0], mean)
+    np.testing.assert_array_equal(to_vector(model.deployed_policy), model.population.mean)
+    model.population.set_mean(model.population.mean + 1)
+    assert not np.array_equal(model.predict(OBSERVATIONS, deterministic=True)[0], mean), "the mean of the moment is played"
+    with pytest.raises(ValueError, match=r"`deploy` must be one of .*'champion'"):
+        tiny(vec(1), deploy="champion")
+
+
+def test_agent_stands_in_when_it_has_overtaken_the_champion():
+    model = tiny(vec(1), deploy="best").learn(300)
+    model._agent_level = model.champion.record.return_mean + 1
+    assert model.deployed_policy is model.policy
+    model._agent_level = model.champion.record.return_mean - 1
+    assert model.deployed_policy is model.champion.actor
+
+
+def test_best_is_the_agent_until_there_is_a_champion():
+    model = tiny(vec(1))
+    assert model.champion.record is None
+    np.testing.assert_array_equal(model.predict(OBSERVATIONS, deterministic=True)[0], deterministic(model.agent.policy))
+
+
+def test_champion_is_saved_and_loaded(tmp_path):
+    model = tiny(vec(1)).learn(300)
+    model.save(tmp_path / "model.zip")
+    loaded = ESAC.load(tmp_path / "model.zip", device="cpu")
+    assert loaded.champion.record.source == model.champion.record.source
+    np.testing.assert_array_equal(loaded.champion.record.returns, model.champion.record.returns)
+    np.testing.assert_array_equal(deterministic(loaded.champion.actor), deterministic(model.champion.actor))
+    assert not np.array_equal(to_vector(loaded.champion.actor), to_vector(loaded.actor))
+    assert loaded.probe_timesteps == model.probe_timesteps

@@ -1,0 +1,109 @@
+"""Image observations."""
+
+import numpy as np
+import pytest
+import torch as th
+from gymnasium.wrappers import TimeLimit
+from stable_baselines3 import TD3
+from stable_baselines3.common.envs import FakeImageEnv
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.utils import zip_strict
+from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecTransposeImage, is_vecenv_wrapped
+from support import is_finite, tiny
+
+from sb3_esac import ESAC
+from sb3_esac.evaluation.parameters import TorchActor, make_player, to_vector
+
+SMALL = dict(
+    buffer_size=80,
+    batch_size=4,
+    learning_starts=5,
+    policy_kwargs=dict(net_arch=[8], features_extractor_kwargs=dict(features_dim=8)),
+)
+
+
+def images(n_envs=1, channel_first=False, n_channels=1, n_stack=None):
+    def make():
+        env = FakeImageEnv(
+            screen_height=36, screen_width=36, n_channels=n_channels, discrete=False, channel_first=channel_first
+        )
+        return Monitor(TimeLimit(env, 5))
+
+    env = DummyVecEnv([make for _ in range(n_envs)])
+    return env if n_stack is None else VecFrameStack(env, n_stack)
+
+
+@pytest.mark.parametrize("agent_class", [None, TD3])
+@pytest.mark.parametrize("channel_first", [False, True])
+def test_learn_save_load_predict(agent_class, channel_first, tmp_path):
+    kwargs = {} if agent_class is None else dict(agent_class=agent_class)
+    model = tiny(images(channel_first=channel_first), "CnnPolicy", **SMALL, **kwargs).learn(80)
+    assert is_vecenv_wrapped(model.get_env(), VecTransposeImage) is not channel_first
+    assert model.observation_space.shape == (1, 36, 36)
+    assert model._n_updates > 0 and is_finite(model)
+    for store in (model.replay_buffer, model.replay_buffer.population_store):
+        assert store.observations.dtype == np.uint8 and store.size() > 0
+    model.save(tmp_path / "model.zip")
+    loaded = ESAC.load(tmp_path / "model.zip", device="cpu")
+    observation = model.get_env().reset()
+    for deploy in ("best", "agent", "population"):
+        model.deploy = loaded.deploy = deploy
+        actions = model.predict(observation, deterministic=True)[0]
+        np.testing.assert_array_equal(actions, loaded.predict(observation, deterministic=True)[0])
+        assert model.action_space.contains(actions[0])
+    # Also with the channels where the environment has them.
+    raw = images(channel_first=channel_first).reset()
+    assert loaded.predict(raw[0])[0].shape == loaded.action_space.shape
+
+
+def test_stacked_frames():
+    model = tiny(images(2, n_stack=2), "CnnPolicy", **SMALL).learn(60)
+    assert model.observation_space.shape == (2, 36, 36)
+    assert model.replay_buffer.population_store.observations.shape[-3:] == (2, 36, 36)
+
+
+def test_the_population_searches_the_actors_own_extractor():
+    model = tiny(images(), "CnnPolicy", **SMALL)
+    actor, critic = model.actor, model.critic
+    assert actor.features_extractor is not critic.features_extractor
+    extractor = sum(parameter.numel() for parameter in actor.features_extractor.parameters())
+    assert extractor > 0 and model.population.mean.size > extractor
+    before = [parameter.clone() for parameter in critic.parameters()]
+    model.set_parameters({"population": {"mean": th.as_tensor(model.population.mean + 1)}}, exact_match=False)
+    model.deploy = "population"
+    model.predict(model.get_env().reset())
+    model.learn(20)
+    for old, new in zip_strict(before, critic.parameters()):
+        if model._n_updates == 0:
+            assert th.equal(old, new)
+
+
+def test_offspring_play_what_predict_plays():
+    model = tiny(images(), "CnnPolicy", **SMALL)
+    player = make_player(model.actor)
+    assert isinstance(player, TorchActor)
+    observation = model.get_env().reset()[0]
+    expected = model.agent.predict(observation, deterministic=True)[0]
+    np.testing.assert_allclose(player.bind(to_vector(model.actor))(observation), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("agent_class", [None, TD3])
+def test_a_shared_extractor_is_refused(agent_class):
+    kwargs = {} if agent_class is None else dict(agent_class=agent_class)
+    policy_kwargs = dict(SMALL["policy_kwargs"], share_features_extractor=True)
+    with pytest.raises(ValueError, match=r"share_features_extractor=True.*pass.*share_features_extractor=False"):
+        tiny(images(), "CnnPolicy", **{**SMALL, "policy_kwargs": policy_kwargs}, **kwargs)
+
+
+def test_sharing_an_extractor_without_parameters_does_no_harm():
+    from support import vec
+
+    model = tiny(vec(1), policy_kwargs=dict(net_arch=[8], share_features_extractor=True)).learn(60)
+    assert model.actor.features_extractor is model.critic.features_extractor
+
+
+def test_images_are_not_normalised_by_default():
+    arguments = dict(population_size=4, device="cpu", champion_episodes=1, seed=0, backend="lockstep", **SMALL)
+    model = ESAC("CnnPolicy", images(), **arguments)
+    assert not model.normalize_observations
+    model.learn(30)

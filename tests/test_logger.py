@@ -1,0 +1,163 @@
+"""What is logged, where, and how often."""
+
+import json
+
+import numpy as np
+import pandas
+import pytest
+from helpers import ALGORITHMS, Counted, Drift, drift, keep_log, make_model
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.logger import configure
+
+from sb3_esac import ESAC
+
+EVERY_GENERATION = {
+    "rollout/ep_rew_mean",
+    "rollout/ep_len_mean",
+    "time/generations",
+    "time/episodes",
+    "time/fps",
+    "time/time_elapsed",
+    "time/total_timesteps",
+    "time/agent_timesteps",
+    "time/population_timesteps",
+    "time/paper_timesteps",
+    "population/return_mean",
+    "population/return_max",
+    "population/return_std",
+    "population/sigma",
+    "population/winners_from_agent",
+}
+AFTER_TRAINING = {
+    "agent/return_mean",
+    "train/actor_loss",
+    "train/critic_loss",
+    "train/ent_coef",
+    "train/ent_coef_loss",
+    "train/learning_rate",
+    "train/n_updates",
+}
+INTERVALS = dict(agent_fraction=None, gradient_interval=2, agent_probability=1.0, agent_episodes=2)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_keys(algorithm):
+    model = make_model(algorithm, drift(), seed=0, learning_starts=0, **INTERVALS)
+    log = keep_log(model)
+    model.learn(400)
+    assert len(log) == model.population.generation > 5
+    for number, entry in enumerate(log, start=1):
+        assert set(entry) >= EVERY_GENERATION
+        # No interval begins after the budget is spent.
+        assert (set(entry) >= AFTER_TRAINING) is (number % 2 == 0 and entry is not log[-1])
+        assert all(len(key) < 36 for key in entry)
+    assert "champion/return_mean" in log[-1]
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_values(algorithm):
+    env = make_vec_env(lambda: Counted(Drift()), 1)
+    model = make_model(algorithm, env, seed=0, learning_starts=0, **INTERVALS)
+    log = keep_log(model)
+    fitness = []
+    note = model._fitness
+    model._fitness = lambda result: fitness.append(note(result)) or fitness[-1]
+    model.learn(400)
+    for number, entry in enumerate(log):
+        assert entry["time/generations"] == number + 1
+        assert entry["time/total_timesteps"] == entry["time/agent_timesteps"] + entry["time/population_timesteps"]
+        assert entry["population/return_mean"] == pytest.approx(fitness[number].mean())
+        assert entry["population/return_max"] == pytest.approx(fitness[number].max())
+        assert entry["population/return_std"] == pytest.approx(fitness[number].std())
+    assert log[-1]["time/total_timesteps"] <= model.num_timesteps == env.get_attr("n_steps")[0]
+    assert log[-1]["population/sigma"] == model.population.sigma
+    updates = [entry["train/n_updates"] for entry in log if "train/n_updates" in entry]
+    assert updates == sorted(updates) and updates[-1] == model._n_updates > 0
+    # The window of 100 episodes is not full, so the mean is that of all.
+    assert len(model.ep_info_buffer) < 100
+    assert log[0]["rollout/ep_rew_mean"] == pytest.approx(fitness[0].mean(), abs=1e-5)
+
+
+@pytest.mark.parametrize("n_envs", [1, 3, 6])
+def test_episodes_are_those_of_members(n_envs):
+    """A lane that has nothing to play while the others finish is no episode of the rollout."""
+    env = drift(n_envs, n_steps=10, edge=1e6)
+    model = make_model(ESAC, env, seed=0, agent_fraction=0.0, champion_episodes=0)
+    log = keep_log(model)
+    returns = []
+    note = model._fitness
+    model._fitness = lambda result: returns.extend(result.returns.ravel().tolist()) or note(result)
+    model.learn(100)
+    assert log[-1]["time/episodes"] == len(returns)
+    assert sorted(episode["r"] for episode in model.ep_info_buffer) == pytest.approx(sorted(returns), abs=1e-5)
+    assert log[-1]["rollout/ep_rew_mean"] == pytest.approx(np.mean(returns), abs=1e-5)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("log_interval", [1, 3, None])
+def test_interval(algorithm, log_interval):
+    model = make_model(algorithm, drift(), seed=0)
+    log = keep_log(model)
+    model.learn(250, log_interval=log_interval)
+    generations = model.population.generation
+    assert generations > 3
+    expected = [] if log_interval is None else [n for n in range(1, generations + 1) if n % log_interval == 0]
+    assert [entry["time/generations"] for entry in log] == expected
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_files(tmp_path, algorithm, capsys):
+    model = make_model(algorithm, drift(), seed=0, learning_starts=0, **INTERVALS)
+    model.set_logger(configure(str(tmp_path), ["stdout", "log", "csv", "json"]))
+    model.learn(150)
+    table = pandas.read_csv(tmp_path / "progress.csv")
+    lines = [json.loads(line) for line in (tmp_path / "progress.json").read_text().splitlines()]
+    assert len(table) == len(lines) == model.population.generation
+    # Columns that appear later are added to the file.
+    assert set(table.columns) >= EVERY_GENERATION | AFTER_TRAINING
+    assert table["time/total_timesteps"].is_monotonic_increasing
+    assert table["time/total_timesteps"].tolist() == [line["time/total_timesteps"] for line in lines]
+    assert table["population/sigma"].iloc[-1] == pytest.approx(model.population.sigma)
+    printed = capsys.readouterr().out
+    for text in (printed, (tmp_path / "log.txt").read_text()):
+        for word in ("rollout/", "ep_rew_mean", "agent_timesteps", "population_timesteps", "sigma", "actor_loss"):
+            assert word in text
+        # Nothing had to be cut short to fit the table.
+        assert "..." not in text
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("verbose", [0, 1])
+def test_verbose(algorithm, verbose, capsys):
+    make_model(algorithm, Drift(), seed=0, verbose=verbose).learn(50)
+    printed = capsys.readouterr().out
+    assert ("time/" in printed and "Using cpu device" in printed) is bool(verbose)
+    if not verbose:
+        assert printed == ""
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_given_logger_is_kept(tmp_path, algorithm):
+    model = make_model(algorithm, drift(), seed=0)
+    log = keep_log(model)
+    logger = model.logger
+    model.learn(50)
+    entries = len(log)
+    model.learn(50)
+    assert model.logger is logger is model.agent.logger
+    assert len(log) > entries > 0
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_success_rate(algorithm):
+    """Where an environment says so, as with SAC."""
+
+    class Successful(Drift):
+        def step(self, action):
+            observation, reward, terminated, truncated, info = super().step(action)
+            return observation, reward, terminated, truncated, {**info, "is_success": truncated}
+
+    model = make_model(algorithm, Successful(n_steps=8, edge=1e6), seed=0)
+    log = keep_log(model)
+    model.learn(60)
+    assert log[-1]["rollout/success_rate"] == 1.0
