@@ -248,6 +248,8 @@ class ESAC(HybridAlgorithm):
         validation.check_population(self.population_size, self.mirrored, self.winner_fraction, self.n_agent_members)
         for name in ("sigma", "es_learning_rate"):
             validation.require_positive(name, getattr(self, name))
+        if not callable(self.learning_rate):
+            validation.require_positive("learning_rate", self.learning_rate)
         for name, least in (
             ("gradient_interval", 1),
             ("agent_episodes", 1),
@@ -271,7 +273,9 @@ class ESAC(HybridAlgorithm):
         validation.require(validation.is_number(share) and 0 <= share <= 1, "share_experience", share, "in [0, 1]")
         validation.require(validation.is_number(clip) and clip >= 0, "amt_clip", clip, "a finite number >= 0")
         validation.require(validation.is_number(offset), "alive_bonus_offset", offset, "a finite number")
-        validation.require(self.sigma_max >= self.sigma, "sigma_max", self.sigma_max, f"at least sigma = {self.sigma}")
+        limit = self.sigma_max
+        is_limit = (validation.is_number(limit) or limit == float("inf")) and limit >= self.sigma
+        validation.require(is_limit, "sigma_max", limit, f"at least sigma = {self.sigma}")
         expected = ", ".join(map(repr, BACKENDS)) + " or 'ray:' with an address"
         validation.require(is_backend(self.backend), "backend", self.backend, expected)
         if self.n_workers is not None:
