@@ -62,7 +62,7 @@ WRONG = [
     (dict(amt_input="ranks"), "amt_input", "ranks", "one of 'raw', 'rank', 'normalized'"),
     (dict(amt_rule="up"), "amt_rule", "up", "one of 'paper', 'two_sided'"),
     (dict(deploy="champion"), "deploy", "champion", "one of 'best', 'agent', 'population'"),
-    (dict(backend="threads"), "backend", "threads", "one of 'auto', 'lockstep', 'subproc'"),
+    (dict(backend="threads"), "backend", "threads", "'auto', 'lockstep', 'subproc'"),
     # Counts
     *[
         (dict([(name, value)]), name, value, f"an integer >= {least}")
@@ -116,7 +116,9 @@ def test_the_last_values_that_are_right(kwargs):
 
 
 @pytest.mark.parametrize(
-    "space", [spaces.Discrete(4), spaces.MultiDiscrete([2, 3]), spaces.MultiBinary(3), spaces.Tuple([spaces.Discrete(2)])], ids=str
+    "space",
+    [spaces.Discrete(4), spaces.MultiDiscrete([2, 3]), spaces.MultiBinary(3), spaces.Tuple([spaces.Discrete(2)])],
+    ids=str,
 )
 def test_actions_that_are_no_box(space):
     env = Drift()
