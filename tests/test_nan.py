@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from gymnasium.wrappers import TimeLimit
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
 from support import DictWalk, Walk, is_finite, tiny, vec, walks
 
 from sb3_esac.evaluation import evaluator, seeding
@@ -15,7 +15,7 @@ from sb3_esac.evolution.noise import Stream, episode_seed
 from sb3_esac.evolution.population import Population
 
 SEED = 1
-FEW_UPDATES = dict(**FEW_UPDATES, train_freq=4)
+FEW_UPDATES = dict(seed=SEED, train_freq=4)
 GENERATIONS = range(60)
 BAD_MEMBER = 1
 
@@ -230,6 +230,26 @@ def test_dict_observations(kind, fitness):
     assert len(learn(model, 300)) == 1
     assert all(np.isnan(returns[BAD_MEMBER]) for returns, _ in fitness)
     assert_clean(model)
+
+
+@pytest.mark.parametrize("kind", ["observation", "reset"])
+@pytest.mark.parametrize("normalised", [False, True])
+def test_frame_stack(kind, normalised):
+    """A cleared frame is part of three observations, and no transition from any of them is stored."""
+    env = VecFrameStack(poisoned(kind, seeds_of_the_agent() | seeds_of_the_population()), 3)
+    env = VecNormalize(env) if normalised else env
+    model = tiny(env, **FEW_UPDATES, agent_fraction=0.5)
+    learn(model, 400)
+    assert is_finite(model)
+    for store in (model.replay_buffer, model.replay_buffer.population_store):
+        size = store.size()
+        assert size > 0
+        for observations in (store.observations, store.next_observations):
+            frames = observations[:size].reshape(-1, 3, 3)
+            since = frames[:, 2, 1]  # steps since the episode began: so many frames are there
+            for age in range(3):
+                there = since >= age
+                assert there.any() and (frames[there, 2 - age, 2] == 1).all(), "a cleared observation was stored"
 
 
 @pytest.mark.parametrize("recombination", ["winners", "es"])

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces
-from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecFrameStack
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 NON_FINITE = "non_finite"
@@ -31,7 +31,8 @@ class SeededEpisodes(VecEnv):
 
     ``seed_source(lane)`` is called once for every episode that is about to begin and gives its seed, or None to leave the
     environment to itself. ``max_episode_steps`` cuts episodes (a truncation). ``n_env_steps`` counts single steps,
-    ``finished`` collects (raw return, length) of the episodes that ended.
+    ``finished`` collects (raw return, length) of the episodes that ended. ``frame_memory`` is the number of steps for which
+    an observation is part of what the wrappers above make (``VecFrameStack``).
     """
 
     seed_source: SeedSource | None
@@ -40,6 +41,7 @@ class SeededEpisodes(VecEnv):
     finished: list[tuple[float, int]]
     _lengths: np.ndarray
     _returns: np.ndarray
+    frame_memory: int
     _tainted: np.ndarray
 
     def reset(self) -> VecEnvObs:
@@ -49,7 +51,7 @@ class SeededEpisodes(VecEnv):
         self._lengths[:] = 0
         self._returns[:] = 0.0
         observations = super().reset()  # type: ignore[safe-super]
-        self._tainted = self._clear_first(observations)
+        self._tainted = self.frame_memory * self._clear_first(observations)
         return observations
 
     def step_wait(self) -> VecEnvStepReturn:
@@ -63,19 +65,20 @@ class SeededEpisodes(VecEnv):
         tainted = _clear_non_finite(observations, rewards, infos, dones)
         for lane in np.flatnonzero(self._tainted):
             infos[lane][NON_FINITE] = True
-        self._tainted = tainted
+        self._tainted = np.where(tainted, self.frame_memory, np.maximum(self._tainted - 1, 0))
         if dones.any():
             for lane in np.flatnonzero(dones):
                 self.finished.append((float(self._returns[lane]), int(self._lengths[lane])))
                 self._lengths[lane], self._returns[lane] = 0, 0.0
+                self._tainted[lane] = self.frame_memory * tainted[lane]
                 seed = self.seed_source(int(lane)) if self.seed_source is not None else None
                 # A lane that was cut has not been reset by the VecEnv.
                 if infos[lane].pop("esac_cut", False) or seed is not None:
                     result = self.env_method("reset", seed=seed, indices=[int(lane)])
                     _put(observations, int(lane), result[0][0])
                     self.reset_infos = [*self.reset_infos[:lane], result[0][1], *self.reset_infos[lane + 1 :]]
-                    self._tainted[lane] = False
-            self._tainted |= self._clear_first(observations)
+                    self._tainted[lane] = 0
+            self._tainted = np.maximum(self._tainted, self.frame_memory * self._clear_first(observations))
         return observations, rewards, dones, infos
 
     def _clear_first(self, observations: VecEnvObs) -> np.ndarray:
@@ -178,7 +181,11 @@ def adopt(venv: VecEnv) -> SeededEpisodes:
         base.finished = []
         base._lengths = np.zeros(base.num_envs, dtype=np.int64)
         base._returns = np.zeros(base.num_envs)
-        base._tainted = np.zeros(base.num_envs, dtype=bool)
+        base._tainted = np.zeros(base.num_envs, dtype=np.int64)
+    base.frame_memory = 1
+    while isinstance(venv, VecEnvWrapper):
+        base.frame_memory += venv.stacked_obs.n_stack - 1 if isinstance(venv, VecFrameStack) else 0
+        venv = venv.venv
     return base
 
 
