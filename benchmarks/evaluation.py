@@ -150,18 +150,33 @@ def _ratio(cell: dict[str, dict[str, Any]], above: str, below: str) -> str:
     return f"{cell[above]['rate'] / cell[below]['rate']:.2f}"
 
 
-def save(rows: list[dict[str, Any]], path: Path) -> None:
+def write(rows: list[dict[str, Any]], names: list[str], path: Path) -> None:
     """
     Write a CSV file.
 
-    :param rows: Rows of :func:`summarize`.
+    :param rows: What stands in it.
+    :param names: Its columns.
     :param path: Where to.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS)
+        writer = csv.DictWriter(file, names, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+
+
+def others(path: Path, settings: list[Setting]) -> list[dict[str, Any]]:
+    """
+    Rows of a file that stay when some cells are measured again.
+
+    :param path: The file.
+    :param settings: The cells.
+    """
+    if not path.exists():
+        return []
+    again = {(setting.env, setting.net, str(setting.n_workers)) for setting in settings}
+    with path.open() as file:
+        return [row for row in csv.DictReader(file) if (row["env"], row["net"], row["workers"]) not in again]
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -177,7 +192,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="one small cell, to see that everything runs")
-    parser.add_argument("--output", type=Path, default=RESULTS / "evaluation.csv")
+    parser.add_argument("--output", type=Path, default=RESULTS / "evaluation.csv", help="other cells in it are kept")
     return parser.parse_args(arguments)
 
 
@@ -199,12 +214,13 @@ def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
         settings, options.ways, options.rounds = [Setting("Pendulum-v1", "2 x 64", 1, 4)], QUICK, 1
     warnings.simplefilter("ignore")
     rows: list[dict[str, Any]] = []
+    kept = others(options.output, settings)
     for setting in settings:
         print(f"{setting.env}, {setting.net}, {setting.n_workers} workers", flush=True)
         # What all others are compared with.
         names = list(dict.fromkeys(["simulator", "simulator + forward", "workers", *options.ways]))
         rows += measure_cell(setting, names, options.rounds)
-        save(rows, options.output)
+        write(kept + rows, FIELDS, options.output)
     show(rows, names)
     return rows
 

@@ -24,14 +24,17 @@ class SharedMemory:
     """
 
     def __init__(self, size: int | None = None, path: str | None = None) -> None:
+        created = path is None
         if path is not None:
             self.fd, self.path = os.open(path, os.O_RDWR), path
         else:
-            self.fd, self.path = self._create()
+            self.fd, self.path = _create()
             os.ftruncate(self.fd, max(size or 0, 1))
         self.size = os.fstat(self.fd).st_size
         self._map = mmap.mmap(self.fd, self.size)
-        self._close_file = weakref.finalize(self, os.close, self.fd)
+        # Only where memory has no name of its own there is a file to be removed.
+        file = self.path if created and not self.path.startswith("/proc/") else None
+        self._release = weakref.finalize(self, _release, self.fd, file)
 
     def close(self) -> None:
         """Let go of the block. Whoever still has a view of it keeps it alive."""
@@ -39,18 +42,7 @@ class SharedMemory:
             self._map.close()
         except BufferError:
             pass
-        self._close_file()
-
-    def _create(self) -> tuple[int, str]:
-        if hasattr(os, "memfd_create"):
-            fd = os.memfd_create("sb3_esac")
-            path = f"/proc/{os.getpid()}/fd/{fd}"
-            if os.path.exists(path):
-                return fd, path
-            os.close(fd)
-        fd, path = tempfile.mkstemp(prefix="sb3_esac_")
-        weakref.finalize(self, os.unlink, path)
-        return fd, path
+        self._release()
 
     def array(self, offset: int, shape: tuple[int, ...], dtype: np.dtype | type) -> np.ndarray:
         """
@@ -71,6 +63,22 @@ class SharedMemory:
             yield
         finally:
             fcntl.flock(self.fd, fcntl.LOCK_UN)
+
+
+def _create() -> tuple[int, str]:
+    if hasattr(os, "memfd_create"):
+        fd = os.memfd_create("sb3_esac")
+        path = f"/proc/{os.getpid()}/fd/{fd}"
+        if os.path.exists(path):
+            return fd, path
+        os.close(fd)
+    return tempfile.mkstemp(prefix="sb3_esac_")
+
+
+def _release(fd: int, file: str | None) -> None:
+    os.close(fd)
+    if file is not None:
+        os.unlink(file)
 
 
 class Board:

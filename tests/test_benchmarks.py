@@ -1,0 +1,52 @@
+"""The commands that measure run, and what they compute is right."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+evaluation = pytest.importorskip("benchmarks.evaluation", reason="the benchmarks are not part of the package")
+scaling = pytest.importorskip("benchmarks.scaling")
+
+
+def test_the_evaluation_benchmark_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = evaluation.main(["--quick", "--output", str(tmp_path / "evaluation.csv")])
+    assert [row["way"] for row in rows] == ["simulator", "simulator + forward", "workers", "workers, sharing"]
+    assert all(row["rate"] > 0 and row["steps"] == 800 for row in rows)
+    assert rows[0]["per_core"] == 1.0
+    with (tmp_path / "evaluation.csv").open() as file:
+        assert [row["way"] for row in csv.DictReader(file)] == [row["way"] for row in rows]
+    assert "Pendulum-v1" in capsys.readouterr().out
+
+
+def test_the_scaling_benchmark_runs(tmp_path: Path) -> None:
+    rows = scaling.main(["--quick", "--output", str(tmp_path / "scaling.csv")])
+    assert {row["workers"] for row in rows} == {1, 2, 8, 64, 512}
+    assert all(row["measured"] != "" for row in rows if row["members"] == 4 and row["workers"] == 1)
+    assert (tmp_path / "scaling.csv").exists()
+
+
+@given(st.lists(st.floats(0.0, 10.0), min_size=1, max_size=30), st.integers(1, 40))
+def test_makespan_is_within_its_bounds(durations: list[float], n_workers: int) -> None:
+    seconds = scaling.makespan(np.array(durations), n_workers)
+    even, longest = sum(durations) / n_workers, max(durations)
+    assert max(even, longest) - 1e-9 <= seconds <= even + longest + 1e-9
+
+
+def test_makespan_of_a_known_case() -> None:
+    assert scaling.makespan(np.array([3.0, 1.0, 1.0, 1.0]), 2) == 3.0
+    assert scaling.makespan(np.array([1.0, 1.0, 1.0, 3.0]), 2) == 4.0
+
+
+def test_other_machines_are_reached_through_the_network() -> None:
+    parts = scaling.Parts(1e-5, 1e-4, 1e-10, 1e-3, 1e6, np.array([100, 200]), 1000)
+    here = scaling.predict(parts, 1000, 64, 1e9, 64)
+    there = scaling.predict(parts, 1000, 128, 1e9, 64)
+    assert there["out"] == pytest.approx(here["out"] + 4e6 / 1e9)
+    assert there["in"] == pytest.approx(here["in"] + 1000 * 0.5 * 1e6 / 1e9)
+    assert scaling.predict(parts, 10, 512, 1e9, 64)["out"] == pytest.approx(4e4 * 1e-10), (
+        "nobody sends to who has nothing to do"
+    )
