@@ -168,7 +168,7 @@ class ESAC(HybridAlgorithm):
         gradient_interval: int = 5,
         agent_episodes: int = 1,
         agent_probability: float | Schedule | None = None,
-        agent_fraction: float | Schedule | None = 0.3,
+        agent_fraction: float | Schedule | None = 0.33,
         amt_clip: float = 1e-4,
         amt_input: str = "normalized",
         amt_rule: str = "paper",
