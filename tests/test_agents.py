@@ -166,7 +166,7 @@ def test_warm_start_is_the_plain_agent(tmp_path):
     same_moments(model.actor.optimizer, agent.actor.optimizer)
     same_moments(model.critic.optimizer, agent.critic.optimizer)
     same_moments(model.ent_coef_optimizer, agent.ent_coef_optimizer)
-    assert th.equal(model.log_ent_coef, agent.log_ent_coef) and float(agent.log_ent_coef) != 0
+    assert th.equal(model.log_ent_coef, agent.log_ent_coef) and agent.log_ent_coef.item() != 0
     assert (model.gamma, model.learning_rate, model.tau, model.batch_size, model.buffer_size) == (0.95, 2e-3, 0.02, 8, 200)
     assert model.agent.train_freq == agent.train_freq
     np.testing.assert_array_equal(model.population.mean, to_vector(agent.actor))
@@ -181,7 +181,7 @@ def test_warm_start_trains_on(tmp_path):
     before = to_vector(agent.actor)
     model.learn(200)
     assert model._n_updates > 0 and not np.array_equal(to_vector(model.actor), before)
-    assert float(model.log_ent_coef) != float(agent.log_ent_coef)
+    assert model.log_ent_coef.item() != agent.log_ent_coef.item()
     np.testing.assert_array_equal(to_vector(agent.actor), before)
     model.save(tmp_path / "model.zip")
     same_predictions(ESAC.load(tmp_path / "model.zip", device="cpu"), model)

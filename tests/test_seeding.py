@@ -255,7 +255,7 @@ def test_monitor_tells_of_each_episode_once(tmp_path):
 
 
 def test_vec_monitor_above():
-    env = VecMonitor(vec(2, length=5))
+    env = VecMonitor(DummyVecEnv([lambda: Walk(length=5) for _ in range(2)]))
     seed_one_by_one(adopt(env))
     env.reset()
     for _ in range(5):
