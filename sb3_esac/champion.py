@@ -112,7 +112,9 @@ class Champion:
         if not np.isfinite(record.returns).all():
             return False
         if self.record is not None:
-            difference = record.returns - self.record.returns
+            # The number of episodes may have changed since the model was saved; the first ones are the same.
+            common = min(record.returns.size, self.record.returns.size)
+            difference = record.returns[:common] - self.record.returns[:common]
             if difference.mean() < -0.5 * difference.std() / np.sqrt(difference.size):
                 return False
         self.actor = copy_actor(actor)

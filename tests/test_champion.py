@@ -254,3 +254,13 @@ def test_champion_is_saved_and_loaded(tmp_path):
     np.testing.assert_array_equal(deterministic(loaded.champion.actor), deterministic(model.champion.actor))
     assert not np.array_equal(to_vector(loaded.champion.actor), to_vector(loaded.actor))
     assert loaded.probe_timesteps == model.probe_timesteps
+
+
+@pytest.mark.parametrize("n_episodes", [1, 5])
+def test_number_of_episodes_changes_on_load(n_episodes, tmp_path):
+    tiny(vec(1), champion_episodes=3).learn(300).save(tmp_path / "model.zip")
+    model = ESAC.load(tmp_path / "model.zip", env=vec(1), device="cpu", champion_episodes=n_episodes)
+    model.champion.record = record(*[-1e6] * 3)
+    model.learn(400, reset_num_timesteps=False)
+    assert model.champion.record.returns.shape == (n_episodes,)
+    assert model.champion.record.return_mean > -1e6
