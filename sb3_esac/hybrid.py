@@ -3,6 +3,7 @@
 import io
 import pathlib
 import time
+from abc import abstractmethod
 from functools import partial
 from typing import Any
 
@@ -200,13 +201,13 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
 
     # -- gradient interval ---------------------------------------------------------------------------------------------
 
+    @abstractmethod
     def _interval_goes_on(self, n_episodes: int) -> bool:
         """
         Whether the agent begins another episode.
 
         :param n_episodes: Episodes that it has finished in this interval.
         """
-        raise NotImplementedError
 
     def _gradient_interval(self, callback: BaseCallback) -> bool:
         """The agent plays whole episodes and learns between its steps (lines 12-23); False if a callback asked to stop."""

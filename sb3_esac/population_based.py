@@ -274,9 +274,6 @@ class PopulationBasedAlgorithm(BaseAlgorithm):
             while self.num_timesteps < total:
                 self._begin_generation()
                 if not self._run_generation(callback):
-                    # It will be played again, whether this model goes on or one that is loaded from a file.
-                    assert self._generation_start is not None
-                    self._population = self._generation_start
                     break
                 self._generation_start = None
                 if log_interval is not None and self.population.generation % log_interval == 0:
@@ -288,6 +285,9 @@ class PopulationBasedAlgorithm(BaseAlgorithm):
         finally:
             self._evaluator.close()
             self._evaluator = None
+            if self._generation_start is not None:
+                # Cut short, it will be played again, whether this model goes on or one that is loaded from a file.
+                self._population, self._generation_start = self._generation_start, None
         callback.on_training_end()
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
