@@ -31,7 +31,7 @@ POPULATION_STORE_SIZE = 300_000
 
 
 DEFAULT_NETWORK: dict[str, Any] = {"net_arch": {"pi": [64, 64], "qf": [256, 256]}, "activation_fn": th.nn.Tanh}
-"""Networks of SAC's ``MlpPolicy`` unless the user says something else: an actor that evolution can search (docs: defaults)."""
+"""Networks of SAC's ``MlpPolicy`` unless the user says something else: an actor small enough for evolution to search."""
 
 
 def make_agent(model: "HybridAlgorithm") -> OffPolicyAlgorithm:
