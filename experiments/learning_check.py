@@ -71,6 +71,7 @@ class Row:
     population_steps: int
     gradient_updates: int
     seconds: float
+    cpu_seconds: float
     evaluation_seconds: float
     gradient_seconds: float
     champion: str
@@ -98,9 +99,9 @@ def run(name: str, seed: int, n_episodes: int) -> Row:
     """
     task = TASKS[name]
     model = ESAC("MlpPolicy", name, seed=seed)
-    start = time.perf_counter()
+    start, cpu_start = time.perf_counter(), time.process_time()
     model.learn(task.total_timesteps, callback=_stop_at(task, name))
-    seconds = time.perf_counter() - start
+    seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
     evaluation_env = Monitor(gym.make(name))
     evaluation_env.reset(seed=1_000_000 + seed)
     mean, std = evaluate_policy(model, evaluation_env, n_eval_episodes=n_episodes, deterministic=True)
@@ -118,6 +119,7 @@ def run(name: str, seed: int, n_episodes: int) -> Row:
         population_steps=model.population_timesteps,
         gradient_updates=model._n_updates,
         seconds=round(seconds, 1),
+        cpu_seconds=round(cpu_seconds, 1),
         evaluation_seconds=round(model.seconds["evaluation"], 1),
         gradient_seconds=round(model.seconds["gradients"], 1),
         champion=record.source if record is not None else "",
@@ -150,7 +152,7 @@ def main() -> None:
             verdict = "reached" if row["reached"] else "MISSED"
             print(
                 f"{name} seed {seed}: {row['return_mean']:.0f} +- {row['return_std']:.0f} ({verdict} {row['target']:.0f}) "
-                f"after {row['total_steps']} true steps, {row['gradient_updates']} updates, {row['seconds']:.0f} s",
+                f"after {row['total_steps']} true steps, {row['gradient_updates']} updates, {row['seconds']:.0f} s ({row['cpu_seconds']:.0f} s of CPU)",
                 flush=True,
             )
 
