@@ -3,7 +3,7 @@ The evolutionary operators that fire once per generation, as SB3 callbacks: repl
 
 They hang on ``model.amt_callback`` and ``model.crossover_callback`` (None leaves one out). ESAC calls their ``on_step``
 once per generation, after ``update_locals`` with ``fitness`` (n,), ``winners`` (w, d) and ``mean_fitness`` (fitness of the
-mean that was perturbed, None if it was not measured).
+mean that was perturbed, None if it was not measured). They are no part of a saved model: set them again after loading.
 """
 
 import numpy as np
