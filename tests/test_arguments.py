@@ -77,6 +77,10 @@ WRONG = [
         for value in (-0.1, 1.1, NAN, "half")
     ],
     *[(dict(alive_bonus_offset=value), "alive_bonus_offset", value, "a finite number") for value in (NAN, INF, None)],
+    # Workers
+    *[(dict(n_workers=value), "n_workers", value, "an integer >= 1") for value in (0, 1.5, "all")],
+    *[(dict(max_worker_restarts=value), "max_worker_restarts", value, "an integer >= 0") for value in (-1, None)],
+    *[(dict(episode_timeout=value), "episode_timeout", value, "a positive finite number") for value in (0, -1.0, NAN)],
     # What is no off-policy algorithm for continuous actions
     *[
         (dict(agent_class=value), "agent_class", value, "an off-policy algorithm for continuous actions, such as SAC")

@@ -245,22 +245,25 @@ def test_stop_while_offspring_play(algorithm):
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_stop_anywhere_leaves_whole_generations(algorithm):
+@pytest.mark.parametrize("options", [dict(), dict(recombination="es"), dict(overlap=True)], ids=str)
+def test_stop_anywhere_leaves_whole_generations(algorithm, options):
     """Whatever phase it was in: the population is the one of the generation's start, and a stop is a stop at once."""
     phases = set()
     for stop_at in range(8, 200, 16):
         start = {}
 
         def remember(model, start=start):
-            start.update(state_of(model)["population"], agent=model.agent_timesteps, probes=model.population_timesteps)
+            state = state_of(model)
+            start.update(population=state["population"], optimizer=state["optimizer"], agent=model.agent_timesteps)
 
         count = Count(stop_at)
         callback = CallbackList([Tell(on_generation=remember), count])
-        model = make_model(algorithm, drift(), seed=0, agent_fraction=0.5, gradient_steps=0).learn(1000, callback=callback)
+        model = make_model(algorithm, drift(), seed=0, agent_fraction=0.5, gradient_steps=0, **options)
+        model.learn(1000, callback=callback)
         assert model.num_timesteps == stop_at == count.n_calls
         phases.add(model.agent_timesteps > start.pop("agent"))
-        start.pop("probes")
-        assert differences(start, state_of(model)["population"]) == []
+        state = state_of(model)
+        assert differences(start, {part: state[part] for part in start}) == []
         assert count.events[-1] == "training end"
     assert phases == {False, True}
 

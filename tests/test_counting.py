@@ -14,6 +14,7 @@ OPTIONS = [
     dict(champion_episodes=3, n_eval_episodes=2),
     dict(champion_episodes=0, agent_fraction=0.0),
     dict(normalize_observations=True, train_freq=5),
+    dict(overlap=True, champion_episodes=2),
 ]
 
 

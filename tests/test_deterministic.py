@@ -44,8 +44,9 @@ def run(algorithm=ESAC, env=None, steps=300, callback=None, **kwargs):
         dict(agent_fraction=0.4),
         dict(agent_fraction=None, gradient_interval=1, recombination="es", crossover="element"),
         dict(action_noise=NormalActionNoise(np.zeros(1), 0.1 * np.ones(1)), normalize_observations=True),
+        dict(overlap=True, agent_fraction=0.4),
     ],
-    ids=["fraction", "paper", "noise"],
+    ids=["fraction", "paper", "noise", "overlap"],
 )
 def test_same_seed(algorithm, options):
     one, other = (run(algorithm, seed=5, **deepcopy(options)) for _ in range(2))
@@ -68,11 +69,12 @@ def test_different_seed_differs_in_episodes_and_noise():
         model = make_model(ESAC, drift(), seed=0, agent_fraction=0.0)
         model.run_seed = run_seed
         remember = model.crossover_callback = Remember()
-        mean = model.population.mean.copy()
+        mean, offspring = model.population.mean.copy(), model.population.perturb(run_seed)
         model.learn(40)
-        outcomes.append((mean, remember.fitness[0]))
+        outcomes.append((mean, offspring, remember.fitness[0]))
     assert np.array_equal(outcomes[0][0], outcomes[1][0])
-    assert not np.isin(outcomes[0][1], outcomes[1][1]).any()
+    for one, other in zip(outcomes[0][1:], outcomes[1][1:], strict=True):
+        assert not np.isin(one, other).any()
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

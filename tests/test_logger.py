@@ -149,7 +149,8 @@ def test_given_logger_is_kept(tmp_path, algorithm):
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_success_rate(algorithm):
+@pytest.mark.parametrize("n_envs", [1, 3])
+def test_success_rate(algorithm, n_envs):
     """Where an environment says so, as with SAC."""
 
     class Successful(Drift):
@@ -157,7 +158,9 @@ def test_success_rate(algorithm):
             observation, reward, terminated, truncated, info = super().step(action)
             return observation, reward, terminated, truncated, {**info, "is_success": truncated}
 
-    model = make_model(algorithm, Successful(n_steps=8, edge=1e6), seed=0)
+    env = make_vec_env(Successful, n_envs, env_kwargs=dict(n_steps=8, edge=1e6))
+    model = make_model(algorithm, env, seed=0, agent_fraction=0.0, champion_episodes=0)
     log = keep_log(model)
     model.learn(60)
     assert log[-1]["rollout/success_rate"] == 1.0
+    assert len(model.ep_success_buffer) == log[-1]["time/episodes"]

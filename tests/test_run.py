@@ -65,6 +65,8 @@ POPULATION_OPTIONS = [
     dict(n_eval_episodes=2),
     dict(alive_bonus_offset=1.0),
     dict(normalize_observations=True),
+    dict(overlap=True),
+    dict(overlap=True, agent_fraction=None, gradient_interval=1),
 ]
 
 
@@ -247,7 +249,14 @@ def test_updates_follow_train_freq_and_gradient_steps():
     assert model._n_updates == 3 * 6
 
 
-def test_offpolicy_normal_action_noise_in_every_lane():
+def test_workers():
+    """Everything that is said to workers, in one run."""
+    options = dict(backend="subproc", n_workers=1, env_fn=Drift, episode_timeout=60.0, max_worker_restarts=1, overlap=True)
+    model = make_model(ESAC, Drift(), seed=0, **options).learn(100)
+    check_run(model, 100)
+
+
+def test_action_noise_in_every_lane():
     model = make_model(ESAC, drift(2), action_noise=NormalActionNoise(np.zeros(1), np.zeros(1)), seed=0)
     model.learn(100)
     assert model.agent.action_noise.noises and len(model.agent.action_noise.noises) == 2

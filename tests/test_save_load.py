@@ -20,6 +20,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from sb3_esac import ESAC
 from sb3_esac.callbacks import HindsightCrossover
 
+INFINITY = float("inf")
 OBSERVATIONS = np.random.Generator(np.random.Philox(0)).standard_normal((20, 3)).astype(np.float32)
 
 
@@ -436,12 +437,15 @@ def test_saving_changes_nothing(tmp_path):
     assert differences(state_of(model), state_of(other)) == []
 
 
-def test_saved_after_a_stop_resumes_the_generation(tmp_path):
-    """After a callback has stopped the run, going on at once and going on from a file are the same."""
-    for stop_at in (40, 130, 170):
-        model = make_model(ESAC, drift(), seed=0, agent_fraction=0.4)
+@pytest.mark.parametrize(
+    "options", [dict(), dict(recombination="es"), dict(overlap=True, normalize_observations=True)], ids=str
+)
+def test_going_on_at_once_and_from_a_file(tmp_path, options):
+    """They are the same, after a callback has stopped the run in whatever phase and after its own end."""
+    for stop_at in (40, 130, 170, INFINITY):
+        model = make_model(ESAC, drift(), seed=0, agent_fraction=0.4, **options)
         model.learn(300, callback=Tell(lambda model, stop_at=stop_at: model.num_timesteps < stop_at))
-        assert model.num_timesteps == stop_at
+        assert model.num_timesteps == stop_at or model.num_timesteps >= 300
         model.save(tmp_path / "model")
         model.save_replay_buffer(tmp_path / "buffer")
         loaded = ESAC.load(tmp_path / "model", env=drift())
