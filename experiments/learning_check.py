@@ -152,7 +152,8 @@ def main() -> None:
             verdict = "reached" if row["reached"] else "MISSED"
             print(
                 f"{name} seed {seed}: {row['return_mean']:.0f} +- {row['return_std']:.0f} ({verdict} {row['target']:.0f}) "
-                f"after {row['total_steps']} true steps, {row['gradient_updates']} updates, {row['seconds']:.0f} s ({row['cpu_seconds']:.0f} s of CPU)",
+                f"after {row['total_steps']} true steps, {row['gradient_updates']} updates, {row['seconds']:.0f} s "
+                f"({row['cpu_seconds']:.0f} s of CPU)",
                 flush=True,
             )
 
