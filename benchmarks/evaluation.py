@@ -7,6 +7,7 @@ reported. Everybody has one thread per process. Ways whose library is not instal
 
 import argparse
 import csv
+import logging
 import os
 import time
 import warnings
@@ -25,6 +26,9 @@ os.environ.setdefault("MUJOCO_GL", "disable")
 
 from benchmarks.tasks import MEMBERS, NETS, Setting  # noqa: E402
 from benchmarks.ways import QUICK, WAYS, Run, Work  # noqa: E402
+
+NEEDED = ["simulator", "simulator + forward", "workers"]
+"""What all others are compared with."""
 
 RESULTS = Path(__file__).parent / "results"
 FIELDS = [
@@ -68,11 +72,14 @@ def measure_cell(setting: Setting, names: list[str], n_rounds: int) -> list[dict
         runs: dict[str, Run] = {}
         for name in names:
             try:
-                runs[name] = stack.enter_context(WAYS[name](setting))
-                runs[name]()  # processes start, caches fill
-            except ImportError as error:
-                print(f"  without {name}: {error}")
-                runs.pop(name, None)
+                run = stack.enter_context(WAYS[name](setting))
+                run()  # processes start, caches fill
+                runs[name] = run
+            except Exception as error:
+                if name in NEEDED:
+                    raise
+                # Not installed, or not able to start.
+                print(f"  without {name}: {type(error).__name__}: {str(error).splitlines()[0]}", flush=True)
         times: dict[str, list[tuple[float, Work]]] = {name: [] for name in runs}
         for _ in range(n_rounds):
             for name, run in runs.items():
@@ -196,6 +203,26 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def start_ray(names: list[str]) -> list[str]:
+    """
+    Start one cluster for all that use Ray, large enough that nobody waits for anybody.
+
+    :param names: Ways that are to be measured.
+    :return: Those that can be.
+    """
+    on_ray = {"Ray", "EvoTorch GymNE"}
+    if not on_ray & set(names):
+        return names
+    try:
+        import ray
+
+        ray.init(num_cpus=8, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        return names
+    except Exception as error:
+        print(f"without Ray: {type(error).__name__}: {error}")
+        return [name for name in names if name not in on_ray]
+
+
 def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
     """
     Measure, print and save.
@@ -213,12 +240,12 @@ def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
     if options.quick:
         settings, options.ways, options.rounds = [Setting("Pendulum-v1", "2 x 64", 1, 4)], QUICK, 1
     warnings.simplefilter("ignore")
+    options.ways = start_ray(options.ways)
     rows: list[dict[str, Any]] = []
     kept = others(options.output, settings)
     for setting in settings:
         print(f"{setting.env}, {setting.net}, {setting.n_workers} workers", flush=True)
-        # What all others are compared with.
-        names = list(dict.fromkeys(["simulator", "simulator + forward", "workers", *options.ways]))
+        names = list(dict.fromkeys([*NEEDED, *options.ways]))
         rows += measure_cell(setting, names, options.rounds)
         write(kept + rows, FIELDS, options.output)
     show(rows, names)

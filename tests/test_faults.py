@@ -52,34 +52,36 @@ def _is_server(pid: int) -> bool:
     return "multiprocessing.forkserver" in command or "multiprocessing.resource_tracker" in command
 
 
-def gone(root: int, seconds: float = 10.0) -> bool:
-    """Whether all descendants of a process are gone, or will soon be."""
+def new_processes(before: dict[int, int], seconds: float = 2.0) -> set[int]:
+    """Descendants of this process that were not there before, and do not go away within some seconds."""
     deadline = time.monotonic() + seconds
-    while descendants(root) and time.monotonic() < deadline:
+    while (new := set(descendants(os.getpid())) - set(before)) and time.monotonic() < deadline:
         time.sleep(0.05)
-    return not descendants(root)
+    return new
 
 
 @pytest.fixture(autouse=True)
 def nothing_is_left() -> Iterator[None]:
     """No process, thread, block of shared memory or open file is left when a test is over."""
-    blocks, threads = set(os.listdir("/dev/shm")), set(threading.enumerate())
+    blocks, threads, files = set(os.listdir("/dev/shm")), set(threading.enumerate()), _open_blocks()
+    processes, children = descendants(os.getpid()), set(multiprocessing.active_children())
     yield
-    assert gone(os.getpid(), 2.0), descendants(os.getpid())
+    assert not new_processes(processes)
     assert set(os.listdir("/dev/shm")) <= blocks
-    assert not [link for link in _open_files() if "sb3_esac" in link]
+    assert _open_blocks() <= files
     assert not [thread for thread in set(threading.enumerate()) - threads if thread.name.startswith("esac")]
-    assert not multiprocessing.active_children()
+    assert set(multiprocessing.active_children()) <= children
 
 
-def _open_files() -> list[str]:
-    files = []
+def _open_blocks() -> int:
+    """Number of blocks of shared memory that this process has open."""
+    n_blocks = 0
     for name in os.listdir("/proc/self/fd"):
         try:
-            files.append(os.readlink(f"/proc/self/fd/{name}"))
+            n_blocks += "sb3_esac" in os.readlink(f"/proc/self/fd/{name}")
         except OSError:
             continue
-    return files
+    return n_blocks
 
 
 def make_request(n_members: int = 5, n_episodes: int = 2) -> EvaluationRequest:
@@ -99,11 +101,12 @@ def evaluate(
 ) -> EvaluationResult:
     arguments = {"n_workers": 2, "start_method": "fork", **kwargs}
     evaluator = SubprocEvaluator(env_fn, **arguments)
+    before = descendants(os.getpid())
     try:
         result = evaluator.evaluate(make_request(), on_step)
     finally:
         # What an exception leaves behind is looked at before anybody tidies up.
-        left = descendants(os.getpid()) if sys.exc_info()[0] is not None else {}
+        left = new_processes(before, 0.5) if sys.exc_info()[0] is not None else set()
         evaluator.close()
     assert not left
     assert result is not None
@@ -268,6 +271,8 @@ def start_script(tmp_path: Path, call: str) -> "subprocess.Popen[str]":
         text=True,
         env=environment,
         start_new_session=True,
+        # A test run that was put in the background ignores Ctrl-C, and its children would too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
