@@ -121,6 +121,16 @@ class PopulationBasedAlgorithm(BaseAlgorithm):
         self.champion = Champion(self.actor)
         self.champion.record, self.champion.estimates = getattr(self, "_champion_state", (None, {}))
 
+    def set_random_seed(self, seed: int | None = None) -> None:
+        """
+        Seed everything that follows, perturbations and episodes included.
+
+        :param seed: The seed; None changes nothing.
+        """
+        super().set_random_seed(seed)
+        if seed is not None:
+            self.seed = self.run_seed = seed
+
     # -- playing -------------------------------------------------------------------------------------------------------
 
     def _make_evaluator(self) -> Evaluator:

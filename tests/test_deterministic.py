@@ -78,6 +78,24 @@ def test_different_seed_differs_in_episodes_and_noise():
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_seed_given_later(algorithm, tmp_path):
+    """By ``set_random_seed`` or on loading: from there on the run is that of the other seed."""
+    make_model(algorithm, drift(), seed=0).save(tmp_path / "model")
+    states = {}
+    for name in ("set", "loaded", "set and loaded", "not at all"):
+        model = algorithm.load(tmp_path / "model", env=drift(), **(dict(seed=9) if name == "loaded" else {}))
+        if name.startswith("set"):
+            model.set_random_seed(9)
+        if name == "set and loaded":
+            model.save(tmp_path / "again")
+            model = algorithm.load(tmp_path / "again", env=drift())
+        states[name] = state_of(model.learn(60))
+    assert differences(states["set"], states["loaded"]) == []
+    assert differences(states["set"], states["set and loaded"]) == []
+    assert not np.isin(states["set"]["population"]["winners"], states["not at all"]["population"]["winners"]).any()
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_without_seed(algorithm):
     seeds = {make_model(algorithm, drift()).run_seed for _ in range(3)}
     assert len(seeds) == 3 and all(isinstance(seed, int) for seed in seeds)
