@@ -107,6 +107,9 @@ class ESAC(HybridAlgorithm):
     :param alive_bonus_offset: Subtracted from each reward in the fitness (not in what is reported).
     :param normalize_observations: Running normalisation of observations inside the policy. None means: yes, if observations
         are plain vectors, the features extractor is SB3's, and no ``VecNormalize`` does it already.
+    :param episode_length_schedule: Longest episode that an offspring plays, in steps, as a function of the remaining
+        progress; it is asked once per generation. A cut is a truncation. The agent and the champion's probes play whole episodes. None for
+        no limit but the environment's.
     :param agent_class: Any off-policy algorithm with a ``Box`` actor (SAC, TD3, TQC, CrossQ, ...).
     :param agent_kwargs: Arguments of ``agent_class`` that SAC does not have.
     :param env_fn: Makes a copy of the environment (of one lane) for a worker. Needed if no copy can be made otherwise, as of
@@ -178,6 +181,7 @@ class ESAC(HybridAlgorithm):
         n_eval_episodes: int = 1,
         alive_bonus_offset: float = 0.0,
         normalize_observations: bool | None = None,
+        episode_length_schedule: Schedule | None = None,
         agent_class: type[OffPolicyAlgorithm] = SAC,
         agent_kwargs: dict[str, Any] | None = None,
         env_fn: Callable[[], gym.Env] | None = None,
@@ -230,6 +234,7 @@ class ESAC(HybridAlgorithm):
         self.normalize_observations, self.agent_kwargs = normalize_observations, agent_kwargs or {}
         self.env_fn, self.n_workers, self.backend = env_fn, n_workers, backend
         self.overlap = overlap
+        self.episode_length_schedule = episode_length_schedule
         self.episode_timeout, self.max_worker_restarts = episode_timeout, max_worker_restarts
 
         if _init_setup_model:
@@ -278,6 +283,9 @@ class ESAC(HybridAlgorithm):
         validation.require(is_limit, "sigma_max", limit, f"at least sigma = {self.sigma}")
         expected = ", ".join(map(repr, BACKENDS)) + " or 'ray:' with an address"
         validation.require(is_backend(self.backend), "backend", self.backend, expected)
+        lengths = self.episode_length_schedule
+        expected = "a function of the remaining progress or None"
+        validation.require(lengths is None or callable(lengths), "episode_length_schedule", lengths, expected)
         if self.n_workers is not None:
             validation.require_count("n_workers", self.n_workers, 1)
         if self.episode_timeout is not None:

@@ -41,6 +41,7 @@ class PopulationBasedAlgorithm(BaseAlgorithm):
     n_eval_episodes: int
     champion_episodes: int
     alive_bonus_offset: float
+    episode_length_schedule: Callable[[float], float] | None
     deploy: str
     env_fn: Callable[[], gym.Env] | None
     n_workers: int | None
@@ -190,8 +191,13 @@ class PopulationBasedAlgorithm(BaseAlgorithm):
         seeds = [
             episode_seed(self.run_seed, population.generation, Stream.POPULATION_EPISODE, index) for index in range(size * k)
         ]
+        schedule = self.episode_length_schedule
         return EvaluationRequest(
-            population.perturb(self.run_seed), np.array(seeds).reshape(size, k), make_player(self.actor), self._recording()
+            population.perturb(self.run_seed),
+            np.array(seeds).reshape(size, k),
+            make_player(self.actor),
+            self._recording(),
+            max_episode_steps=None if schedule is None else max(1, int(schedule(self._current_progress_remaining))),
         )
 
     def _evaluate_population(
