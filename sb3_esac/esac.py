@@ -108,8 +108,8 @@ class ESAC(HybridAlgorithm):
     :param normalize_observations: Running normalisation of observations inside the policy. None means: yes, if observations
         are plain vectors, the features extractor is SB3's, and no ``VecNormalize`` does it already.
     :param episode_length_schedule: Longest episode that an offspring plays, in steps, as a function of the remaining
-        progress; it is asked once per generation. A cut is a truncation. The agent and the champion's probes play whole episodes. None for
-        no limit but the environment's.
+        progress; it is asked once per generation. A cut is a truncation. The agent and the champion's probes play whole
+        episodes. None for no limit but the environment's.
     :param agent_class: Any off-policy algorithm with a ``Box`` actor (SAC, TD3, TQC, CrossQ, ...).
     :param agent_kwargs: Arguments of ``agent_class`` that SAC does not have.
     :param env_fn: Makes a copy of the environment (of one lane) for a worker. Needed if no copy can be made otherwise, as of
