@@ -22,7 +22,6 @@ from sb3_esac import validation
 from sb3_esac.agent import arguments_of, can_normalize
 from sb3_esac.callbacks import AutomaticMutationTuning, HindsightCrossover
 from sb3_esac.champion import PROBE_FRACTION
-from sb3_esac.evaluation.backends import BACKENDS, is_backend
 from sb3_esac.evaluation.parameters import to_vector
 from sb3_esac.evolution.noise import Stream, generator
 from sb3_esac.evolution.operators import winner_count
@@ -248,57 +247,11 @@ class ESAC(HybridAlgorithm):
             raise ValueError(f"Policy {policy_name!r} unknown: use one of {', '.join(map(repr, aliases))}, or a class")
         return aliases[policy_name]
 
-    def _check_arguments(self) -> None:
-        validation.check_agent_class(self.agent_class)
-        validation.check_population(self.population_size, self.mirrored, self.winner_fraction, self.n_agent_members)
-        for name in ("sigma", "es_learning_rate"):
-            validation.require_positive(name, getattr(self, name))
-        if not callable(self.learning_rate):
-            validation.require_positive("learning_rate", self.learning_rate)
-        for name, least in (
-            ("gradient_interval", 1),
-            ("agent_episodes", 1),
-            ("n_eval_episodes", 1),
-            ("champion_episodes", 0),
-            ("max_worker_restarts", 0),
-        ):
-            validation.require_count(name, getattr(self, name), least)
-        for name, options in (
-            ("es_optimizer", ("adam", "sgd")),
-            ("recombination", ("winners", "es")),
-            ("crossover", ("row", "element", "none")),
-            ("guest_gradient", ("displacement", "exclude")),
-            ("share_from", ("winners", "all")),
-            ("amt_input", ("raw", "rank", "normalized")),
-            ("amt_rule", ("paper", "two_sided")),
-            ("deploy", ("best", "agent", "population")),
-        ):
-            validation.require_option(name, getattr(self, name), options)
-        share, clip, offset = self.share_experience, self.amt_clip, self.alive_bonus_offset
-        validation.require(validation.is_number(share) and 0 <= share <= 1, "share_experience", share, "in [0, 1]")
-        validation.require(validation.is_number(clip) and clip >= 0, "amt_clip", clip, "a finite number >= 0")
-        validation.require(validation.is_number(offset), "alive_bonus_offset", offset, "a finite number")
-        limit = self.sigma_max
-        is_limit = (validation.is_number(limit) or limit == float("inf")) and limit >= self.sigma
-        validation.require(is_limit, "sigma_max", limit, f"at least sigma = {self.sigma}")
-        expected = ", ".join(map(repr, BACKENDS)) + " or 'ray:' with an address"
-        validation.require(is_backend(self.backend), "backend", self.backend, expected)
-        lengths = self.episode_length_schedule
-        expected = "a function of the remaining progress or None"
-        validation.require(lengths is None or callable(lengths), "episode_length_schedule", lengths, expected)
-        if self.n_workers is not None:
-            validation.require_count("n_workers", self.n_workers, 1)
-        if self.episode_timeout is not None:
-            validation.require_positive("episode_timeout", self.episode_timeout)
-        for name in ("agent_fraction", "agent_probability"):
-            if getattr(self, name) is not None:
-                validation.require_fraction(name, getattr(self, name))
+    def _setup_model(self) -> None:
+        validation.check_arguments(self)
         if self.normalize_observations is None:
             self.normalize_observations = can_normalize(self)
         validation.check_vec_normalize(self._vec_normalize_env, self.observation_space, self.normalize_observations)
-
-    def _setup_model(self) -> None:
-        self._check_arguments()
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
         self._setup_agent()

@@ -10,6 +10,7 @@ from stable_baselines3 import DQN
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
+from sb3_esac.evaluation.backends import BACKENDS, is_backend
 from sb3_esac.evolution.operators import winner_count
 
 
@@ -94,6 +95,75 @@ def check_action_space(env: gym.Env | VecEnv) -> None:
     bounds = np.concatenate([space.low.ravel(), space.high.ravel()])  # type: ignore[attr-defined]
     expected = "a Box with finite bounds: wrap the environment with `gymnasium.wrappers.RescaleAction` or clip its actions"
     require(bool(np.isfinite(bounds).all()), "env.action_space", space, expected)
+
+
+COUNTS = {
+    "gradient_interval": 1,
+    "agent_episodes": 1,
+    "n_eval_episodes": 1,
+    "champion_episodes": 0,
+    "max_worker_restarts": 0,
+}
+"""Arguments that are integers, and the least that they may be."""
+
+OPTIONS = {
+    "es_optimizer": ("adam", "sgd"),
+    "recombination": ("winners", "es"),
+    "crossover": ("row", "element", "none"),
+    "guest_gradient": ("displacement", "exclude"),
+    "share_from": ("winners", "all"),
+    "amt_input": ("raw", "rank", "normalized"),
+    "amt_rule": ("paper", "two_sided"),
+    "deploy": ("best", "agent", "population"),
+}
+"""Arguments that are one of several words."""
+
+
+def check_arguments(model: Any) -> None:
+    """
+    Check the arguments of ESAC that need no environment.
+
+    :param model: The model, whose attributes they are.
+    """
+    check_agent_class(model.agent_class)
+    check_population(model.population_size, model.mirrored, model.winner_fraction, model.n_agent_members)
+    for name in ("sigma", "es_learning_rate"):
+        require_positive(name, getattr(model, name))
+    if not callable(model.learning_rate):
+        require_positive("learning_rate", model.learning_rate)
+    for name, least in COUNTS.items():
+        require_count(name, getattr(model, name), least)
+    for name, options in OPTIONS.items():
+        require_option(name, getattr(model, name), options)
+    for name in ("agent_fraction", "agent_probability"):
+        if getattr(model, name) is not None:
+            require_fraction(name, getattr(model, name))
+    share, clip, offset, limit = model.share_experience, model.amt_clip, model.alive_bonus_offset, model.sigma_max
+    require(is_number(share) and 0 <= share <= 1, "share_experience", share, "in [0, 1]")
+    require(is_number(clip) and clip >= 0, "amt_clip", clip, "a finite number >= 0")
+    require(is_number(offset), "alive_bonus_offset", offset, "a finite number")
+    is_limit = (is_number(limit) or limit == float("inf")) and limit >= model.sigma
+    require(is_limit, "sigma_max", limit, f"at least sigma = {model.sigma}")
+    lengths = model.episode_length_schedule
+    expected = "a function of the remaining progress or None"
+    require(lengths is None or callable(lengths), "episode_length_schedule", lengths, expected)
+    check_workers(model.backend, model.n_workers, model.episode_timeout)
+
+
+def check_workers(backend: Any, n_workers: Any, episode_timeout: Any) -> None:
+    """
+    Check what is said about workers.
+
+    :param backend: Who plays offspring.
+    :param n_workers: Number of processes, or None.
+    :param episode_timeout: Seconds, or None.
+    """
+    expected = ", ".join(map(repr, BACKENDS)) + " or 'ray:' with an address"
+    require(is_backend(backend), "backend", backend, expected)
+    if n_workers is not None:
+        require_count("n_workers", n_workers, 1)
+    if episode_timeout is not None:
+        require_positive("episode_timeout", episode_timeout)
 
 
 def check_vec_normalize(vec_normalize: VecNormalize | None, space: spaces.Space, normalize_observations: bool | None) -> None:
