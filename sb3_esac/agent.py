@@ -57,6 +57,9 @@ def make_agent(model: "HybridAlgorithm") -> OffPolicyAlgorithm:
                 f"arguments: it takes {', '.join(map(repr, own)) or 'no others'}"
             )
     arguments.update(model.agent_kwargs)
+    if model.env is None:
+        # A model that was loaded to be watched needs no memory; `make_room` follows if it is to learn.
+        arguments["buffer_size"] = model.n_envs
     agent_class = cast(Any, model.agent_class)
     agent: OffPolicyAlgorithm = agent_class(model.policy_class, model.env, **arguments, _init_setup_model=False)
     agent.observation_space, agent.action_space, agent.n_envs = model.observation_space, model.action_space, model.n_envs
@@ -66,8 +69,23 @@ def make_agent(model: "HybridAlgorithm") -> OffPolicyAlgorithm:
         agent.target_entropy = float(-np.prod(model.action_space.shape))  # type: ignore[attr-defined, arg-type]
     agent._setup_model()
     _check_extractor(agent)
-    share_experience(model, agent)
+    share_experience(model, agent).is_placeholder = model.env is None
+    agent.buffer_size = model.buffer_size
     return agent
+
+
+def make_room(model: "HybridAlgorithm", agent: OffPolicyAlgorithm) -> None:
+    """
+    Give an agent that was made without environment the replay buffer it would have had, unless one has been loaded.
+
+    :param model: The model, which has an environment now.
+    :param agent: Its agent.
+    """
+    buffer = agent.replay_buffer
+    if not (isinstance(buffer, SharedExperience) and buffer.is_placeholder):
+        return
+    agent.replay_buffer = _new_buffer(agent, agent.buffer_size, agent.n_envs)
+    share_experience(model, agent)
 
 
 def _accepted_arguments(model: "HybridAlgorithm") -> dict[str, Any]:
@@ -190,16 +208,20 @@ def share_experience(model: "HybridAlgorithm", agent: OffPolicyAlgorithm) -> Sha
 
 
 def _population_store(agent: OffPolicyAlgorithm) -> ReplayBuffer:
+    return _new_buffer(agent, min(agent.buffer_size, POPULATION_STORE_SIZE), 1)
+
+
+def _new_buffer(agent: OffPolicyAlgorithm, size: int, n_envs: int) -> ReplayBuffer:
     assert agent.replay_buffer_class is not None
     kwargs = dict(agent.replay_buffer_kwargs)
     if issubclass(agent.replay_buffer_class, HerReplayBuffer):
         kwargs["env"] = agent.env
     return agent.replay_buffer_class(
-        min(agent.buffer_size, POPULATION_STORE_SIZE),
+        size,
         agent.observation_space,
         agent.action_space,
         device=agent.device,
-        n_envs=1,
+        n_envs=n_envs,
         optimize_memory_usage=agent.optimize_memory_usage,
         **kwargs,
     )

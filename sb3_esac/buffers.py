@@ -24,13 +24,14 @@ class SharedExperience(ReplayBuffer):
     Everything that SB3 knows of a replay buffer (``pos``, ``full``, ``observations``, ...) is the agent's store.
 
     ``population_store`` is a buffer of the same kind with one lane, or None. ``population_share`` is the fraction of a
-    batch that
-    comes from it. ``fresh_observations`` collects what the agent saw while it is a list (for observation normalisation).
+    batch that comes from it. ``fresh_observations`` collects what the agent saw while it is a list (for observation
+    normalisation). ``is_placeholder`` says that it is small because its model has no environment to learn from.
     """
 
     population_store: ReplayBuffer | None
     population_share: float
     fresh_observations: list[Observation] | None
+    is_placeholder = False
 
     def add(self, obs: Any, next_obs: Any, action: Any, reward: Any, done: Any, infos: list[dict[str, Any]]) -> None:
         if any(NON_FINITE in info for info in infos):

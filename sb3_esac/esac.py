@@ -237,6 +237,7 @@ class ESAC(HybridAlgorithm):
         self.episode_timeout, self.max_worker_restarts = episode_timeout, max_worker_restarts
 
         if _init_setup_model:
+            validation.check_learning_rate(learning_rate)
             self._setup_model()
 
     # -- construction --------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import TrainFreq
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
-from sb3_esac.agent import make_agent, plain_agent, share_experience
+from sb3_esac.agent import make_agent, make_room, plain_agent, share_experience
 from sb3_esac.buffers import SharedExperience, add_episode
 from sb3_esac.champion import Candidate
 from sb3_esac.evaluation.evaluator import EvaluationResult
@@ -62,6 +62,7 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
         self._base_env = adopt(self.env)
         if self.agent.env is not self.env:
             self.agent.set_env(self.env)
+        make_room(self, self.agent)
 
     # -- what is delegated to the agent --------------------------------------------------------------------------------
 

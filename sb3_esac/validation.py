@@ -97,6 +97,18 @@ def check_action_space(env: gym.Env | VecEnv) -> None:
     require(bool(np.isfinite(bounds).all()), "env.action_space", space, expected)
 
 
+def check_learning_rate(learning_rate: Any) -> None:
+    """
+    The agent's learning rate must be positive or a schedule.
+
+    Not checked when a model is loaded: rl-zoo3 puts zero in its place to watch one.
+
+    :param learning_rate: The argument.
+    """
+    if not callable(learning_rate):
+        require_positive("learning_rate", learning_rate)
+
+
 COUNTS = {
     "gradient_interval": 1,
     "agent_episodes": 1,
@@ -129,8 +141,6 @@ def check_arguments(model: Any) -> None:
     check_population(model.population_size, model.mirrored, model.winner_fraction, model.n_agent_members)
     for name in ("sigma", "es_learning_rate"):
         require_positive(name, getattr(model, name))
-    if not callable(model.learning_rate):
-        require_positive("learning_rate", model.learning_rate)
     for name, least in COUNTS.items():
         require_count(name, getattr(model, name), least)
     for name, options in OPTIONS.items():

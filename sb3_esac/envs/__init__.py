@@ -1,0 +1,1 @@
+"""Environments of the papers, and what others need to be learned on."""

@@ -1,0 +1,112 @@
+"""
+The scripts of rl-zoo3, with the algorithms of this package: ``python -m sb3_esac.zoo train --algo esac --env HalfCheetah-v5``.
+
+All flags are the zoo's. ``train --paper`` takes the hyperparameters of the paper.
+"""
+
+import importlib
+import os
+import runpy
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib.util import find_spec
+
+SCRIPTS = {
+    "train": "rl_zoo3.train",
+    "enjoy": "rl_zoo3.enjoy",
+    "record_video": "rl_zoo3.record_video",
+    "all_plots": "rl_zoo3.plots",
+    "plot_train": "rl_zoo3.plots",
+    "plot_from_file": "rl_zoo3.plots",
+    "load_from_hub": "rl_zoo3.load_from_hub",
+}
+"""Where each script is."""
+
+PLOTS = ("all_plots", "plot_train", "plot_from_file")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """
+    Run one of the zoo's scripts.
+
+    :param arguments: Name of the script and its arguments; None for the command line.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] not in SCRIPTS:
+        names = ", ".join(SCRIPTS)
+        if given and given[0] not in ("-h", "--help"):
+            sys.exit(f"esac-zoo: unknown script {given[0]!r}, it must be one of {names}")
+        print(f"{__doc__}\nScripts: {names}. Each has a --help of its own.")
+        return
+    script, rest = given[0], given[1:]
+    if find_spec("rl_zoo3") is None:
+        sys.exit('esac-zoo: rl_zoo3 is needed: pip install "sb3_esac[zoo]"')
+    _prepare_rendering(script, rest)
+    _quieten_mujoco()
+
+    from sb3_esac.zoo import register
+    from sb3_esac.zoo.files import hyperparameter_file
+
+    register()
+    if script == "train":
+        rest = _with_preset(rest, hyperparameter_file)
+    _check_dm_control(rest)
+    before = sys.argv
+    sys.argv = [f"esac-zoo {script}", *rest]
+    try:
+        _run(script)
+    finally:
+        sys.argv = before
+
+
+def _run(script: str) -> None:
+    # A function where there is one: worker processes import the main module once more, and this one is light.
+    if script in ("train", "enjoy", *PLOTS):
+        getattr(importlib.import_module(SCRIPTS[script]), script)()
+        return
+    with warnings.catch_warnings():
+        # That the module is imported already does no harm.
+        warnings.filterwarnings("ignore", message=".*found in sys.modules.*", category=RuntimeWarning)
+        runpy.run_module(SCRIPTS[script], run_name="__main__", alter_sys=True)
+
+
+def _with_preset(arguments: list[str], file_of: object) -> list[str]:
+    """Replace ``--paper`` by the file that it stands for."""
+    if "--paper" not in arguments:
+        return arguments
+    assert callable(file_of)
+    rest = [argument for argument in arguments if argument != "--paper"]
+    algorithm = rest[rest.index("--algo") + 1] if "--algo" in rest[:-1] else ""
+    if algorithm != "esac":
+        sys.exit(f"esac-zoo: --paper is for --algo esac, not {algorithm!r}")
+    return [*rest, "-conf", str(file_of("esac_paper"))]
+
+
+def _prepare_rendering(script: str, arguments: list[str]) -> None:
+    """Choose how MuJoCo renders, before anybody imports it: not at all while training, without a screen for videos."""
+    if script == "record_video":
+        os.environ.setdefault("MUJOCO_GL", "egl")
+    elif script == "train" or "--no-render" in arguments:
+        os.environ.setdefault("MUJOCO_GL", "disable")
+    if script in PLOTS and not os.environ.get("DISPLAY"):
+        os.environ.setdefault("MPLBACKEND", "Agg")
+
+
+def _check_dm_control(arguments: list[str]) -> None:
+    wants = any(argument.startswith("dm_control/") for argument in arguments)
+    if wants and (find_spec("shimmy") is None or find_spec("dm_control") is None):
+        sys.exit('esac-zoo: DM Control is needed: pip install "sb3_esac[dmc]"')
+
+
+def _quieten_mujoco() -> None:
+    """Keep MuJoCo's notes on old model files away from terminal and working directory; other warnings stay."""
+    if find_spec("mujoco") is None:
+        return
+    import mujoco
+
+    def warn(message: str) -> None:
+        if "deprecated" not in message:
+            print(f"MuJoCo: {message}", file=sys.stderr)
+
+    mujoco.set_mju_user_warning(warn)

@@ -1,0 +1,100 @@
+"""rl-zoo3's experiment manager, taught what the algorithms of this package need."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import rl_zoo3.exp_manager
+from gymnasium.envs.registration import EnvSpec
+from rl_zoo3.utils import SimpleLinearSchedule, get_class_by_name
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import VecEnv
+
+from sb3_esac.zoo.files import hyperparameter_file
+
+ALGORITHMS = ("esac",)
+"""Names on the command line."""
+
+FLATTENED = "sb3_esac.envs.dm_control.FlatObservation"
+"""Wrapper that DM Control tasks need, whose observations are dicts with scalars in them."""
+
+SCHEDULES = ("agent_fraction", "agent_probability")
+"""Arguments that may be written as ``lin_0.5``, as the zoo's learning rates are."""
+
+
+@dataclass(frozen=True)
+class LaneFactory:
+    """
+    Makes an environment as the zoo makes those that it trains on, in whatever process.
+
+    :param spec: What is registered.
+    :param env_kwargs: Arguments of the environment.
+    :param monitor_kwargs: Arguments of the ``Monitor``.
+    :param wrapper: The zoo's ``env_wrapper``.
+    """
+
+    spec: EnvSpec
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+    monitor_kwargs: dict[str, Any] = field(default_factory=dict)
+    wrapper: Callable[[gym.Env], gym.Env] | None = None
+
+    def __call__(self) -> gym.Env:
+        env: gym.Env = Monitor(self.spec.make(**self.env_kwargs), **self.monitor_kwargs)
+        return env if self.wrapper is None else self.wrapper(env)
+
+
+class ExperimentManager(rl_zoo3.exp_manager.ExperimentManager):
+    """
+    The zoo's manager, for its own algorithms unchanged. For ours it
+
+    - finds their hyperparameters without ``-conf``,
+    - tells the algorithm how to make copies of the environment, so that offspring can play in processes,
+    - flattens the observations of DM Control tasks that no file names,
+    - understands ``agent_class: sb3_contrib.TQC`` and ``agent_fraction: lin_0.5``.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        folder = Path(rl_zoo3.exp_manager.__file__).parent / "hyperparams"
+        if self._is_ours() and Path(self.config) == folder / f"{self.algo}.yml":
+            self.config = str(hyperparameter_file(self.algo))
+
+    def _is_ours(self) -> bool:
+        return self.algo in ALGORITHMS
+
+    def read_hyperparameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        hyperparams, saved = super().read_hyperparameters()
+        if self._is_ours() and self.env_name.gym_id.startswith("dm_control/") and "env_wrapper" not in hyperparams:
+            print(f"Flattening the observations of {self.env_name.gym_id}")
+            hyperparams["env_wrapper"] = saved["env_wrapper"] = FLATTENED
+        return hyperparams, saved
+
+    def _preprocess_hyperparams(self, hyperparams: dict[str, Any]) -> Any:
+        if self._is_ours():
+            for name in SCHEDULES:
+                value = hyperparams.get(name)
+                if isinstance(value, str):
+                    hyperparams[name] = _schedule(name, value)
+            if isinstance(hyperparams.get("agent_class"), str):
+                hyperparams["agent_class"] = get_class_by_name(hyperparams["agent_class"])
+        return super()._preprocess_hyperparams(hyperparams)
+
+    def _preprocess_action_noise(
+        self, hyperparams: dict[str, Any], saved_hyperparams: dict[str, Any], env: VecEnv
+    ) -> dict[str, Any]:
+        # The last step before a model is made, and the first at which everything about the environment is known.
+        hyperparams = super()._preprocess_action_noise(hyperparams, saved_hyperparams, env)
+        if self._is_ours():
+            hyperparams["env_fn"] = LaneFactory(
+                gym.spec(self.env_name.gym_id), self.env_kwargs, self.monitor_kwargs, self.env_wrapper
+            )
+        return hyperparams
+
+
+def _schedule(name: str, text: str) -> SimpleLinearSchedule:
+    kind, _, value = text.partition("_")
+    if kind != "lin":
+        raise ValueError(f"`{name}` must be a number or, as in `lin_0.5`, the start of a linear schedule, not {text!r}")
+    return SimpleLinearSchedule(value)

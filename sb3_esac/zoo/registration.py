@@ -1,0 +1,42 @@
+"""Makes the algorithms of this package known to rl-zoo3."""
+
+import sys
+from importlib.util import find_spec
+
+import rl_zoo3
+import rl_zoo3.exp_manager
+import rl_zoo3.hyperparams_opt
+
+from sb3_esac import ESAC
+from sb3_esac.zoo.manager import ExperimentManager
+from sb3_esac.zoo.samplers import convert_esac_params, sample_esac_params
+
+
+def register() -> None:
+    """
+    Add ``esac`` to the algorithms of rl-zoo3, with its hyperparameters and its sampler for optuna.
+
+    To be called before the zoo reads its command line, once or several times:
+
+    .. code-block:: python
+
+        import sb3_esac.zoo
+        from rl_zoo3.train import train
+
+        sb3_esac.zoo.register()
+
+        if __name__ == "__main__":
+            train()
+    """
+    rl_zoo3.ALGOS["esac"] = ESAC
+    rl_zoo3.hyperparams_opt.HYPERPARAMS_SAMPLER["esac"] = sample_esac_params
+    rl_zoo3.hyperparams_opt.HYPERPARAMS_CONVERTER["esac"] = convert_esac_params
+    plain = ExperimentManager.__mro__[1]
+    # The scripts hold a name of their own for the class.
+    for name in ("rl_zoo3.exp_manager", "rl_zoo3.train", "rl_zoo3.enjoy"):
+        module = sys.modules.get(name)
+        if module is not None and getattr(module, "ExperimentManager", None) is plain:
+            module.ExperimentManager = ExperimentManager  # type: ignore[attr-defined]
+    if find_spec("shimmy") is not None and find_spec("dm_control") is not None:
+        # Registers dm_control/*.
+        import shimmy  # noqa: F401
