@@ -41,6 +41,7 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
     agent: OffPolicyAlgorithm
     agent_class: type[OffPolicyAlgorithm]
     agent_kwargs: dict[str, Any]
+    buffer_size: int
     gradient_steps: int
     batch_size: int
     learning_starts: int
