@@ -16,13 +16,13 @@ import gymnasium as gym
 import numpy as np
 import ray
 from ray.exceptions import RayError
-from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, Evaluator, OnStep, Pending
+from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, OnStep, Pending
 from sb3_esac.evaluation.factories import LaneRecipe
 from sb3_esac.evaluation.lane import Played
-from sb3_esac.evaluation.replay import Collection, NothingToPlay, Replayer
-from sb3_esac.evaluation.worker import EvaluationError, Failure, LanePlayer, Rules, check_arguments, prepare_process
+from sb3_esac.evaluation.pool import PoolEvaluator
+from sb3_esac.evaluation.replay import Collection, Replayer
+from sb3_esac.evaluation.worker import EvaluationError, Failure, LanePlayer, prepare_process
 
 GRACE_SECONDS = 3.0
 """How long an actor may take to come back when callbacks want no more, before it is killed."""
@@ -75,7 +75,7 @@ class LaneActor:
         """
         Begin a generation.
 
-        :param rules: Pickled :class:`Rules`.
+        :param rules: Pickled :class:`sb3_esac.evaluation.worker.Rules`.
         :param parameters: (n, d) from the object store, which all actors of a machine share.
         """
         self.stopped[0] = 0
@@ -108,62 +108,32 @@ class LaneActor:
         return os.getpid()
 
 
-class RayEvaluator(Evaluator):
+class RayEvaluator(PoolEvaluator):
     """
     Plays whole episodes in actors. The result is that of :class:`LockstepEvaluator`, bit for bit on machines of one kind.
 
-    A cluster is joined, or started on this machine, by the first :meth:`evaluate`. An actor that dies or hangs is replaced and
-    its episodes are played again. Any exception that leaves :meth:`evaluate` leaves no actor behind.
+    A cluster is joined, or started on this machine, by the first :meth:`evaluate`.
 
-    :param recipe: How a lane is built (see :func:`sb3_esac.evaluation.factories.lane_recipe`), or what gives its environment.
+    :param recipe: See :class:`PoolEvaluator`.
     :param n_workers: Number of actors, of one CPU each.
     :param address: Address of a cluster, "auto" for the one of this machine; None starts one that ends with :meth:`close`.
-    :param vec_normalize: The user's ``VecNormalize``; its observation statistics of the moment go into each :meth:`evaluate`.
-    :param lanes: Single steps that one call of ``on_step`` stands for.
-    :param episode_timeout: Seconds after which an episode is taken for one that hangs, None to wait for ever.
-    :param max_worker_restarts: How many dead actors are replaced in one :meth:`evaluate`.
+    :param rules: Other arguments of :class:`PoolEvaluator`.
     """
 
     def __init__(
-        self,
-        recipe: LaneRecipe | Callable[[], gym.Env],
-        n_workers: int,
-        *,
-        address: str | None = None,
-        vec_normalize: VecNormalize | None = None,
-        lanes: int = 1,
-        episode_timeout: float | None = None,
-        max_worker_restarts: int = 3,
+        self, recipe: LaneRecipe | Callable[[], gym.Env], n_workers: int, *, address: str | None = None, **rules: Any
     ) -> None:
-        check_arguments(n_workers, lanes, episode_timeout, max_worker_restarts)
-        self.recipe = recipe if isinstance(recipe, LaneRecipe) else LaneRecipe(recipe)
-        self.n_workers, self.lanes, self.address = n_workers, lanes, address
-        self.vec_normalize = vec_normalize
-        self.episode_timeout, self.max_worker_restarts = episode_timeout, max_worker_restarts
+        super().__init__(recipe, n_workers, **rules)
+        self.address = address
         self.actors: list[Any] = []
         self._owns_cluster = False
         self._recipe: Any = None
         self._run: _Run | None = None
 
-    def evaluate(self, request: EvaluationRequest, on_step: OnStep) -> EvaluationResult | None:
-        """
-        Play every episode of a request. See :class:`Evaluator` and, for what ``on_step`` is told, :class:`Replayer`.
-
-        :raises EvaluationError: An episode raised an exception, or too many actors died.
-        """
-        return self.begin(request).finish(on_step)
-
-    def begin(self, request: EvaluationRequest) -> Pending:
-        """Let the actors play in the background."""
-        if request.seeds.size == 0:
-            return NothingToPlay(request.seeds.shape)
-        try:
-            self._open()
-            self._run = _Run(self, request)
-            return self._run
-        except BaseException:
-            self.close()
-            raise
+    def _launch(self, request: EvaluationRequest) -> Pending:
+        self._open()
+        self._run = _Run(self, request)
+        return self._run
 
     def _open(self) -> None:
         if not ray.is_initialized():
@@ -181,11 +151,6 @@ class RayEvaluator(Evaluator):
     def new_actor(self) -> Any:
         """Start an actor. Its second thread is for :meth:`LaneActor.stop`."""
         return ray.remote(num_cpus=1, max_concurrency=2)(LaneActor).remote(self._recipe, sys.path)
-
-    def rules(self, request: EvaluationRequest) -> bytes:
-        """What the episodes of a request have in common."""
-        statistics = None if self.vec_normalize is None or not self.vec_normalize.norm_obs else self.vec_normalize.obs_rms
-        return cloudpickle.dumps(Rules(request.player, request.recording, request.max_episode_steps, statistics))
 
     def close(self) -> None:
         """End all actors, and the cluster if it was started here. The evaluator can be used again."""

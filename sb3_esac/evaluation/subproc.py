@@ -8,18 +8,20 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import cloudpickle
 import gymnasium as gym
 import numpy as np
-from stable_baselines3.common.vec_env import SubprocVecEnv, VecNormalize
+from stable_baselines3.common.vec_env import SubprocVecEnv
 
-from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, Evaluator, OnStep, Pending
+from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, OnStep, Pending
 from sb3_esac.evaluation.factories import LaneRecipe
 from sb3_esac.evaluation.lane import Played
-from sb3_esac.evaluation.replay import Collection, NothingToPlay, Replayer
+from sb3_esac.evaluation.pool import PoolEvaluator
+from sb3_esac.evaluation.replay import Collection, Replayer
 from sb3_esac.evaluation.shared import FREE, Board, Generation, Layout, SharedMemory
-from sb3_esac.evaluation.worker import EvaluationError, Failure, Rules, Task, WorkerFactory, check_arguments
+from sb3_esac.evaluation.worker import EvaluationError, Failure, Task, WorkerFactory
 
 GRACE_SECONDS = 3.0
 """How long a worker may take to do what it is asked before it is killed."""
@@ -157,63 +159,32 @@ def _close_quietly(venv: SubprocVecEnv) -> None:
         pass
 
 
-class SubprocEvaluator(Evaluator):
+class SubprocEvaluator(PoolEvaluator):
     """
     Plays whole episodes in worker processes. The result is that of :class:`LockstepEvaluator`, bit for bit, whatever the
     number of workers and the order in which they finish.
 
-    Processes are started by the first :meth:`evaluate` and stay until :meth:`close`. One that dies or hangs is replaced and
-    its episodes are played again. Any exception that leaves :meth:`evaluate` leaves no process behind.
+    Deaths are noticed, and clocks looked at, when the result is asked for.
 
-    :param recipe: How a lane is built (see :func:`sb3_esac.evaluation.factories.lane_recipe`), or what gives its environment.
+    :param recipe: See :class:`PoolEvaluator`.
     :param n_workers: Number of processes.
-    :param vec_normalize: The user's ``VecNormalize``; its observation statistics of the moment go into each :meth:`evaluate`.
-    :param lanes: Single steps that one call of ``on_step`` stands for: the number of environments that callbacks know of.
-    :param episode_timeout: Seconds after which an episode is taken for one that hangs, None to wait for ever.
-    :param max_worker_restarts: How many dead workers are replaced in one :meth:`evaluate`.
     :param start_method: How processes are started, None for what ``SubprocVecEnv`` takes.
+    :param rules: Other arguments of :class:`PoolEvaluator`.
     """
 
     def __init__(
-        self,
-        recipe: LaneRecipe | Callable[[], gym.Env],
-        n_workers: int,
-        *,
-        vec_normalize: VecNormalize | None = None,
-        lanes: int = 1,
-        episode_timeout: float | None = None,
-        max_worker_restarts: int = 3,
-        start_method: str | None = None,
+        self, recipe: LaneRecipe | Callable[[], gym.Env], n_workers: int, *, start_method: str | None = None, **rules: Any
     ) -> None:
-        check_arguments(n_workers, lanes, episode_timeout, max_worker_restarts)
-        self.recipe = recipe if isinstance(recipe, LaneRecipe) else LaneRecipe(recipe)
-        self.n_workers, self.lanes = n_workers, lanes
-        self.vec_normalize = vec_normalize
-        self.episode_timeout, self.max_worker_restarts = episode_timeout, max_worker_restarts
+        super().__init__(recipe, n_workers, **rules)
         self.start_method = start_method
         self.workers: list[_Worker] = []
         self.board: Board | None = None
         self.generation: Generation | None = None
         self._n_evaluations = 0
 
-    def evaluate(self, request: EvaluationRequest, on_step: OnStep) -> EvaluationResult | None:
-        """
-        Play every episode of a request. See :class:`Evaluator` and, for what ``on_step`` is told, :class:`Replayer`.
-
-        :raises EvaluationError: An episode raised an exception, or too many workers died.
-        """
-        return self.begin(request).finish(on_step)
-
-    def begin(self, request: EvaluationRequest) -> Pending:
-        """Let the workers play in the background. Deaths are noticed, and clocks looked at, when the result is asked for."""
-        if request.seeds.size == 0:
-            return NothingToPlay(request.seeds.shape)
-        try:
-            self._open()
-            return _Run(self, request)
-        except BaseException:
-            self.close()
-            raise
+    def _launch(self, request: EvaluationRequest) -> Pending:
+        self._open()
+        return _Run(self, request)
 
     def _open(self) -> None:
         busy = [worker.slot for worker in self.workers if worker.busy]
@@ -237,10 +208,8 @@ class SubprocEvaluator(Evaluator):
         generation.seeds[:] = request.seeds.reshape(-1)
         generation.parameters[...] = parameters
         generation.owners[:] = FREE
-        statistics = None if self.vec_normalize is None or not self.vec_normalize.norm_obs else self.vec_normalize.obs_rms
-        rules = Rules(request.player, request.recording, request.max_episode_steps, statistics)
         self._n_evaluations += 1
-        task = Task(self._n_evaluations, memory.path, layout, request.seeds.shape[1], cloudpickle.dumps(rules))
+        task = Task(self._n_evaluations, memory.path, layout, request.seeds.shape[1], self.rules(request))
         return task, generation
 
     def close(self) -> None:

@@ -1,0 +1,73 @@
+"""What evaluators have in common whose episodes are played elsewhere, by workers that can die."""
+
+from abc import abstractmethod
+from collections.abc import Callable
+
+import cloudpickle
+import gymnasium as gym
+from stable_baselines3.common.vec_env import VecNormalize
+
+from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, Evaluator, OnStep, Pending
+from sb3_esac.evaluation.factories import LaneRecipe
+from sb3_esac.evaluation.replay import NothingToPlay
+from sb3_esac.evaluation.worker import Rules, check_arguments
+
+
+class PoolEvaluator(Evaluator):
+    """
+    Plays whole episodes in workers that are opened by the first :meth:`evaluate` and stay until :meth:`close`.
+
+    A worker that dies or hangs is replaced and its episodes are played again. Any exception that leaves :meth:`evaluate`
+    leaves no worker behind.
+
+    :param recipe: How a lane is built (see :func:`sb3_esac.evaluation.factories.lane_recipe`), or what gives its environment.
+    :param n_workers: Number of workers.
+    :param vec_normalize: The user's ``VecNormalize``; its observation statistics of the moment go into each :meth:`evaluate`.
+    :param lanes: Single steps that one call of ``on_step`` stands for: the number of environments that callbacks know of.
+    :param episode_timeout: Seconds after which an episode is taken for one that hangs, None to wait for ever.
+    :param max_worker_restarts: How many dead workers are replaced in one :meth:`evaluate`.
+    """
+
+    def __init__(
+        self,
+        recipe: LaneRecipe | Callable[[], gym.Env],
+        n_workers: int,
+        *,
+        vec_normalize: VecNormalize | None = None,
+        lanes: int = 1,
+        episode_timeout: float | None = None,
+        max_worker_restarts: int = 3,
+    ) -> None:
+        check_arguments(n_workers, lanes, episode_timeout, max_worker_restarts)
+        self.recipe = recipe if isinstance(recipe, LaneRecipe) else LaneRecipe(recipe)
+        self.n_workers, self.lanes = n_workers, lanes
+        self.vec_normalize = vec_normalize
+        self.episode_timeout, self.max_worker_restarts = episode_timeout, max_worker_restarts
+
+    def evaluate(self, request: EvaluationRequest, on_step: OnStep) -> EvaluationResult | None:
+        """
+        Play every episode of a request. See :class:`Evaluator` and, for what ``on_step`` is told,
+        :class:`sb3_esac.evaluation.replay.Replayer`.
+
+        :raises EvaluationError: An episode raised an exception, or too many workers died.
+        """
+        return self.begin(request).finish(on_step)
+
+    def begin(self, request: EvaluationRequest) -> Pending:
+        """Let the workers play in the background."""
+        if request.seeds.size == 0:
+            return NothingToPlay(request.seeds.shape)
+        try:
+            return self._launch(request)
+        except BaseException:
+            self.close()
+            raise
+
+    @abstractmethod
+    def _launch(self, request: EvaluationRequest) -> Pending:
+        """Open the workers if there are none, and let them play."""
+
+    def rules(self, request: EvaluationRequest) -> bytes:
+        """What the episodes of a request have in common, pickled :class:`Rules`."""
+        statistics = None if self.vec_normalize is None or not self.vec_normalize.norm_obs else self.vec_normalize.obs_rms
+        return cloudpickle.dumps(Rules(request.player, request.recording, request.max_episode_steps, statistics))
