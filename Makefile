@@ -14,7 +14,7 @@ PYTEST_ARGS ?=
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
-SOURCES := sb3_esac examples experiments benchmarks tests
+SOURCES := sb3_esac examples experiments benchmarks tests docs
 WHEEL_SOURCES := setup.cfg pyproject.toml README.md LICENSE sb3_esac hyperparams
 
 .PHONY: help run test lint format type wheel clean

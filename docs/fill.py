@@ -1,0 +1,162 @@
+"""
+Fill the tables of the documentation from data in the repository: ``python docs/fill.py``, with ``--check`` only to compare.
+
+A table stands in a page between ``<!-- table: NAME -->`` and ``<!-- end of table -->``.
+"""
+
+import argparse
+import csv
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"(<!-- table: (?P<name>[\w ,.-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+ANCHORS = {"defaults", "mujoco", "dm_control", "continuous"}
+"""Entries of hyperparameter files that are there to be referred to."""
+
+
+def markdown(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """
+    Make a table.
+
+    :param header: Titles of the columns.
+    :param rows: What stands under them.
+    """
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def read(path: str) -> list[dict[str, str]]:
+    """
+    Read a CSV file.
+
+    :param path: Where it is, from the root of the repository.
+    """
+    with (ROOT / path).open() as file:
+        return list(csv.DictReader(file))
+
+
+def tasks(algorithm: str) -> str:
+    """
+    Tasks of a hyperparameter file, with the command that trains each and its budget.
+
+    :param algorithm: Its name in the zoo, which is that of the file.
+    """
+    content = yaml.safe_load((ROOT / "hyperparams" / f"{algorithm}.yml").read_text())
+    rows = []
+    for task, values in content.items():
+        if task not in ANCHORS:
+            name = "any other" if task == "default" else "every other game" if task == "atari" else task
+            example = {"default": "TASK", "atari": "ALE/Pong-v5"}.get(task, task)
+            command = f"python -m sb3_esac.zoo train --algo {algorithm} --env {example}"
+            rows.append([name, f"`{command}`", f"{float(values['n_timesteps']):,.0f}"])
+    return markdown(["task", "command", "true steps"], rows)
+
+
+def evaluation_rates() -> str:
+    """Steps per second of each way of evaluating offspring, one row per environment, network and number of workers."""
+    rows = read("benchmarks/results/evaluation.csv")
+    ways = list(dict.fromkeys(row["way"] for row in rows))
+    cells: dict[tuple[str, str, str], dict[str, str]] = {}
+    for row in rows:
+        cells.setdefault((row["env"], row["net"], row["workers"]), {})[row["way"]] = f"{float(row['rate']) / 1000:.1f}"
+    lines = [[*key, *[cell.get(way, "") for way in ways]] for key, cell in sorted(cells.items())]
+    return markdown(["environment", "network", "workers", *ways], lines)
+
+
+def evaluation_ratios() -> str:
+    """What the evaluation engine is held to, for each cell of the benchmark."""
+    rows = read("benchmarks/results/evaluation.csv")
+    cells: dict[tuple[str, str, str], dict[str, dict[str, str]]] = {}
+    for row in rows:
+        cells.setdefault((row["env"], row["net"], row["workers"]), {})[row["way"]] = row
+    lines = []
+    for key, cell in sorted(cells.items()):
+        alone = cells.get((key[0], key[1], "1"), {})
+        rate = {way: float(row["rate"]) for way, row in cell.items()}
+
+        def ratio(above: float | None, below: float | None) -> str:
+            return "" if not above or not below else f"{above / below:.2f}"
+
+        ours, one = rate.get("workers"), alone.get("workers")
+        sharing = rate.get("workers, sharing")
+        cost = "" if ours is None or sharing is None else f"{100 * (1 - sharing / ours):.0f} %"
+        twice = ratio(ours, float(one["rate"])) if one is not None and key[2] != "1" else ""
+        per_core = cell["workers"]["per_core"] if "workers" in cell else ""
+        overhead = cell["workers"]["overhead_ms"] if "workers" in cell else ""
+        lines.append([*key, per_core, ratio(ours, rate.get("ARS + AsyncEval")), twice, cost, overhead])
+    header = ["environment", "network", "workers", "of the simulator", "times ARS", "times one worker", "sharing costs"]
+    return markdown([*header, "ms beyond simulator and forward, per episode"], lines)
+
+
+def scaling() -> str:
+    """Predicted and measured seconds per generation."""
+    columns = ["backend", "env", "sharing", "members", "workers", "out", "play", "stragglers", "in", "seconds", "measured"]
+    rows = [[row[name] for name in columns] for row in read("benchmarks/results/scaling.csv")]
+    return markdown(columns, rows)
+
+
+def overlap() -> str:
+    """Seconds per generation, sequential and overlapping."""
+    columns = ["env", "setting", "overlap", "seconds", "slowest", "fastest", "ratio"]
+    return markdown(columns, [[row[name] for name in columns] for row in read("benchmarks/results/overlap.csv")])
+
+
+def learning_check() -> str:
+    """Whether default arguments learn."""
+    rows = read("experiments/results/learning_check.csv")
+    columns = ["env", "seed", "target", "return_mean", "total_steps", "gradient_updates", "seconds", "threads"]
+    return markdown(columns, [[row[name] for name in columns] for row in rows])
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "tasks of esac": lambda: tasks("esac"),
+    "evaluation rates": evaluation_rates,
+    "evaluation ratios": evaluation_ratios,
+    "scaling": scaling,
+    "overlap": overlap,
+    "learning check": learning_check,
+}
+"""What may stand in a page, and what makes it."""
+
+
+def fill(text: str) -> str:
+    """
+    Put every table where it belongs.
+
+    :param text: A page.
+    :return: The page with its tables made anew.
+    """
+    return BLOCK.sub(lambda found: f"{found[1]}{TABLES[found['name']]()}\n{found[3]}", text)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """
+    Fill or compare all pages.
+
+    :param arguments: Words of the command line.
+    :return: How many pages were not up to date.
+    """
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="change nothing, fail if something would change")
+    options = parser.parse_args(arguments)
+    stale = 0
+    for page in PAGES:
+        before = page.read_text()
+        after = fill(before)
+        if after != before:
+            stale += 1
+            print(f"{page.relative_to(ROOT)}: {'not up to date' if options.check else 'filled'}")
+            if not options.check:
+                page.write_text(after)
+    return stale if options.check else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
