@@ -9,7 +9,7 @@ import torch as th
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sb3_esac.evolution.strategies import OPTIMIZERS, Adam, Sgd
+from sb3_esac.evolution.optimizers import OPTIMIZERS, Adam, Sgd
 
 prop = settings(deadline=None, max_examples=50)
 
