@@ -241,11 +241,9 @@ class ESAC(HybridAlgorithm):
 
     # -- construction --------------------------------------------------------------------------------------------------
 
-    def _get_policy_from_name(self, policy_name: str) -> type[BasePolicy]:
-        aliases = self.agent_class.policy_aliases
-        if policy_name not in aliases:
-            raise ValueError(f"Policy {policy_name!r} unknown: use one of {', '.join(map(repr, aliases))}, or a class")
-        return aliases[policy_name]
+    @property
+    def _known_policies(self) -> dict[str, type[BasePolicy]]:
+        return self.agent_class.policy_aliases
 
     def _setup_model(self) -> None:
         validation.check_arguments(self)

@@ -83,6 +83,16 @@ class PopulationBasedAlgorithm(BaseAlgorithm):
         """Whether training has already shown something better than the champion, which is yet to be probed."""
         return False
 
+    @property
+    def _known_policies(self) -> dict[str, type[BasePolicy]]:
+        return self.policy_aliases
+
+    def _get_policy_from_name(self, policy_name: str) -> type[BasePolicy]:
+        known = self._known_policies
+        if policy_name not in known:
+            raise ValueError(f"Policy {policy_name!r} unknown: use one of {', '.join(map(repr, known))}, or a class")
+        return known[policy_name]
+
     # -- state ---------------------------------------------------------------------------------------------------------
 
     @property
