@@ -158,7 +158,9 @@ def test_the_last_values_that_are_right_for_es(kwargs):
     make_model(ES, drift(), **kwargs)
 
 
-@pytest.mark.parametrize("space", [spaces.MultiDiscrete([2, 3]), spaces.MultiBinary(3), spaces.Tuple([spaces.Discrete(2)])], ids=str)
+@pytest.mark.parametrize(
+    "space", [spaces.MultiDiscrete([2, 3]), spaces.MultiBinary(3), spaces.Tuple([spaces.Discrete(2)])], ids=str
+)
 def test_actions_that_are_neither_box_nor_discrete(space):
     env = Drift()
     env.action_space = space
