@@ -40,6 +40,7 @@ class PopulationBasedAlgorithm(BaseAlgorithm):
     """
 
     # Set by the constructors of the subclasses.
+    sigma: float
     n_eval_episodes: int
     champion_episodes: int
     alive_bonus_offset: float
@@ -129,6 +130,9 @@ class PopulationBasedAlgorithm(BaseAlgorithm):
             self._population = population
         # A model that is loaded may have been given other arguments than it was saved with.
         self._population.configure(population.config)
+        if self.sigma != getattr(self, "_initial_sigma", self.sigma):
+            self._population.sigma = self.sigma
+        self._initial_sigma = self.sigma
         self._generation_start: Population | None = None
         self._evaluator: Evaluator | None = None
         self._mean_actor: tuple[np.ndarray, BasePolicy] | None = None
