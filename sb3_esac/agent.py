@@ -14,7 +14,8 @@ from stable_baselines3.common.type_aliases import TrainFreq
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
 from sb3_esac.buffers import SharedExperience, shared
-from sb3_esac.evaluation.normalization import ObservationNormalizer, normalized_keys, normalizers
+from sb3_esac.evaluation.normalization import ObservationNormalizer, normalizers
+from sb3_esac.observations import normalized_policy_kwargs, parameters_of
 
 if TYPE_CHECKING:
     from sb3_esac.hybrid import HybridAlgorithm
@@ -89,7 +90,7 @@ def make_room(model: "HybridAlgorithm", agent: OffPolicyAlgorithm) -> None:
 
 
 def _accepted_arguments(model: "HybridAlgorithm") -> dict[str, Any]:
-    accepted = _parameters(model.agent_class)
+    accepted = parameters_of(model.agent_class)
     arguments = {}
     for name, default in SAC_DEFAULTS.items():
         value = getattr(model, name)
@@ -109,7 +110,7 @@ def arguments_of(donor: OffPolicyAlgorithm) -> dict[str, Any]:
     :param donor: A plain agent.
     :return: Those of its arguments that ESAC knows.
     """
-    names = SAC_DEFAULTS.keys() & _parameters(type(donor)).keys() - {"seed", "device"}
+    names = SAC_DEFAULTS.keys() & parameters_of(type(donor)).keys() - {"seed", "device"}
     arguments = {name: getattr(donor, name) for name in names if hasattr(donor, name)}
     assert isinstance(donor.train_freq, TrainFreq)
     arguments["train_freq"] = (donor.train_freq.frequency, donor.train_freq.unit.value)
@@ -126,57 +127,17 @@ def arguments_of(donor: OffPolicyAlgorithm) -> dict[str, Any]:
 def _own_arguments(agent_class: type[OffPolicyAlgorithm]) -> list[str]:
     """Arguments of an algorithm that SAC does not have."""
     return [
-        name for name in _parameters(agent_class) if name not in ("self", "policy", "env", "_init_setup_model", *SAC_DEFAULTS)
+        name
+        for name in parameters_of(agent_class)
+        if name not in ("self", "policy", "env", "_init_setup_model", *SAC_DEFAULTS)
     ]
-
-
-def _parameters(kind: type) -> dict[str, inspect.Parameter]:
-    """Arguments of a class; what it hands on as ``**kwargs`` is looked up in its base classes."""
-    found: dict[str, inspect.Parameter] = {}
-    for base in kind.__mro__:
-        if "__init__" not in vars(base):
-            continue
-        parameters = inspect.signature(base.__init__).parameters  # type: ignore[misc]
-        named = {name: p for name, p in parameters.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
-        found = {**named, **found}
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-            break
-    return found
-
-
-def can_normalize(model: "HybridAlgorithm") -> bool:
-    """
-    Whether observations can be normalised in the policy without anybody having to know of it.
-
-    :param model: The model.
-    :return: True for plain vectors that SB3's own extractor reads and that ``VecNormalize`` leaves alone.
-    """
-    vec_normalize = model._vec_normalize_env
-    elsewhere = vec_normalize is not None and vec_normalize.norm_obs
-    own_extractor = "features_extractor_class" in model.policy_kwargs or "share_features_extractor" in model.policy_kwargs
-    default = _parameters(model.policy_class).get("features_extractor_class")
-    flat = default is not None and default.default is FlattenExtractor and normalized_keys(model.observation_space) == [""]
-    return flat and not elsewhere and not own_extractor
 
 
 def _agent_policy_kwargs(model: "HybridAlgorithm") -> dict[str, Any]:
     kwargs = copy.copy(model.policy_kwargs)
     if model.policy_class is SAC.policy_aliases["MlpPolicy"] and not {"net_arch", "activation_fn"} & kwargs.keys():
         kwargs.update(DEFAULT_NETWORK)
-    if not model.normalize_observations:
-        return kwargs
-    if not normalized_keys(model.observation_space):
-        raise ValueError(
-            f"`normalize_observations=True` has nothing to normalise in {model.observation_space}: leave it False for images "
-            "and discrete observations"
-        )
-    default = _parameters(model.policy_class).get("features_extractor_class")
-    kwargs["features_extractor_kwargs"] = {
-        "extractor_class": kwargs.get("features_extractor_class", default.default if default else FlattenExtractor),
-        "extractor_kwargs": kwargs.get("features_extractor_kwargs"),
-    }
-    kwargs["features_extractor_class"] = ObservationNormalizer
-    return kwargs
+    return normalized_policy_kwargs(model, kwargs)
 
 
 def _check_extractor(agent: OffPolicyAlgorithm) -> None:

@@ -19,15 +19,15 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.sac.policies import SACPolicy
 
 from sb3_esac import validation
-from sb3_esac.agent import arguments_of, can_normalize
+from sb3_esac.agent import arguments_of
 from sb3_esac.callbacks import AutomaticMutationTuning, HindsightCrossover
-from sb3_esac.champion import PROBE_FRACTION
 from sb3_esac.evaluation.parameters import to_vector
 from sb3_esac.evolution.noise import Stream, generator
 from sb3_esac.evolution.operators import winner_count
 from sb3_esac.evolution.population import Origin, Population, PopulationConfig
 from sb3_esac.evolution.schedules import ExponentialAnnealing, as_schedule
 from sb3_esac.hybrid import HybridAlgorithm
+from sb3_esac.observations import can_normalize
 
 SelfESAC = TypeVar("SelfESAC", bound="ESAC")
 
@@ -242,11 +242,9 @@ class ESAC(HybridAlgorithm):
 
     # -- construction --------------------------------------------------------------------------------------------------
 
-    def _get_policy_from_name(self, policy_name: str) -> type[BasePolicy]:
-        aliases = self.agent_class.policy_aliases
-        if policy_name not in aliases:
-            raise ValueError(f"Policy {policy_name!r} unknown: use one of {', '.join(map(repr, aliases))}, or a class")
-        return aliases[policy_name]
+    @property
+    def _known_policies(self) -> dict[str, type[BasePolicy]]:
+        return self.agent_class.policy_aliases
 
     def _setup_model(self) -> None:
         validation.check_arguments(self)
@@ -361,9 +359,7 @@ class ESAC(HybridAlgorithm):
             trained = self._gradient_interval_is_due()
             if trained and not self._gradient_interval(callback):  # lines 12-23
                 return False
-        candidates = self.champion.promising(self._candidates())
-        due = candidates and self._probe_is_due(len(candidates), PROBE_FRACTION)
-        if due and not self._probe(candidates, callback):
+        if not self._probe_if_due(callback):
             return False
         variables: dict[str, Any] = {"fitness": fitness, "winners": population.winners, "mean_fitness": None}
         if trained and self.amt_rule == "two_sided":

@@ -4,6 +4,7 @@ import io
 import pathlib
 import time
 from abc import abstractmethod
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -25,7 +26,6 @@ from sb3_esac.evaluation.parameters import to_vector
 from sb3_esac.evaluation.rollout import Recording, stack
 from sb3_esac.evaluation.seeding import adopt
 from sb3_esac.evaluation.statistics import observation_moments
-from sb3_esac.evaluation.vec_normalize import moments_of
 from sb3_esac.evolution.noise import Stream, episode_seed
 from sb3_esac.population_based import PopulationBasedAlgorithm
 from sb3_esac.validation import check_vec_normalize
@@ -47,7 +47,6 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
     learning_starts: int
     share_experience: float
     share_from: str
-    normalize_observations: bool | None
 
     def _setup_agent(self) -> None:
         """Build the agent; its counters have come with the rest of the state if a model is being loaded."""
@@ -166,19 +165,7 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
     # -- experience ----------------------------------------------------------------------------------------------------
 
     def _recording(self) -> Recording:
-        recording = super()._recording()
-        return Recording(
-            transitions=self.share_experience > 0,
-            observation_moments=recording.observation_moments or bool(self.normalize_observations),
-            return_discount=recording.return_discount,
-        )
-
-    def _merge_statistics(self, result: EvaluationResult) -> None:
-        super()._merge_statistics(result)
-        if self.normalize_observations:
-            fresh = moments_of(result.episodes)
-            if fresh is not None:
-                update_normalizers(self.policy, fresh)
+        return replace(super()._recording(), transitions=self.share_experience > 0)
 
     def _share(self, result: EvaluationResult, fitness: np.ndarray) -> None:
         """Put offspring's transitions, the winners' or all, into the population's store."""

@@ -6,6 +6,7 @@ import sys
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import gymnasium as gym
@@ -17,13 +18,14 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 
-from sb3_esac.champion import FINAL_PROBE_FRACTION, Candidate, Champion, ChampionRecord, most_trusted
+from sb3_esac.champion import FINAL_PROBE_FRACTION, PROBE_FRACTION, Candidate, Champion, ChampionRecord, most_trusted
 from sb3_esac.evaluation.backends import make_evaluator
 from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, Evaluator, Pending
+from sb3_esac.evaluation.normalization import update_normalizers
 from sb3_esac.evaluation.parameters import copy_actor, load_vector, make_player
 from sb3_esac.evaluation.rollout import Recording
 from sb3_esac.evaluation.seeding import warn_non_finite
-from sb3_esac.evaluation.vec_normalize import merge_episodes, recording_for
+from sb3_esac.evaluation.vec_normalize import merge_episodes, moments_of, recording_for
 from sb3_esac.evolution.noise import Stream, episode_seed
 from sb3_esac.evolution.population import Population
 
@@ -38,9 +40,11 @@ class PopulationBasedAlgorithm(BaseAlgorithm):
     """
 
     # Set by the constructors of the subclasses.
+    sigma: float
     n_eval_episodes: int
     champion_episodes: int
     alive_bonus_offset: float
+    normalize_observations: bool | None
     episode_length_schedule: Callable[[float], float] | None
     deploy: str
     env_fn: Callable[[], gym.Env] | None
@@ -80,6 +84,16 @@ class PopulationBasedAlgorithm(BaseAlgorithm):
         """Whether training has already shown something better than the champion, which is yet to be probed."""
         return False
 
+    @property
+    def _known_policies(self) -> dict[str, type[BasePolicy]]:
+        return self.policy_aliases
+
+    def _get_policy_from_name(self, policy_name: str) -> type[BasePolicy]:
+        known = self._known_policies
+        if policy_name not in known:
+            raise ValueError(f"Policy {policy_name!r} unknown: use one of {', '.join(map(repr, known))}, or a class")
+        return known[policy_name]
+
     # -- state ---------------------------------------------------------------------------------------------------------
 
     @property
@@ -116,6 +130,9 @@ class PopulationBasedAlgorithm(BaseAlgorithm):
             self._population = population
         # A model that is loaded may have been given other arguments than it was saved with.
         self._population.configure(population.config)
+        if self.sigma != getattr(self, "_initial_sigma", self.sigma):
+            self._population.sigma = self.sigma
+        self._initial_sigma = self.sigma
         self._generation_start: Population | None = None
         self._evaluator: Evaluator | None = None
         self._mean_actor: tuple[np.ndarray, BasePolicy] | None = None
@@ -149,7 +166,8 @@ class PopulationBasedAlgorithm(BaseAlgorithm):
 
     def _recording(self) -> Recording:
         """What has to be written down of the population's episodes."""
-        return recording_for(self._vec_normalize_env)
+        recording = recording_for(self._vec_normalize_env)
+        return replace(recording, observation_moments=True) if self.normalize_observations else recording
 
     def _play(
         self,
@@ -230,6 +248,15 @@ class PopulationBasedAlgorithm(BaseAlgorithm):
     def _merge_statistics(self, result: EvaluationResult) -> None:
         """Merge what the generation saw into the statistics that were frozen meanwhile."""
         merge_episodes(self._vec_normalize_env, result.episodes)
+        fresh = moments_of(result.episodes) if self.normalize_observations else None
+        if fresh is not None:
+            update_normalizers(self.policy, fresh)
+
+    def _probe_if_due(self, callback: BaseCallback) -> bool:
+        """Probe what might be better than the champion; False if a callback asked to stop."""
+        candidates = self.champion.promising(self._candidates())
+        due = candidates and self._probe_is_due(len(candidates), PROBE_FRACTION)
+        return not due or self._probe(candidates, callback)
 
     def _probe_is_due(self, n_candidates: int, fraction: float) -> bool:
         """Whether something has changed since the last probe, and another one would stay within its fraction of the steps."""

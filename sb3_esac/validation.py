@@ -1,6 +1,5 @@
 """Checks of constructor arguments: each error quotes the value and says what would be right."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -11,74 +10,22 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from sb3_esac.evaluation.backends import BACKENDS, is_backend
-from sb3_esac.evolution.operators import winner_count
-
-
-def require(condition: bool, name: str, value: Any, expected: str) -> None:
-    """
-    Raise a ``ValueError`` unless a condition holds.
-
-    :param condition: What has to hold.
-    :param name: Name of the argument.
-    :param value: Its value.
-    :param expected: What would be right.
-    """
-    if not condition:
-        raise ValueError(f"`{name}` must be {expected}, not {value!r}")
-
-
-def is_number(value: Any) -> bool:
-    """Whether a value is a finite number (a bool is none)."""
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool) and bool(np.isfinite(value))
-
-
-def is_count(value: Any, least: int) -> bool:
-    """Whether a value is an integer of at least ``least``."""
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value >= least)
-
-
-def require_positive(name: str, value: Any) -> None:
-    """The argument must be a positive finite number."""
-    require(is_number(value) and value > 0, name, value, "a positive finite number")
-
-
-def require_count(name: str, value: Any, least: int) -> None:
-    """The argument must be an integer of at least ``least``."""
-    require(is_count(value, least), name, value, f"an integer >= {least}")
+from sb3_esac.evolution.arguments import (
+    check_population,
+    is_number,
+    require,
+    require_count,
+    require_not_negative,
+    require_option,
+    require_positive,
+)
+from sb3_esac.evolution.strategies import STRATEGIES, is_mirrored
 
 
 def require_fraction(name: str, value: Any) -> None:
     """The argument must be in [0, 1] or a schedule."""
     if not callable(value):
         require(is_number(value) and 0 <= value <= 1, name, value, "in [0, 1] or a function of the remaining progress")
-
-
-def require_option(name: str, value: Any, options: Sequence[str]) -> None:
-    """The argument must be one of the options."""
-    require(value in options, name, value, "one of " + ", ".join(repr(option) for option in options))
-
-
-def check_population(size: Any, mirrored: bool, winner_fraction: Any, n_agent_members: Any) -> None:
-    """
-    Check the sizes of a population and its parts.
-
-    :param size: n.
-    :param mirrored: Whether perturbations come in pairs.
-    :param winner_fraction: e.
-    :param n_agent_members: Members that start from the agent.
-    """
-    kind = "an even integer >= 2 (perturbations are mirrored)" if mirrored else "an integer >= 2"
-    require(is_count(size, 2) and not (mirrored and size % 2), "population_size", size, kind)
-    fraction_is_right = is_number(winner_fraction) and 0 < winner_fraction <= 1
-    require(fraction_is_right, "winner_fraction", winner_fraction, "in (0, 1]")
-    n_winners = winner_count(size, winner_fraction)
-    least = f"at least 1 / population_size = {1 / size:g}, so that there is a winner"
-    require(n_winners >= 1, "winner_fraction", winner_fraction, least)
-    require_count("n_agent_members", n_agent_members, 0)
-    room = size - n_winners
-    require(
-        n_agent_members <= room, "n_agent_members", n_agent_members, f"at most {room} beside {n_winners} winners of {size}"
-    )
 
 
 def check_agent_class(agent_class: Any) -> None:
@@ -88,10 +35,18 @@ def check_agent_class(agent_class: Any) -> None:
     require(is_off_policy and not issubclass(agent_class, DQN), "agent_class", agent_class, expected)
 
 
-def check_action_space(env: gym.Env | VecEnv) -> None:
-    """Actions must be a ``Box`` with finite bounds."""
+def check_action_space(env: gym.Env | VecEnv, *, discrete: bool = False) -> None:
+    """
+    Actions must be a ``Box`` with finite bounds.
+
+    :param env: The environment.
+    :param discrete: Whether they may be ``Discrete`` instead.
+    """
     space = env.action_space
-    require(isinstance(space, spaces.Box), "env.action_space", space, "a Box: ESAC is for continuous actions")
+    if discrete and isinstance(space, spaces.Discrete):
+        return
+    kind = "a Box or Discrete" if discrete else "a Box: ESAC is for continuous actions"
+    require(isinstance(space, spaces.Box), "env.action_space", space, kind)
     bounds = np.concatenate([space.low.ravel(), space.high.ravel()])  # type: ignore[attr-defined]
     expected = "a Box with finite bounds: wrap the environment with `gymnasium.wrappers.RescaleAction` or clip its actions"
     require(bool(np.isfinite(bounds).all()), "env.action_space", space, expected)
@@ -109,17 +64,10 @@ def check_learning_rate(learning_rate: Any) -> None:
         require_positive("learning_rate", learning_rate)
 
 
-COUNTS = {
-    "gradient_interval": 1,
-    "agent_episodes": 1,
-    "n_eval_episodes": 1,
-    "champion_episodes": 0,
-    "max_worker_restarts": 0,
-}
-"""Arguments that are integers, and the least that they may be."""
+COUNTS = {"gradient_interval": 1, "agent_episodes": 1}
+"""Arguments of ESAC that are integers, and the least that they may be."""
 
 OPTIONS = {
-    "es_optimizer": ("adam", "sgd"),
     "recombination": ("winners", "es"),
     "crossover": ("row", "element", "none"),
     "guest_gradient": ("displacement", "exclude"),
@@ -128,7 +76,26 @@ OPTIONS = {
     "amt_rule": ("paper", "two_sided"),
     "deploy": ("best", "agent", "population"),
 }
-"""Arguments that are one of several words."""
+"""Arguments of ESAC that are one of several words."""
+
+
+def check_common_arguments(model: Any) -> None:
+    """
+    Check the arguments that every algorithm with a population has.
+
+    :param model: The model, whose attributes they are.
+    """
+    for name in ("sigma", "es_learning_rate"):
+        require_positive(name, getattr(model, name))
+    for name, least in (("n_eval_episodes", 1), ("champion_episodes", 0), ("max_worker_restarts", 0)):
+        require_count(name, getattr(model, name), least)
+    require_option("es_optimizer", model.es_optimizer, ("adam", "sgd"))
+    offset, lengths, normalize = model.alive_bonus_offset, model.episode_length_schedule, model.normalize_observations
+    require(is_number(offset), "alive_bonus_offset", offset, "a finite number")
+    expected = "a function of the remaining progress or None"
+    require(lengths is None or callable(lengths), "episode_length_schedule", lengths, expected)
+    require(normalize in (None, True, False), "normalize_observations", normalize, "True, False or None")
+    check_workers(model.backend, model.n_workers, model.episode_timeout)
 
 
 def check_arguments(model: Any) -> None:
@@ -139,8 +106,7 @@ def check_arguments(model: Any) -> None:
     """
     check_agent_class(model.agent_class)
     check_population(model.population_size, model.mirrored, model.winner_fraction, model.n_agent_members)
-    for name in ("sigma", "es_learning_rate"):
-        require_positive(name, getattr(model, name))
+    check_common_arguments(model)
     for name, least in COUNTS.items():
         require_count(name, getattr(model, name), least)
     for name, options in OPTIONS.items():
@@ -148,16 +114,27 @@ def check_arguments(model: Any) -> None:
     for name in ("agent_fraction", "agent_probability"):
         if getattr(model, name) is not None:
             require_fraction(name, getattr(model, name))
-    share, clip, offset, limit = model.share_experience, model.amt_clip, model.alive_bonus_offset, model.sigma_max
+    share, limit = model.share_experience, model.sigma_max
     require(is_number(share) and 0 <= share <= 1, "share_experience", share, "in [0, 1]")
-    require(is_number(clip) and clip >= 0, "amt_clip", clip, "a finite number >= 0")
-    require(is_number(offset), "alive_bonus_offset", offset, "a finite number")
+    require_not_negative("amt_clip", model.amt_clip)
     is_limit = (is_number(limit) or limit == float("inf")) and limit >= model.sigma
     require(is_limit, "sigma_max", limit, f"at least sigma = {model.sigma}")
-    lengths = model.episode_length_schedule
-    expected = "a function of the remaining progress or None"
-    require(lengths is None or callable(lengths), "episode_length_schedule", lengths, expected)
-    check_workers(model.backend, model.n_workers, model.episode_timeout)
+
+
+def check_es_arguments(model: Any) -> None:
+    """
+    Check the arguments of ES that need no environment.
+
+    :param model: The model, whose attributes they are.
+    """
+    require_option("strategy", model.strategy, tuple(STRATEGIES))
+    require_option("mirrored", model.mirrored, (True, False, None))
+    require_option("deploy", model.deploy, ("best", "population"))
+    check_common_arguments(model)
+    require_not_negative("weight_decay", model.weight_decay)
+    decays = model.weight_decay == 0 or model.strategy == "openai"
+    require(decays, "weight_decay", model.weight_decay, f"0 with strategy={model.strategy!r}, whose mean does not decay")
+    check_population(model.population_size, is_mirrored(model.strategy, model.mirrored), model.winner_fraction)
 
 
 def check_workers(backend: Any, n_workers: Any, episode_timeout: Any) -> None:

@@ -1,5 +1,6 @@
 """What the conformance tests share: the algorithms, small settings for them, small environments, and looking into a model."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -12,9 +13,15 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_esac import ESAC
+from sb3_esac import ES, ESAC
 
-ALGORITHMS = [ESAC]
+ALGORITHMS = [ESAC, ES]
+HYBRIDS = [ESAC]
+"""Algorithms with a gradient agent."""
+
+DEPLOYED = [(algorithm, deploy) for algorithm in ALGORITHMS for deploy in ("best", "agent", "population")]
+DEPLOYED.remove((ES, "agent"))
+"""Algorithms, and what they can deploy."""
 
 SMALL: dict[type, dict[str, Any]] = {
     ESAC: dict(
@@ -30,9 +37,23 @@ SMALL: dict[type, dict[str, Any]] = {
         champion_episodes=1,
         # Episodes in this process, so that an environment can be asked what happened in it.
         backend="lockstep",
-    )
+    ),
+    ES: dict(
+        device="cpu",
+        population_size=4,
+        normalize_observations=False,
+        champion_episodes=1,
+        backend="lockstep",
+    ),
 }
 """Arguments under which a run takes a fraction of a second, whatever the defaults are."""
+
+OF_THE_AGENT = set(inspect.signature(ESAC).parameters) - set(inspect.signature(ES).parameters)
+
+
+def arguments_for(algorithm: type, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what is said to a gradient agent where there is none, so that a test can be told of both kinds at once."""
+    return {name: value for name, value in arguments.items() if algorithm in HYBRIDS or name not in OF_THE_AGENT}
 
 
 def make_model(algorithm: type, env: Any, policy: str = "MlpPolicy", **kwargs: Any) -> Any:
@@ -44,7 +65,8 @@ def make_model(algorithm: type, env: Any, policy: str = "MlpPolicy", **kwargs: A
     :param policy: Policy.
     :param kwargs: Arguments that differ from ``SMALL``.
     """
-    return algorithm(policy, env, **{"policy_kwargs": dict(net_arch=[8]), **SMALL[algorithm], **kwargs})
+    arguments = {"policy_kwargs": dict(net_arch=[8]), **SMALL[algorithm], **kwargs}
+    return algorithm(policy, env, **arguments_for(algorithm, arguments))
 
 
 class Drift(gym.Env):

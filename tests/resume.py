@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import torch as th
-from helpers import Tell, drift, keep_log, make_model, state_of, without_clock
+from helpers import HYBRIDS, Tell, drift, keep_log, make_model, state_of, without_clock
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from sb3_esac import ESAC
+from sb3_esac import ES, ESAC
 
 TOTAL = 900
 """Steps of a whole run."""
@@ -26,14 +26,16 @@ class Case:
     """
     A run.
 
-    :param options: Arguments of ESAC.
+    :param options: Arguments of the algorithm.
     :param n_envs: Number of environments.
     :param vec_normalize: Whether they are wrapped in ``VecNormalize``.
+    :param algorithm: The algorithm.
     """
 
     options: dict[str, Any] = field(default_factory=dict)
     n_envs: int = 1
     vec_normalize: bool = False
+    algorithm: type = ESAC
 
     def make_env(self) -> VecEnv:
         """The environment of a new run."""
@@ -52,6 +54,9 @@ CASES = {
     "schedules": Case(
         dict(learning_rate=lambda remaining: 1e-2 * remaining, agent_fraction=lambda remaining: 0.5 - 0.4 * remaining)
     ),
+    "openai": Case(dict(normalize_observations=True, weight_decay=0.005, champion_episodes=3), algorithm=ES),
+    "canonical": Case(dict(strategy="canonical", population_size=5, n_eval_episodes=2), n_envs=2, algorithm=ES),
+    "es_vec_normalize": Case(dict(es_optimizer="sgd"), vec_normalize=True, algorithm=ES),
 }
 
 
@@ -70,13 +75,14 @@ def interrupt(case: Case, folder: Path) -> dict[str, Any]:
         if model.num_timesteps < TOTAL / 2 or result:
             return
         model.save(folder / "model")
-        model.save_replay_buffer(folder / "buffer")
+        if case.algorithm in HYBRIDS:
+            model.save_replay_buffer(folder / "buffer")
         if case.vec_normalize:
             model.get_vec_normalize_env().save(str(folder / "vec_normalize.pkl"))
         result.update(generation=model.population.generation, steps=model.num_timesteps, state=state_of(model))
         result["n_entries"] = len(log)
 
-    model = make_model(ESAC, case.make_env(), seed=3, **case.options)
+    model = make_model(case.algorithm, case.make_env(), seed=3, **case.options)
     log = keep_log(model)
     model.learn(TOTAL, callback=Tell(on_generation=save))
     return {**result, "final": state_of(model), "log": without_clock(log[result["n_entries"] :])}
@@ -96,8 +102,9 @@ def resume(case: Case, folder: Path) -> dict[str, Any]:
     # Nothing may depend on what these have been used for.
     np.random.seed(77)
     th.manual_seed(77)
-    model = ESAC.load(folder / "model", env=env)
-    model.load_replay_buffer(folder / "buffer")
+    model = case.algorithm.load(folder / "model", env=env)
+    if case.algorithm in HYBRIDS:
+        model.load_replay_buffer(folder / "buffer")
     loaded = state_of(model)
     log = keep_log(model)
     model.learn(TOTAL - model.num_timesteps, reset_num_timesteps=False)

@@ -11,6 +11,7 @@ import gymnasium as gym
 import numpy as np
 import torch as th
 from gymnasium import spaces
+from helpers import arguments_for
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
@@ -35,15 +36,16 @@ TINY: dict[str, Any] = dict(
 """Everything as small as it can be, and set explicitly, so that a default that changes does not change what a test tests."""
 
 
-def tiny(env: Any, policy: Any = "MlpPolicy", **kwargs: Any) -> ESAC:
+def tiny(env: Any, policy: Any = "MlpPolicy", algorithm: type = ESAC, **kwargs: Any) -> Any:
     """
     Make a tiny model.
 
     :param env: Environment, or its name.
     :param policy: Policy.
+    :param algorithm: Algorithm; one without an agent is not told what is said to the agent.
     :param kwargs: What differs from ``TINY``.
     """
-    return ESAC(policy, env, **{**TINY, **kwargs})
+    return algorithm(policy, env, **arguments_for(algorithm, {**TINY, **kwargs}))
 
 
 class Walk(gym.Env):
@@ -135,7 +137,7 @@ def walks(env: VecEnv | gym.Env | None) -> list[Walk]:
     return [each.unwrapped for each in env.envs]  # type: ignore[union-attr]
 
 
-def is_finite(model: ESAC) -> bool:
+def is_finite(model: Any) -> bool:
     """Whether no parameter, optimiser moment or population vector is NaN or infinite."""
     tensors = [*model.policy.state_dict().values(), *model.champion.actor.state_dict().values()]
     for state in model.get_parameters().values():

@@ -10,12 +10,12 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
-from helpers import ALGORITHMS, Drift, drift, make_model
+from helpers import ALGORITHMS, OF_THE_AGENT, Drift, drift, make_model
 from stable_baselines3 import DQN, PPO, SAC
 from stable_baselines3.common.envs import FakeImageEnv
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_esac import ESAC
+from sb3_esac import ES, ESAC
 
 NAN, INF = float("nan"), float("inf")
 
@@ -89,10 +89,32 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize("kwargs, name, value, expected", WRONG, ids=lambda part: str(part)[:60])
-def test_wrong_arguments(kwargs, name, value, expected):
+WRONG_FOR_ES = [
+    *[wrong for wrong in WRONG if not OF_THE_AGENT & wrong[0].keys() and "deploy" not in wrong[0]],
+    (dict(strategy="cma"), "strategy", "cma", "one of 'openai', 'canonical'"),
+    (dict(strategy=None), "strategy", None, "one of 'openai', 'canonical'"),
+    (dict(mirrored="yes"), "mirrored", "yes", "one of True, False, None"),
+    (dict(mirrored=1), "mirrored", 1, "one of True, False, None"),
+    (dict(deploy="agent"), "deploy", "agent", "one of 'best', 'population'"),
+    *[(dict(weight_decay=value), "weight_decay", value, "a finite number >= 0") for value in (-0.1, NAN, INF, None, True)],
+    (dict(strategy="canonical", weight_decay=0.005), "weight_decay", 0.005, "0 with strategy='canonical'"),
+    (dict(strategy="canonical", population_size=1), "population_size", 1, "an integer >= 2"),
+    (dict(strategy="canonical", mirrored=True, population_size=5), "population_size", 5, "an even integer >= 2"),
+    (dict(normalize_observations="yes"), "normalize_observations", "yes", "True, False or None"),
+    (dict(episode_length_schedule=100), "episode_length_schedule", 100, "a function of the remaining progress or None"),
+    *[(dict(policy_kwargs=dict(net_arch=value)), "net_arch", value, "a list of the sizes") for value in ([0], [8.5], 8, "64")],
+    (dict(policy_kwargs=dict(net_arch=dict(pi=[8], qf=[8]))), "net_arch", dict(pi=[8], qf=[8]), "a list of the sizes"),
+]
+
+
+@pytest.mark.parametrize(
+    "algorithm, kwargs, name, value, expected",
+    [*[(ESAC, *wrong) for wrong in WRONG], *[(ES, *wrong) for wrong in WRONG_FOR_ES]],
+    ids=lambda part: str(part)[:60],
+)
+def test_wrong_arguments(algorithm, kwargs, name, value, expected):
     with pytest.raises(ValueError) as error:
-        make_model(ESAC, drift(), **kwargs)
+        make_model(algorithm, drift(), **kwargs)
     message = str(error.value)
     assert message.startswith(f"`{name}` must be ")
     assert expected in message
@@ -120,6 +142,42 @@ def test_the_last_values_that_are_right(kwargs):
 
 
 @pytest.mark.parametrize(
+    "kwargs",
+    [
+        dict(population_size=2, winner_fraction=0.5),
+        dict(population_size=3, mirrored=False),
+        dict(strategy="canonical", population_size=3),
+        dict(strategy="canonical", winner_fraction=1, weight_decay=0),
+        dict(strategy="canonical", mirrored=True),
+        dict(weight_decay=1, champion_episodes=0),
+        dict(policy_kwargs=dict(net_arch=[])),
+    ],
+    ids=str,
+)
+def test_the_last_values_that_are_right_for_es(kwargs):
+    make_model(ES, drift(), **kwargs)
+
+
+@pytest.mark.parametrize(
+    "space", [spaces.MultiDiscrete([2, 3]), spaces.MultiBinary(3), spaces.Tuple([spaces.Discrete(2)])], ids=str
+)
+def test_actions_that_are_neither_box_nor_discrete(space):
+    env = Drift()
+    env.action_space = space
+    with pytest.raises(ValueError) as error:
+        make_model(ES, env)
+    assert "`env.action_space` must be a Box or Discrete" in str(error.value) and str(space) in str(error.value)
+
+
+@pytest.mark.parametrize("policy", ["MlpPolicy", "CnnPolicy", "LinearPolicy"])
+def test_policies_that_cannot_read_a_dict(policy):
+    env = Drift()
+    env.observation_space = spaces.Dict({"x": env.observation_space})
+    with pytest.raises(ValueError, match=f"MultiInputPolicy.*not {policy}"):
+        make_model(ES, env, policy)
+
+
+@pytest.mark.parametrize(
     "space",
     [spaces.Discrete(4), spaces.MultiDiscrete([2, 3]), spaces.MultiBinary(3), spaces.Tuple([spaces.Discrete(2)])],
     ids=str,
@@ -138,11 +196,12 @@ def test_discrete_environment_by_name():
 
 
 @pytest.mark.parametrize("low, high", [(-INF, INF), (-1.0, INF), (-INF, 1.0)])
-def test_infinite_action_bounds(low, high):
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_infinite_action_bounds(algorithm, low, high):
     env = Drift()
     env.action_space = spaces.Box(low, high, (1,), np.float32)
     with pytest.raises(ValueError, match="finite bounds") as error:
-        make_model(ESAC, env)
+        make_model(algorithm, env)
     assert str(env.action_space) in str(error.value) and "RescaleAction" in str(error.value)
 
 
@@ -162,20 +221,22 @@ def test_unknown_policy(algorithm):
         make_model(algorithm, drift(), policy="MlpPolice")
 
 
-def test_normalizing_twice():
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_normalizing_twice(algorithm):
     with pytest.raises(ValueError, match=r"`normalize_observations` must be False with `VecNormalize.*not True"):
-        make_model(ESAC, VecNormalize(drift()), normalize_observations=True)
-    make_model(ESAC, VecNormalize(drift(), norm_obs=False), normalize_observations=True)
+        make_model(algorithm, VecNormalize(drift()), normalize_observations=True)
+    make_model(algorithm, VecNormalize(drift(), norm_obs=False), normalize_observations=True)
 
 
-def test_nothing_to_normalize():
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_nothing_to_normalize(algorithm):
     class Index(Drift):
         def __init__(self):
             super().__init__()
             self.observation_space = spaces.Discrete(3)
 
     with pytest.raises(ValueError, match=r"`normalize_observations=True`.*Discrete\(3\).*leave it"):
-        make_model(ESAC, Index(), normalize_observations=True)
+        make_model(algorithm, Index(), normalize_observations=True)
 
 
 @pytest.mark.parametrize("name, value", [("ent_coef", 0.3), ("use_sde", True), ("target_entropy", -2.0)])

@@ -1,12 +1,14 @@
 """``num_timesteps`` is the number of ``step`` calls on training environments, exactly."""
 
+from itertools import product
+
 import pytest
-from helpers import ALGORITHMS, Counted, Drift, Tell, counted_steps, keep_log, make_model
+from helpers import ALGORITHMS, HYBRIDS, Counted, Drift, Tell, counted_steps, keep_log, make_model
 from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from sb3_esac import ESAC
+from sb3_esac import ES, ESAC
 
 OPTIONS = [
     dict(),
@@ -16,15 +18,18 @@ OPTIONS = [
     dict(normalize_observations=True, train_freq=5),
     dict(overlap=True, champion_episodes=2),
 ]
+ES_OPTIONS = [
+    dict(champion_episodes=3, n_eval_episodes=2),
+    dict(strategy="canonical", champion_episodes=0, normalize_observations=True),
+]
 
 
 def counted(n_envs: int = 1, **kwargs) -> VecEnv:
     return make_vec_env(lambda: Counted(Drift(**kwargs)), n_envs)
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm, options", [*product(HYBRIDS, OPTIONS), *product([ES], ES_OPTIONS)], ids=str)
 @pytest.mark.parametrize("n_envs", [1, 3])
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_every_step_is_counted(algorithm, n_envs, options):
     """At every step that a callback sees, as each generation begins, and when ``learn`` returns."""
     env = counted(n_envs)

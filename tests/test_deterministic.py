@@ -2,55 +2,57 @@
 
 import random
 from copy import deepcopy
+from functools import partial
 
 import numpy as np
 import pytest
 import torch as th
-from helpers import ALGORITHMS, Drift, Tell, differences, drift, keep_log, make_model, state_of, without_clock
+from gymnasium import spaces
+from helpers import ALGORITHMS, HYBRIDS, Drift, Tell, differences, drift, keep_log, make_model, state_of, without_clock
 from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.vec_env import SubprocVecEnv
 
-from sb3_esac import ESAC
-from sb3_esac.callbacks import HindsightCrossover
+from sb3_esac import ES, ESAC
 
 
-class Remember(HindsightCrossover):
-    """Keeps the fitness of each generation."""
+def remember_fitness(model):
+    """A list that will hold the fitness of each generation."""
+    fitness, original = [], model._fitness
 
-    def __init__(self):
-        super().__init__()
-        self.fitness = []
+    def remember(result):
+        fitness.append(original(result))
+        return fitness[-1].copy()
 
-    def _on_step(self):
-        self.fitness.append(self.locals["fitness"].copy())
-        return super()._on_step()
+    model._fitness = remember
+    return fitness
 
 
 def run(algorithm=ESAC, env=None, steps=300, callback=None, **kwargs):
     """A run, its log, and the fitness of each generation."""
     model = make_model(algorithm, env or drift(), **kwargs)
-    remember = model.crossover_callback = Remember()
-    log = keep_log(model)
+    fitness, log = remember_fitness(model), keep_log(model)
     model.learn(steps, callback=callback)
-    return state_of(model), without_clock(log), remember.fitness
+    return state_of(model), without_clock(log), fitness
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize(
-    "options",
+    "algorithm, options",
     [
-        dict(agent_fraction=0.4),
-        dict(agent_fraction=None, gradient_interval=1, recombination="es", crossover="element"),
-        dict(action_noise=NormalActionNoise(np.zeros(1), 0.1 * np.ones(1)), normalize_observations=True),
-        dict(overlap=True, agent_fraction=0.4),
+        (ESAC, dict(agent_fraction=0.4)),
+        (ESAC, dict(agent_fraction=None, gradient_interval=1, recombination="es", crossover="element")),
+        (ESAC, dict(action_noise=NormalActionNoise(np.zeros(1), 0.1 * np.ones(1)), normalize_observations=True)),
+        (ESAC, dict(overlap=True, agent_fraction=0.4)),
+        (ES, dict(normalize_observations=True)),
+        (ES, dict(strategy="canonical")),
     ],
-    ids=["fraction", "paper", "noise", "overlap"],
+    ids=["fraction", "paper", "noise", "overlap", "openai", "canonical"],
 )
 def test_same_seed(algorithm, options):
     one, other = (run(algorithm, seed=5, **deepcopy(options)) for _ in range(2))
-    assert one[0]["counters"]["n_updates"] > 0 and len(one[1]) > 2
+    assert len(one[1]) > 2 and (algorithm not in HYBRIDS or one[0]["counters"]["n_updates"] > 0)
     assert differences(one, other) == []
 
 
@@ -58,20 +60,21 @@ def test_same_seed(algorithm, options):
 def test_different_seed(algorithm):
     (one, _, fitness), (other, _, other_fitness) = (run(algorithm, seed=seed) for seed in (5, 6))
     assert not np.isin(fitness[0], other_fitness[0]).any()
-    for name in ("agent.policy", "population"):
+    for name in ("agent.policy", "population") if algorithm in HYBRIDS else ("policy",):
         assert differences(one["parameters"][name], other["parameters"][name])
 
 
-def test_different_seed_differs_in_episodes_and_noise():
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_different_seed_differs_in_episodes_and_noise(algorithm):
     """Not only by the initial networks: the same start, another seed."""
     outcomes = []
     for run_seed in (0, 1):
-        model = make_model(ESAC, drift(), seed=0, agent_fraction=0.0)
+        model = make_model(algorithm, drift(), seed=0, agent_fraction=0.0)
         model.run_seed = run_seed
-        remember = model.crossover_callback = Remember()
+        fitness = remember_fitness(model)
         mean, offspring = model.population.mean.copy(), model.population.perturb(run_seed)
         model.learn(40)
-        outcomes.append((mean, offspring, remember.fitness[0]))
+        outcomes.append((mean, offspring, fitness[0]))
     assert np.array_equal(outcomes[0][0], outcomes[1][0])
     for one, other in zip(outcomes[0][1:], outcomes[1][1:], strict=True):
         assert not np.isin(one, other).any()
@@ -118,16 +121,19 @@ def test_dummy_and_subprocess_environments():
     assert differences(log, reference_log) == []
 
 
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("n_envs", [2, 3, 7])
 @pytest.mark.parametrize("options", [dict(), dict(n_eval_episodes=3, share_from="all", normalize_observations=True)], ids=str)
-def test_one_and_several_environments(n_envs, options):
+def test_one_and_several_environments(algorithm, n_envs, options):
     """Without the agent nothing depends on the number of lanes; idle ones cost steps and change nothing."""
     options = dict(options, agent_fraction=0.0, champion_episodes=0, seed=1)
-    one, _, fitness = run(env=drift(1), steps=300, **options)
-    several, _, fitness_of_several = run(env=drift(n_envs), steps=300, **options)
+    one, _, fitness = run(algorithm, drift(1), steps=300, **options)
+    several, _, fitness_of_several = run(algorithm, drift(n_envs), steps=300, **options)
     generations = min(len(fitness), len(fitness_of_several))
     assert generations >= 2
     assert differences(fitness[:generations], fitness_of_several[:generations]) == []
+    if algorithm not in HYBRIDS:
+        return
     # Their first generations have filled the stores alike.
     stores = [state["buffers"][1] for state in (one, several)]
     rows = min(store["pos"] for store in stores)
@@ -146,21 +152,23 @@ def test_global_generators_between_generations(algorithm):
         th.manual_seed(7)
         model.action_space.seed(1)
 
-    class Draws(Remember):
-        def _on_step(self):
-            draw(self.model)
-            return super()._on_step()
+    class Draws(Logger):
+        """Draws when a generation is over."""
+
+        def dump(self, step=0):
+            draw(model)
 
     states = []
-    for operator in (Remember(), Draws()):
+    for logger in (Logger(None, []), Draws(None, [])):
         model = make_model(algorithm, drift(), seed=2, agent_fraction=0.4)
-        model.crossover_callback = operator
+        model.set_logger(logger)
         model.learn(200)
-        if isinstance(operator, Draws):
+        if isinstance(logger, Draws):
             draw(model)
         model.learn(100, reset_num_timesteps=False)
         states.append(state_of(model))
-    assert states[0]["counters"]["n_updates"] > 0
+    if algorithm in HYBRIDS:
+        assert states[0]["counters"]["n_updates"] > 0
     assert differences(*states) == []
 
 
@@ -174,11 +182,38 @@ def test_callbacks_change_nothing(algorithm):
     assert differences(watched, plain) == []
 
 
-def test_environments_in_any_state():
+@pytest.mark.parametrize("action_space", [spaces.Box(-1.0, 1.0, (1,), np.float32), spaces.Discrete(3)], ids=str)
+def test_workers_change_nothing(action_space):
+    """Whole episodes in processes, or step by step in this one."""
+    options = dict(seed=4, normalize_observations=True, champion_episodes=2, env_fn=partial(Choice, action_space))
+    lockstep = run(ES, make_vec_env(partial(Choice, action_space)), **options)
+    workers = run(ES, make_vec_env(partial(Choice, action_space)), backend="subproc", n_workers=2, **options)
+    assert len(lockstep[2]) > 3 and len(np.unique(lockstep[2][0])) > 1
+    assert differences(lockstep, workers) == []
+
+
+class Choice(Drift):
+    """
+    ``Drift`` with any action space: discrete actions push to the left, not at all, or to the right.
+
+    :param action_space: ``Box`` or ``Discrete``.
+    """
+
+    def __init__(self, action_space):
+        super().__init__()
+        self.action_space = action_space
+
+    def step(self, action):
+        assert self.action_space.contains(action)
+        return super().step(action - 1 if isinstance(self.action_space, spaces.Discrete) else action)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_environments_in_any_state(algorithm):
     """Episodes are seeded one by one: what was played on the environment before does not matter."""
     fresh, used = drift(), drift()
     used.seed(99)
     used.reset()
     for _ in range(30):
         used.step([used.action_space.sample()])
-    assert differences(run(env=fresh, seed=3)[0], run(env=used, seed=3)[0]) == []
+    assert differences(run(algorithm, fresh, seed=3)[0], run(algorithm, used, seed=3)[0]) == []

@@ -3,10 +3,10 @@
 import gymnasium as gym
 import numpy as np
 import pytest
-from helpers import make_model
+from helpers import ALGORITHMS, make_model
 from stable_baselines3.common.callbacks import BaseCallback
 
-from sb3_esac import ESAC
+from sb3_esac import ES, ESAC
 
 
 class Count(gym.Env):
@@ -62,8 +62,20 @@ def test_the_schedule_cuts_offspring_and_nobody_else(overlap):
     assert set(np.diff(agent_ends)) == {20}
 
 
-def test_probes_are_whole():
-    model = make_model(ESAC, Count(), seed=0, episode_length_schedule=lambda remaining: 5, champion_episodes=2)
+def test_the_schedule_cuts_members_of_es():
+    callback = Dones()
+    model = make_model(
+        ES, Count(), seed=0, episode_length_schedule=lambda remaining: 5 if remaining > 0.5 else 50, champion_episodes=0
+    )
+    model.learn(200, callback=callback)
+    # Five generations of four, then as many as fill the rest.
+    assert callback.episodes == [(0, 5, True)] * 20 + [(0, 20, False)] * 8
+    assert model.population.generation == 7 and model.num_timesteps == 260
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_probes_are_whole(algorithm):
+    model = make_model(algorithm, Count(), seed=0, episode_length_schedule=lambda remaining: 5, champion_episodes=2)
     model.learn(400)
     assert model.champion.record is not None and (model.champion.record.returns == 20).all()
 

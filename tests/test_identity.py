@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from helpers import ALGORITHMS, make_model
-from stable_baselines3.common.envs import IdentityEnvBox
+from helpers import ALGORITHMS, HYBRIDS, make_model
+from stable_baselines3.common.envs import IdentityEnv, IdentityEnvBox
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 
-from sb3_esac import ESAC
+from sb3_esac import ES
 
 
 class Identity(IdentityEnvBox):
@@ -31,7 +31,7 @@ def mean_return(model, deploy, dense=False):
     return evaluate_policy(model, Monitor(Identity(dense)), n_eval_episodes=10, deterministic=True)[0]
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", HYBRIDS)
 def test_identity(algorithm):
     """Agent and population together. Of 20 steps a policy that ignores what it sees gets half right."""
     options = dict(gamma=0.0, learning_rate=1e-2, batch_size=32, agent_fraction=0.4, train_freq=1)
@@ -40,17 +40,41 @@ def test_identity(algorithm):
     assert mean_return(model, "agent") >= 16
 
 
-@pytest.mark.parametrize("recombination", ["es", "winners"])
-def test_population_alone(recombination):
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("strategy", ["openai", "canonical"])
+def test_population_alone(algorithm, strategy):
     """Without a single gradient step of the agent."""
     options = dict(agent_fraction=0.0, n_agent_members=0, share_experience=0.0, champion_episodes=0)
     options.update(population_size=20, sigma=0.2, es_learning_rate=0.2, policy_kwargs=dict(net_arch=[]))
-    model = make_model(ESAC, Identity(dense=True), seed=0, recombination=recombination, **options)
+    rule = dict(recombination="es" if strategy == "openai" else "winners")
+    rule = rule if algorithm in HYBRIDS else dict(strategy=strategy)
+    model = make_model(algorithm, Identity(dense=True), seed=0, **rule, **options)
     # Far away: the mean plays the opposite of what it sees, and is off by more than 1 on average.
     model.population.set_mean(np.array([-2.0, 0.0], dtype=np.float32))
     before = mean_return(model, "population", dense=True)
     model.learn(12_000)
-    assert model._n_updates == 0
+    assert algorithm not in HYBRIDS or model._n_updates == 0
     assert before < -20
     # Off by less than 0.3; an action that is always zero is off by 0.5.
     assert mean_return(model, "population", dense=True) > -6
+
+
+class Choose(IdentityEnv):
+    """SB3's task with discrete actions, and episodes that depend on their seed."""
+
+    def __init__(self) -> None:
+        super().__init__(dim=3, ep_length=20)
+
+    def reset(self, *, seed=None, options=None):
+        if seed is not None:
+            self.action_space.seed(seed)
+        return super().reset(seed=seed, options=options)
+
+
+@pytest.mark.parametrize("policy", ["MlpPolicy", "LinearPolicy"])
+@pytest.mark.parametrize("strategy", ["openai", "canonical"])
+def test_discrete(policy, strategy):
+    """Of 20 steps one of three actions by chance gets 7 right."""
+    options = dict(population_size=20, sigma=0.3, es_learning_rate=0.2, policy_kwargs=None if policy == "LinearPolicy" else {})
+    model = make_model(ES, Choose(), policy, seed=0, strategy=strategy, **options).learn(8000)
+    assert evaluate_policy(model, Monitor(Choose()), n_eval_episodes=10)[0] >= 18

@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pandas
 import pytest
-from helpers import ALGORITHMS, Counted, Drift, drift, keep_log, make_model
+from helpers import ALGORITHMS, HYBRIDS, Counted, Drift, drift, keep_log, make_model
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import configure
 
-from sb3_esac import ESAC
+from sb3_esac import ES, ESAC
 
 EVERY_GENERATION = {
     "rollout/ep_rew_mean",
@@ -26,8 +26,8 @@ EVERY_GENERATION = {
     "population/return_max",
     "population/return_std",
     "population/sigma",
-    "population/winners_from_agent",
 }
+OWN = {ESAC: {"population/winners_from_agent"}, ES: {"es/mean_norm", "es/step_norm"}}
 AFTER_TRAINING = {
     "agent/return_mean",
     "train/actor_loss",
@@ -47,9 +47,10 @@ def test_keys(algorithm):
     model.learn(400)
     assert len(log) == model.population.generation > 5
     for number, entry in enumerate(log, start=1):
-        assert set(entry) >= EVERY_GENERATION
+        assert set(entry) >= EVERY_GENERATION | OWN[algorithm]
         # No interval begins after the budget is spent.
-        assert (set(entry) >= AFTER_TRAINING) is (number % 2 == 0 and entry is not log[-1])
+        has_trained = algorithm in HYBRIDS and number % 2 == 0 and entry is not log[-1]
+        assert (set(entry) >= AFTER_TRAINING) is has_trained
         assert all(len(key) < 36 for key in entry)
     assert "champion/return_mean" in log[-1]
 
@@ -71,18 +72,23 @@ def test_values(algorithm):
         assert entry["population/return_std"] == pytest.approx(fitness[number].std())
     assert log[-1]["time/total_timesteps"] <= model.num_timesteps == env.get_attr("n_steps")[0]
     assert log[-1]["population/sigma"] == model.population.sigma
-    updates = [entry["train/n_updates"] for entry in log if "train/n_updates" in entry]
-    assert updates == sorted(updates) and updates[-1] == model._n_updates > 0
+    if algorithm in HYBRIDS:
+        updates = [entry["train/n_updates"] for entry in log if "train/n_updates" in entry]
+        assert updates == sorted(updates) and updates[-1] == model._n_updates > 0
+    else:
+        assert log[-1]["es/mean_norm"] == pytest.approx(np.linalg.norm(model.population.mean))
+        assert all(entry["es/step_norm"] > 0 for entry in log)
     # The window of 100 episodes is not full, so the mean is that of all.
     assert len(model.ep_info_buffer) < 100
     assert log[0]["rollout/ep_rew_mean"] == pytest.approx(fitness[0].mean(), abs=1e-5)
 
 
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("n_envs", [1, 3, 6])
-def test_episodes_are_those_of_members(n_envs):
+def test_episodes_are_those_of_members(algorithm, n_envs):
     """A lane that has nothing to play while the others finish is no episode of the rollout."""
     env = drift(n_envs, n_steps=10, edge=1e6)
-    model = make_model(ESAC, env, seed=0, agent_fraction=0.0, champion_episodes=0)
+    model = make_model(algorithm, env, seed=0, agent_fraction=0.0, champion_episodes=0)
     log = keep_log(model)
     returns = []
     note = model._fitness
@@ -114,14 +120,15 @@ def test_files(tmp_path, algorithm, capsys):
     lines = [json.loads(line) for line in (tmp_path / "progress.json").read_text().splitlines()]
     assert len(table) == len(lines) == model.population.generation
     # Columns that appear later are added to the file.
-    assert set(table.columns) >= EVERY_GENERATION | AFTER_TRAINING
+    assert set(table.columns) >= EVERY_GENERATION | OWN[algorithm] | (AFTER_TRAINING if algorithm in HYBRIDS else set())
     assert table["time/total_timesteps"].is_monotonic_increasing
     assert table["time/total_timesteps"].tolist() == [line["time/total_timesteps"] for line in lines]
     assert table["population/sigma"].iloc[-1] == pytest.approx(model.population.sigma)
     printed = capsys.readouterr().out
     for text in (printed, (tmp_path / "log.txt").read_text()):
-        for word in ("rollout/", "ep_rew_mean", "agent_timesteps", "population_timesteps", "sigma", "actor_loss"):
+        for word in ("rollout/", "ep_rew_mean", "agent_timesteps", "population_timesteps", "sigma"):
             assert word in text
+        assert ("actor_loss" in text) is (algorithm in HYBRIDS)
         # Nothing had to be cut short to fit the table.
         assert "..." not in text
 
@@ -144,7 +151,7 @@ def test_given_logger_is_kept(tmp_path, algorithm):
     model.learn(50)
     entries = len(log)
     model.learn(50)
-    assert model.logger is logger is model.agent.logger
+    assert model.logger is logger and (algorithm not in HYBRIDS or model.agent.logger is logger)
     assert len(log) > entries > 0
 
 

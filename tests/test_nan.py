@@ -5,10 +5,12 @@ import warnings
 import numpy as np
 import pytest
 from gymnasium.wrappers import TimeLimit
+from helpers import ALGORITHMS
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
 from support import DictWalk, Walk, is_finite, tiny, vec, walks
 
+from sb3_esac import ES, ESAC
 from sb3_esac.evaluation import evaluator, seeding
 from sb3_esac.evaluation.normalization import normalizers
 from sb3_esac.evolution.noise import Stream, episode_seed
@@ -18,6 +20,8 @@ SEED = 1
 FEW_UPDATES = dict(seed=SEED, train_freq=4)
 GENERATIONS = range(60)
 BAD_MEMBER = 1
+
+NORMALIZED = [(ESAC, kind) for kind in ("observation", "reset", "terminal", "reward")] + [(ES, "observation"), (ES, "reward")]
 
 # The steps of an episode that are useless: those that end, and those that begin, with what is not finite.
 USELESS = {"reward": 1, "infinite reward": 1, "observation": 2, "infinity": 2, "reset": 1, "terminal": 1}
@@ -119,6 +123,8 @@ def learn(model, total=300):
 
 
 def stores(model):
+    if not hasattr(model, "agent"):
+        return []
     found = [model.replay_buffer, model.replay_buffer.population_store]
     return [store for store in found if store is not None]
 
@@ -196,11 +202,22 @@ def test_everybody_meets_nan_and_is_warned_once(fitness):
     assert all(np.isnan(returns[BAD_MEMBER]) for returns, _ in fitness)
 
 
-@pytest.mark.parametrize("kind", ["observation", "reset", "terminal", "reward"])
+@pytest.mark.parametrize("kind", USELESS)
+def test_members_of_es_that_meet_nan_rank_last(kind, fitness):
+    model = tiny(poisoned(kind, seeds_of_the_population()), algorithm=ES, **FEW_UPDATES)
+    assert len(learn(model)) == 1, "one warning"
+    assert len(fitness) >= 5
+    for returns, winners in fitness:
+        assert np.isnan(returns[BAD_MEMBER]) and np.isfinite(np.delete(returns, BAD_MEMBER)).all()
+        assert len(winners) == model.population.config.n_winners and BAD_MEMBER not in winners
+    assert is_finite(model)
+
+
+@pytest.mark.parametrize("algorithm, kind", NORMALIZED)
 @pytest.mark.parametrize("n_envs", [1, 2])
-def test_vec_normalize_stays_finite(kind, n_envs):
+def test_vec_normalize_stays_finite(algorithm, kind, n_envs):
     env = VecNormalize(poisoned(kind, seeds_of_the_agent() | seeds_of_the_population(), n_envs))
-    model = tiny(env, **FEW_UPDATES, agent_fraction=0.5)
+    model = tiny(env, algorithm=algorithm, **FEW_UPDATES, agent_fraction=0.5)
     learn(model, 400)
     rms = env.obs_rms
     assert np.isfinite(rms.mean).all() and np.isfinite(rms.var).all() and np.isfinite(env.ret_rms.var)
@@ -208,10 +225,12 @@ def test_vec_normalize_stays_finite(kind, n_envs):
     assert_clean(model)
 
 
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("kind", ["observation", "reset"])
-def test_normalisation_in_the_policy_stays_finite(kind):
+def test_normalisation_in_the_policy_stays_finite(algorithm, kind):
     env = poisoned(kind, seeds_of_the_agent() | seeds_of_the_population())
-    model = tiny(env, **FEW_UPDATES, agent_fraction=0.5, normalize_observations=True, champion_episodes=0)
+    options = dict(agent_fraction=0.5, normalize_observations=True, champion_episodes=0)
+    model = tiny(env, algorithm=algorithm, **FEW_UPDATES, **options)
     learn(model, 400)
     assert_clean(model)
     walk = walks(env)[0]
@@ -272,9 +291,10 @@ def test_a_generation_without_any_return_changes_nothing(recombination, monkeypa
         np.testing.assert_array_equal(means[3], means[1])
 
 
-def test_a_candidate_that_meets_nan_is_no_champion():
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_candidate_that_meets_nan_is_no_champion(algorithm):
     seeds = {episode_seed(SEED, 0, Stream.PROBE_EPISODE, 1)}
-    model = tiny(poisoned("reward", seeds), **FEW_UPDATES, champion_episodes=2)
+    model = tiny(poisoned("reward", seeds), algorithm=algorithm, **FEW_UPDATES, champion_episodes=2)
     learn(model)
     assert model.champion.record is None and model.probe_timesteps > 0
     assert np.isfinite(model.predict(np.zeros(3, dtype=np.float32))[0]).all()

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
+from helpers import ALGORITHMS, HYBRIDS
 from sb3_contrib import TQC, CrossQ
 from stable_baselines3 import SAC, TD3
 from stable_baselines3.common.callbacks import BaseCallback
@@ -12,7 +13,7 @@ from stable_baselines3.common.envs import FakeImageEnv, IdentityEnvBox
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor
 from support import DictWalk, in_plain_process, is_finite, judgements, tiny, vec, walks
 
-from sb3_esac import ESAC
+from sb3_esac import ES, ESAC
 from sb3_esac.evaluation.normalization import (
     PRIOR_COUNT,
     ObservationNormalizer,
@@ -102,23 +103,25 @@ def test_parts_of_a_space_that_are_normalised():
 
 
 @pytest.mark.parametrize("n_envs", [1, 2])
-@pytest.mark.parametrize("agent_fraction", [0.0, 0.4])
-def test_statistics_are_those_of_all_that_was_acted_upon(n_envs, agent_fraction):
+@pytest.mark.parametrize("algorithm, agent_fraction", [(ESAC, 0.0), (ESAC, 0.4), (ES, 0.0)])
+def test_statistics_are_those_of_all_that_was_acted_upon(n_envs, algorithm, agent_fraction):
     env = vec(n_envs, scale=30.0)
-    model = tiny(env, normalize_observations=True, agent_fraction=agent_fraction, champion_episodes=0).learn(160)
+    options = dict(normalize_observations=True, agent_fraction=agent_fraction, champion_episodes=0)
+    model = tiny(env, algorithm=algorithm, **options).learn(160)
     assert (model.agent_timesteps > 0) == (agent_fraction > 0)
     seen = np.concatenate([walk.acted_upon for walk in walks(env)])
     assert len(seen) == model.num_timesteps
     total, mean, var = with_prior(seen)
     found = normalizers(model.policy)
-    assert len(found) == 3, "actor, critic and target critic"
+    assert len(found) == (3 if algorithm in HYBRIDS else 1), "actor, critic and target critic"
     for normalizer in found:
         assert float(normalizer.count) == total
         np.testing.assert_allclose(normalizer.mean.numpy(), mean, rtol=1e-9)
         np.testing.assert_allclose(normalizer.var.numpy(), var, rtol=1e-9)
 
 
-def test_statistics_are_frozen_within_a_generation():
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_statistics_are_frozen_within_a_generation(algorithm):
     class Watch(BaseCallback):
         def __init__(self):
             super().__init__()
@@ -130,23 +133,24 @@ def test_statistics_are_frozen_within_a_generation():
             return True
 
     watch = Watch()
-    model = tiny(vec(1), normalize_observations=True, champion_episodes=0).learn(300, callback=watch)
-    assert model.agent_timesteps > 0
+    options = dict(normalize_observations=True, champion_episodes=0)
+    model = tiny(vec(1), algorithm=algorithm, **options).learn(300, callback=watch)
     counts_of_population, counts_of_agent = {}, {}
     agent_steps_before = 0
     for generation, agent_steps, count in watch.seen:
         agent_plays = agent_steps > agent_steps_before
         agent_steps_before = agent_steps
         (counts_of_agent if agent_plays else counts_of_population).setdefault(generation, set()).add(count)
-    assert counts_of_agent
+    assert bool(counts_of_agent) is (model.agent_timesteps > 0) is (algorithm in HYBRIDS)
     assert all(len(counts) == 1 for counts in (*counts_of_population.values(), *counts_of_agent.values()))
     in_order = [count for _, (count,) in sorted(counts_of_population.items())]
     assert len(set(in_order)) == len(in_order) and in_order == sorted(in_order)
 
 
-def test_dict_observations():
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_dict_observations(algorithm):
     env = vec(2, DictWalk, scale=30.0)
-    model = tiny(env, "MultiInputPolicy", normalize_observations=True, champion_episodes=0).learn(160)
+    model = tiny(env, "MultiInputPolicy", algorithm, normalize_observations=True, champion_episodes=0).learn(160)
     seen = np.concatenate([walk.acted_upon for walk in walks(env)])
     for normalizer in normalizers(model.policy):
         assert type(normalizer.extractor) is CombinedExtractor
@@ -208,8 +212,22 @@ def test_folded_forward_plays_what_predict_plays(activation, agent_class):
     np.testing.assert_allclose(played, expected, atol=1e-5)
 
 
-def test_offspring_play_with_the_statistics_of_their_generation():
-    model = tiny(vec(1), normalize_observations=True)
+@pytest.mark.parametrize("policy", ["MlpPolicy", "LinearPolicy"])
+def test_folded_forward_of_es(policy):
+    """Also where there is no bias that the shift could be folded into."""
+    model = with_statistics(ES(policy, vec(1), seed=1, normalize_observations=True, device="cpu"))
+    model.population.set_mean(model.population.perturb(0)[0] * 3)
+    player = make_player(model.actor)
+    assert isinstance(player, NumpyMlp) and player.shift is not None
+    act, observations = player.bind(model.population.mean), some_observations()
+    expected = model.policy.predict(observations)[0]
+    assert np.ptp(expected) > 0.02
+    np.testing.assert_allclose([act(observation) for observation in observations], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_offspring_play_with_the_statistics_of_their_generation(algorithm):
+    model = tiny(vec(1), algorithm=algorithm, normalize_observations=True)
     before = make_player(model.actor)
     with_statistics(model)
     after = make_player(model.actor)
@@ -220,11 +238,12 @@ def test_offspring_play_with_the_statistics_of_their_generation():
 # -- saving -------------------------------------------------------------------------------------------------------------
 
 
-def test_statistics_are_saved_and_loaded(tmp_path):
-    model = tiny(vec(1, scale=30.0), normalize_observations=True).learn(160)
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_statistics_are_saved_and_loaded(algorithm, tmp_path):
+    model = tiny(vec(1, scale=30.0), algorithm=algorithm, normalize_observations=True).learn(160)
     assert model.champion.record is not None
     model.save(tmp_path / "model.zip")
-    loaded = ESAC.load(tmp_path / "model.zip", device="cpu")
+    loaded = algorithm.load(tmp_path / "model.zip", device="cpu")
     for ours, theirs in zip(normalizers(model.policy), normalizers(loaded.policy), strict=True):
         assert float(ours.count) == float(theirs.count) > PRIOR_COUNT
         assert th.equal(ours.mean, theirs.mean) and th.equal(ours.var, theirs.var)
@@ -239,8 +258,9 @@ def test_statistics_are_saved_and_loaded(tmp_path):
     assert float(normalizers(loaded.policy)[0].count) > float(normalizers(model.policy)[0].count)
 
 
-def test_champion_keeps_the_statistics_that_it_won_with():
-    model = tiny(vec(1, scale=30.0), normalize_observations=True).learn(160)
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_champion_keeps_the_statistics_that_it_won_with(algorithm):
+    model = tiny(vec(1, scale=30.0), algorithm=algorithm, normalize_observations=True).learn(160)
     observations = some_observations()
     before = model.champion.actor.predict(observations, deterministic=True)[0]
     with_statistics(model, scale=100.0)

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
-from helpers import ALGORITHMS, Drift, Tell, drift, make_model, pendulum
+from helpers import ALGORITHMS, DEPLOYED, HYBRIDS, Drift, Tell, drift, make_model, pendulum
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from sb3_esac import ESAC
+from sb3_esac import ES, ESAC
 from sb3_esac.evaluation.parameters import load_vector, make_player, to_vector
 
 OBSERVATIONS = np.random.Generator(np.random.Philox(0)).standard_normal((7, 3)).astype(np.float32)
@@ -51,8 +51,7 @@ def test_predict(algorithm, make_env, deterministic, steps):
     assert model.predict(observation[None], deterministic=deterministic)[0].shape == (1, *env.action_space.shape)
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-@pytest.mark.parametrize("deploy", ["best", "agent", "population"])
+@pytest.mark.parametrize("algorithm, deploy", DEPLOYED)
 def test_deterministic(algorithm, deploy):
     """One by one and as a batch, again and again, under whatever state of the generators."""
     model = make_model(algorithm, drift(), seed=0, deploy=deploy).learn(150)
@@ -62,10 +61,11 @@ def test_deterministic(algorithm, deploy):
     single = [model.predict(observation, deterministic=True)[0] for observation in OBSERVATIONS]
     assert np.allclose(batch, np.stack(single), atol=1e-6)
     stochastic = [model.predict(OBSERVATIONS)[0] for _ in range(2)]
-    assert not np.allclose(stochastic[0], stochastic[1])
+    # Without an agent there is nothing that could be drawn from.
+    assert np.allclose(stochastic[0], stochastic[1]) is (algorithm not in HYBRIDS)
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", HYBRIDS)
 @pytest.mark.parametrize("normalized", [False, True])
 def test_what_is_deployed(algorithm, normalized):
     model = make_model(algorithm, drift(), seed=0, agent_fraction=0.5, normalize_observations=normalized).learn(300)
@@ -91,6 +91,23 @@ def test_what_is_deployed(algorithm, normalized):
         assert not np.allclose(actions[one], actions[other], atol=1e-3)
 
 
+@pytest.mark.parametrize("normalized", [False, True])
+def test_what_is_deployed_without_an_agent(normalized):
+    model = make_model(ES, drift(), seed=0, normalize_observations=normalized).learn(300)
+    champion, mean = to_vector(model.champion.actor), model.population.mean
+    load_vector(model.champion.actor, champion + 0.3)
+    model.population.set_mean(mean - 0.3)
+    for deploy, actor, vector in (
+        ("best", model.champion.actor, champion + np.float32(0.3)),
+        ("population", model.actor, mean - np.float32(0.3)),
+    ):
+        model.deploy = deploy
+        act = make_player(actor).bind(vector)
+        expected = np.stack([act(observation) for observation in OBSERVATIONS])
+        assert np.allclose(model.predict(OBSERVATIONS, deterministic=True)[0], expected, atol=1e-4)
+    assert np.array_equal(to_vector(model.policy), mean - np.float32(0.3))
+
+
 def test_the_mean_sees_what_the_agent_sees(tmp_path):
     """Its normalisation is the agent's, also if it was asked for before the agent's last interval ended."""
     ask = Tell(lambda model: model.predict(OBSERVATIONS, deterministic=True))
@@ -103,7 +120,7 @@ def test_the_mean_sees_what_the_agent_sees(tmp_path):
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_best_is_the_agent_until_there_is_a_champion(algorithm):
+def test_best_is_the_policy_until_there_is_a_champion(algorithm):
     model = make_model(algorithm, drift(), seed=0, champion_episodes=0).learn(60)
     assert model.champion.record is None
     assert model.deployed_policy is model.policy

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from helpers import ALGORITHMS, Drift, drift, make_model, pendulum
+from helpers import ALGORITHMS, HYBRIDS, Drift, drift, make_model, pendulum
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
 from stable_baselines3.td3 import TD3
 
-from sb3_esac import ESAC
+from sb3_esac import ES, ESAC
 from sb3_esac.evaluation.parameters import to_vector
 from sb3_esac.evolution.population import Origin
 
@@ -70,6 +70,23 @@ POPULATION_OPTIONS = [
 ]
 
 
+ES_OPTIONS = [
+    dict(strategy="canonical"),
+    dict(strategy="canonical", population_size=5, winner_fraction=1.0),
+    dict(strategy="canonical", mirrored=True),
+    dict(strategy="canonical", winner_fraction=0.25, n_eval_episodes=2, champion_episodes=0),
+    dict(es_optimizer="sgd", es_learning_rate=0.5),
+    dict(population_size=3, mirrored=False),
+    dict(weight_decay=0.005, sigma=0.5),
+    dict(deploy="population", champion_episodes=3),
+    dict(alive_bonus_offset=1.0, normalize_observations=True),
+    dict(episode_length_schedule=lambda remaining: 10),
+    dict(policy="LinearPolicy", policy_kwargs=dict(with_bias=True, squash_output=True)),
+    dict(policy="LinearPolicy", policy_kwargs=None),
+    dict(stats_window_size=3),
+]
+
+
 def name_of(options: dict) -> str:
     return "-".join(f"{name}={value if isinstance(value, int | float | str) else '...'}" for name, value in options.items())
 
@@ -90,6 +107,14 @@ def test_every_option(options):
     check_run(model, 300)
 
 
+@pytest.mark.parametrize("options", ES_OPTIONS, ids=name_of)
+def test_every_option_of_es(options):
+    model = make_model(ES, pendulum(), seed=0, **options)
+    model.learn(300)
+    check_run(model, 300)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize(
     "options",
     [
@@ -100,11 +125,13 @@ def test_every_option(options):
     ],
     ids=name_of,
 )
-def test_several_environments(options):
-    model = make_model(ESAC, drift(3), seed=0, **options)
+def test_several_environments(algorithm, options):
+    model = make_model(algorithm, drift(3), seed=0, **options)
     model.learn(300)
     check_run(model, 300)
-    assert model.n_envs == model.agent.n_envs == 3
+    assert model.n_envs == 3
+    if algorithm in HYBRIDS:
+        assert model.agent.n_envs == 3
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -131,23 +158,30 @@ def test_nothing_to_do(algorithm):
     assert model.num_timesteps == steps
 
 
+def progress_of(model) -> list[int]:
+    """Steps of all optimisers, and what is stored."""
+    if isinstance(model, ES):
+        return [model.population.optimizer.steps]
+    return [model._n_updates, model.replay_buffer.size()]
+
+
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_learn_twice(algorithm):
     model = make_model(algorithm, drift(), seed=0, agent_fraction=0.5, train_freq=4)
     model.learn(200)
-    first, generation, updates = model.num_timesteps, model.population.generation, model._n_updates
-    assert 200 <= first and updates > 0
+    first, generation, progress = model.num_timesteps, model.population.generation, progress_of(model)
+    assert 200 <= first and all(progress)
 
     model.learn(200, reset_num_timesteps=False)
     assert model.num_timesteps >= first + 200
-    assert model.population.generation > generation and model._n_updates > updates
+    assert model.population.generation > generation and all(np.greater(progress_of(model), progress))
     assert model.num_timesteps == model.agent_timesteps + model.population_timesteps
 
-    generation, updates, stored = model.population.generation, model._n_updates, model.replay_buffer.size()
+    generation, progress = model.population.generation, progress_of(model)
     model.learn(100)
     assert 100 <= model.num_timesteps < 200
     # Only the count starts again: population, networks and buffer go on.
-    assert model.population.generation > generation and model._n_updates > updates and model.replay_buffer.size() > stored
+    assert model.population.generation > generation and all(np.greater(progress_of(model), progress))
 
 
 @pytest.mark.parametrize("option", ["agent_fraction", "paper"])
@@ -186,11 +220,12 @@ def test_options_reach_the_population():
     assert np.array_equal(model.population.members[8:], np.stack([to_vector(model.actor)] * 2))
 
 
-def test_alive_bonus_is_taken_out_of_the_fitness_only():
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_alive_bonus_is_taken_out_of_the_fitness_only(algorithm):
     """With a bonus of 1 per step taken out, a return equals the fitness plus the length."""
     seen = []
     for offset in (0.0, 1.0):
-        model = make_model(ESAC, Drift(), seed=0, alive_bonus_offset=offset, agent_fraction=0.0)
+        model = make_model(algorithm, Drift(), seed=0, alive_bonus_offset=offset, agent_fraction=0.0)
         fitness = model._fitness
 
         def remember(result, fitness=fitness):
@@ -198,14 +233,15 @@ def test_alive_bonus_is_taken_out_of_the_fitness_only():
             return seen[-1][0]
 
         model._fitness = remember
-        model.learn(40)
-    (plain, returns, _), (offset_fitness, same_returns, lengths) = seen[0], seen[-1]
+        model.learn(1)
+    (plain, returns, _), (offset_fitness, same_returns, lengths) = seen
     assert np.array_equal(plain, returns) and np.array_equal(returns, same_returns)
     assert np.allclose(offset_fitness, returns - lengths)
 
 
-def test_fitness_is_the_mean_over_episodes():
-    model = make_model(ESAC, Drift(), seed=0, n_eval_episodes=3, agent_fraction=0.0)
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_fitness_is_the_mean_over_episodes(algorithm):
+    model = make_model(algorithm, Drift(), seed=0, n_eval_episodes=3, agent_fraction=0.0)
     results = []
     log = model._log_population
     model._log_population = lambda result: (results.append(result), log(result))
@@ -249,10 +285,11 @@ def test_updates_follow_train_freq_and_gradient_steps():
     assert model._n_updates == 3 * 6
 
 
-def test_workers():
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_workers(algorithm):
     """Everything that is said to workers, in one run."""
     options = dict(backend="subproc", n_workers=1, env_fn=Drift, episode_timeout=60.0, max_worker_restarts=1, overlap=True)
-    model = make_model(ESAC, Drift(), seed=0, **options).learn(100)
+    model = make_model(algorithm, Drift(), seed=0, **options).learn(100)
     check_run(model, 100)
 
 

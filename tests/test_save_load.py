@@ -11,14 +11,15 @@ from copy import deepcopy
 import numpy as np
 import pytest
 import torch as th
-from helpers import ALGORITHMS, Drift, Tell, differences, drift, keep_log, make_model, state_of, stores_of
+from helpers import ALGORITHMS, DEPLOYED, HYBRIDS, Drift, Tell, differences, drift, keep_log, make_model, state_of, stores_of
 from resume import CASES, TOTAL, interrupt
 from stable_baselines3 import SAC
 from stable_baselines3.common.callbacks import CheckpointCallback
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from sb3_esac import ESAC
+from sb3_esac import ES, ESAC
 from sb3_esac.callbacks import HindsightCrossover
+from sb3_esac.evaluation.parameters import to_vector
 
 INFINITY = float("inf")
 OBSERVATIONS = np.random.Generator(np.random.Philox(0)).standard_normal((20, 3)).astype(np.float32)
@@ -44,8 +45,7 @@ def randomized(parameters):
 # -- parameters --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-@pytest.mark.parametrize("deploy", ["best", "agent", "population"])
+@pytest.mark.parametrize("algorithm, deploy", DEPLOYED)
 def test_save_and_load(tmp_path, algorithm, deploy):
     model = trained(algorithm, deploy=deploy)
     original, actions = deepcopy(model.get_parameters()), actions_of(model)
@@ -79,7 +79,7 @@ def test_set_parameters_checks_names(algorithm):
         model.set_parameters(changed, exact_match=False)
         assert not differences(changed[name], model.get_parameters()[name])
     with pytest.raises(ValueError, match=r"dummy.*invalid object name"):
-        model.set_parameters({**parameters, "dummy": parameters["population"]})
+        model.set_parameters({**parameters, "dummy": next(iter(parameters.values()))})
     with pytest.raises(ValueError, match=r"dummy.*invalid object name"):
         model.set_parameters({"dummy": {}}, exact_match=False)
 
@@ -114,7 +114,43 @@ def test_set_mean():
     assert model.population.mean.any()
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_the_policy_is_the_mean(tmp_path):
+    """Whichever of the two is changed, and however, the other one follows."""
+    model = trained(ES)
+    parameters = deepcopy(model.get_parameters())["policy"]
+    changed = {name: value + 0.5 for name, value in parameters.items()}
+
+    def check(model, expected):
+        actual = model.policy.state_dict()
+        assert all(th.equal(actual[name], value) for name, value in expected.items())
+        assert np.array_equal(to_vector(model.policy), model.population.mean)
+        assert np.array_equal(model.population.members, np.stack([model.population.mean] * 4))
+
+    model.set_parameters({"policy": changed}, exact_match=False)
+    check(model, changed)
+    model.population.set_mean(model.population.mean - 1)
+    check(model, {name: value - 1 for name, value in changed.items()})
+    # As after training by other means: what `learn` starts from, and what is saved.
+    model.policy.load_state_dict(parameters)
+    started = []
+    model.learn(30, callback=Tell(on_generation=lambda model: started.append(model.population.mean)))
+    assert np.array_equal(started[0], np.concatenate([value.numpy().ravel() for value in parameters.values()]))
+    model.policy.load_state_dict(changed)
+    model.save(tmp_path / "model")
+    check(ES.load(tmp_path / "model"), changed)
+
+
+def test_policy_alone(tmp_path):
+    """``model.policy`` can be saved and loaded without the model."""
+    for policy, kwargs in (("MlpPolicy", dict(net_arch=[8, 4])), ("LinearPolicy", dict(with_bias=True))):
+        model = make_model(ES, drift(), policy, seed=0, normalize_observations=True, policy_kwargs=kwargs).learn(60)
+        model.policy.save(tmp_path / "policy")
+        loaded = model.policy_class.load(tmp_path / "policy")
+        expected = model.policy.predict(OBSERVATIONS)[0]
+        assert np.array_equal(loaded.predict(OBSERVATIONS)[0], expected) and expected.std() > 0
+
+
+@pytest.mark.parametrize("algorithm", HYBRIDS)
 def test_get_parameters_shares_no_memory_with_the_population(algorithm):
     model = trained(algorithm, steps=50)
     mean = model.population.mean.copy()
@@ -180,6 +216,15 @@ def test_exclude_and_include(tmp_path, algorithm):
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_custom_objects_of_the_population(tmp_path, algorithm):
+    model = make_model(algorithm, drift(), episode_length_schedule=lambda remaining: 5)
+    model.save(tmp_path / "model")
+    loaded = algorithm.load(tmp_path / "model", custom_objects=dict(episode_length_schedule=None))
+    assert loaded.episode_length_schedule is None
+    assert algorithm.load(tmp_path / "model").episode_length_schedule(0.5) == 5
+
+
+@pytest.mark.parametrize("algorithm", HYBRIDS)
 def test_custom_objects(tmp_path, algorithm):
     model = make_model(algorithm, drift(), learning_rate=lambda remaining: 1e-3)
     model.save(tmp_path / "model")
@@ -191,8 +236,15 @@ def test_custom_objects(tmp_path, algorithm):
 def test_arguments_given_on_load(tmp_path, algorithm):
     model = trained(algorithm)
     model.save(tmp_path / "model")
-    loaded = algorithm.load(tmp_path / "model", env=drift(), gamma=0.5, tensorboard_log="elsewhere", deploy="population")
-    assert loaded.gamma == loaded.agent.gamma == 0.5
+    options = dict(gamma=0.5) if algorithm in HYBRIDS else dict(weight_decay=0.5)
+    loaded = algorithm.load(
+        tmp_path / "model", env=drift(), tensorboard_log="elsewhere", deploy="population", es_learning_rate=0.5, **options
+    )
+    if algorithm in HYBRIDS:
+        assert loaded.gamma == loaded.agent.gamma == 0.5
+    else:
+        assert loaded.population.config.weight_decay == 0.5
+    assert loaded.population.optimizer.learning_rate == loaded.population.config.es_learning_rate == 0.5
     assert loaded.tensorboard_log == "elsewhere" and loaded.deploy == "population"
     with pytest.raises(ValueError, match="policy kwargs do not equal"):
         algorithm.load(tmp_path / "model", policy_kwargs=dict(net_arch=[9]))
@@ -200,19 +252,36 @@ def test_arguments_given_on_load(tmp_path, algorithm):
         algorithm.load(tmp_path / "model", winner_fraction=2)
 
 
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("option", [dict(population_size=8), dict(winner_fraction=0.75), dict(n_agent_members=2)])
-def test_population_given_on_load(tmp_path, option):
+def test_population_given_on_load(tmp_path, algorithm, option):
     """The next generation is of the kind that was asked for, and starts from the same mean."""
-    model = trained()
+    if "n_agent_members" in option and algorithm not in HYBRIDS:
+        option = dict(strategy="canonical")
+    model = trained(algorithm)
     model.save(tmp_path / "model")
     env = drift()
-    loaded = ESAC.load(tmp_path / "model", env=env, **option)
-    fresh = make_model(ESAC, env, **option)
+    loaded = algorithm.load(tmp_path / "model", env=env, **option)
+    fresh = make_model(algorithm, env, **option)
     assert loaded.population.config == fresh.population.config
     assert np.array_equal(loaded.population.mean, model.population.mean)
     loaded.learn(200)
     assert loaded.population.members.shape == fresh.population.members.shape
     assert loaded.population.winners.shape[0] == fresh.population.config.n_winners
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_sigma_given_on_load(tmp_path, algorithm):
+    """Another one counts from then on; otherwise it stays what it has become."""
+    model = trained(algorithm, steps=50, sigma=0.1)
+    model.population.sigma = 0.2
+    model.save(tmp_path / "model")
+    assert algorithm.load(tmp_path / "model").population.sigma == 0.2
+    loaded = algorithm.load(tmp_path / "model", sigma=0.3)
+    assert loaded.population.sigma == 0.3
+    loaded.population.sigma = 0.4
+    loaded.save(tmp_path / "model")
+    assert algorithm.load(tmp_path / "model").population.sigma == 0.4
 
 
 def test_optimizer_given_on_load(tmp_path):
@@ -226,7 +295,7 @@ def test_optimizer_given_on_load(tmp_path):
     loaded.learn(50)
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", HYBRIDS)
 def test_plain_agent_needs_no_esac(tmp_path, algorithm):
     model = trained(algorithm, deploy="agent")
     model.agent.save(tmp_path / "agent")
@@ -238,14 +307,16 @@ def test_plain_agent_needs_no_esac(tmp_path, algorithm):
 # -- environments ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-@pytest.mark.parametrize("target_entropy", ["auto", -0.5])
+@pytest.mark.parametrize(
+    "algorithm, target_entropy", [*[(hybrid, e) for hybrid in HYBRIDS for e in ("auto", -0.5)], (ES, None)]
+)
 def test_load_without_environment(tmp_path, algorithm, target_entropy):
     model = trained(algorithm, target_entropy=target_entropy)
     model.save(tmp_path / "model")
     loaded = algorithm.load(tmp_path / "model")
     assert loaded.get_env() is None
-    assert loaded.agent.target_entropy == model.agent.target_entropy
+    if algorithm in HYBRIDS:
+        assert loaded.agent.target_entropy == model.agent.target_entropy
     assert np.array_equal(actions_of(model), actions_of(loaded))
     loaded.set_env(drift())
     assert loaded.learn(100).num_timesteps >= 100
@@ -257,7 +328,9 @@ def test_load_onto_another_number_of_environments(tmp_path, algorithm, before, a
     model = trained(algorithm, n_envs=before)
     model.save(tmp_path / "model")
     loaded = algorithm.load(tmp_path / "model", env=drift(after))
-    assert loaded.n_envs == loaded.agent.n_envs == loaded.replay_buffer.n_envs == after
+    assert loaded.n_envs == after
+    if algorithm in HYBRIDS:
+        assert loaded.agent.n_envs == loaded.replay_buffer.n_envs == after
     generation = loaded.population.generation
     loaded.learn(150, reset_num_timesteps=False)
     assert loaded.population.generation > generation
@@ -268,7 +341,7 @@ def test_set_env(algorithm):
     model = trained(algorithm)
     for env in (drift(), DummyVecEnv([Drift]), Drift()):
         model.set_env(env)
-        assert model.agent.env is model.env
+        assert algorithm not in HYBRIDS or model.agent.env is model.env
         steps = model.num_timesteps
         model.learn(50, reset_num_timesteps=False)
         assert model.num_timesteps > steps
@@ -278,8 +351,9 @@ def test_set_env(algorithm):
         model.set_env(drift(n_actions=2))
 
 
-def test_set_env_with_vec_normalize():
-    model = make_model(ESAC, VecNormalize(drift()), seed=0).learn(100)
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_set_env_with_vec_normalize(algorithm):
+    model = make_model(algorithm, VecNormalize(drift()), seed=0).learn(100)
     env = VecNormalize(drift())
     model.set_env(env)
     model.learn(100)
@@ -290,19 +364,20 @@ def test_set_env_with_vec_normalize():
     model.learn(100)
 
 
-def test_set_env_refuses_to_normalize_twice(tmp_path):
-    model = make_model(ESAC, drift(), normalize_observations=True)
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_set_env_refuses_to_normalize_twice(tmp_path, algorithm):
+    model = make_model(algorithm, drift(), normalize_observations=True)
     with pytest.raises(ValueError, match="normalize_observations"):
         model.set_env(VecNormalize(drift()))
     model.save(tmp_path / "model")
     with pytest.raises(ValueError, match="normalize_observations"):
-        ESAC.load(tmp_path / "model", env=VecNormalize(drift()))
+        algorithm.load(tmp_path / "model", env=VecNormalize(drift()))
 
 
 # -- replay buffer -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", HYBRIDS)
 @pytest.mark.parametrize("options", [dict(), dict(share_experience=0.0), dict(optimize_memory_usage=True)], ids=str)
 def test_replay_buffer(tmp_path, algorithm, options):
     if "optimize_memory_usage" in options:
@@ -359,7 +434,8 @@ def test_exact_resume(runs, name):
     assert TOTAL / 2 <= whole["steps"] < 0.75 * TOTAL
     final = whole["final"]["population"]
     assert final["generation"] >= whole["generation"] + 3
-    assert whole["final"]["counters"]["n_updates"] > whole["state"]["counters"]["n_updates"]
+    if CASES[name].algorithm in HYBRIDS:
+        assert whole["final"]["counters"]["n_updates"] > whole["state"]["counters"]["n_updates"]
     assert not np.array_equal(whole["state"]["population"]["mean"], final["mean"])
 
     assert differences(whole["state"], resumed["state"]) == []
@@ -372,14 +448,49 @@ def test_resumed_runs_cover_what_they_should(runs):
     """What could be forgotten was there: a champion, optimiser steps of the mean, mutation tuning, statistics."""
     states = {name: run["state"] for name, run in runs[0].items()}
     assert all(state["champion"] is not None for state in states.values())
-    assert states["es_adam"]["optimizer"]["steps"] > 0
+    assert states["es_adam"]["optimizer"]["steps"] > 0 and states["openai"]["optimizer"]["steps"] > 0
+    assert any("mean" in key for key in states["openai"]["parameters"]["policy"])
     assert states["paper"]["population"]["sigma"] > 0.05
     assert any("mean" in key for key in states["normalize_observations"]["parameters"]["agent.policy"])
     assert runs[1]["vec_normalize"]["statistics"].any()
     assert states["plain"]["episodes"]
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("champion_episodes", [0, 3])
+@pytest.mark.parametrize("normalized", [False, True])
+def test_checkpoint_in_mid_generation_of_es(tmp_path, champion_episodes, normalized):
+    """While members play, and while the mean that has moved already is probed: the generation is played again."""
+    files, means = {}, {}
+
+    def at_step(model):
+        generation = model.population.generation
+        moved = not np.array_equal(model.population.mean, means[generation])
+        assert np.array_equal(to_vector(model.policy), model.population.mean)
+        if moved is (champion_episodes > 0) and len(files) < 3 and generation > 0 and generation not in files:
+            files[generation] = tmp_path / str(generation)
+            model.save(files[generation])
+            assert np.array_equal(to_vector(model.policy), model.population.mean)
+
+    def at_generation(model):
+        means[model.population.generation] = model.population.mean
+
+    options = dict(normalize_observations=normalized, champion_episodes=champion_episodes)
+    model = make_model(ES, drift(), seed=0, **options).learn(1500, callback=Tell(at_step, at_generation))
+    plain = make_model(ES, drift(), seed=0, **options).learn(1500)
+    assert differences(state_of(model), state_of(plain)) == []
+    assert 1 <= len(files) <= 3
+    for generation, file in files.items():
+        loaded = ES.load(file, env=drift())
+        assert loaded.population.generation == generation
+        for vector in (loaded.population.mean, to_vector(loaded.policy), loaded.population.members[0]):
+            assert np.array_equal(vector, means[generation])
+        loaded.learn(1, reset_num_timesteps=False)
+        # Only the statistics have seen more, if the generation was over but for the probe.
+        if not (normalized and champion_episodes):
+            assert np.array_equal(loaded.population.mean, means[generation + 1])
+
+
+@pytest.mark.parametrize("algorithm", HYBRIDS)
 @pytest.mark.parametrize("phase", ["population", "agent"])
 def test_checkpoint_in_mid_generation(tmp_path, algorithm, phase):
     """It holds the population as the generation began, and the generation is played again."""
@@ -428,40 +539,51 @@ def test_checkpoint_in_mid_generation(tmp_path, algorithm, phase):
     assert np.array_equal(fitness, fitness_again) and np.array_equal(mean, mean_again)
 
 
-def test_saving_changes_nothing(tmp_path):
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_saving_changes_nothing(tmp_path, algorithm):
     """A run with many checkpoints is the run without."""
-    model = make_model(ESAC, drift(), seed=0, agent_fraction=0.4).learn(300)
-    callback = CheckpointCallback(7, str(tmp_path), save_replay_buffer=True)
-    other = make_model(ESAC, drift(), seed=0, agent_fraction=0.4).learn(300, callback=callback)
+    model = make_model(algorithm, drift(), seed=0, agent_fraction=0.4).learn(300)
+    callback = CheckpointCallback(7, str(tmp_path), save_replay_buffer=algorithm in HYBRIDS)
+    other = make_model(algorithm, drift(), seed=0, agent_fraction=0.4).learn(300, callback=callback)
     assert len(list(tmp_path.iterdir())) > 20
     assert differences(state_of(model), state_of(other)) == []
 
 
 @pytest.mark.parametrize(
-    "options", [dict(), dict(recombination="es"), dict(overlap=True, normalize_observations=True)], ids=str
+    "algorithm, options",
+    [
+        (ESAC, dict()),
+        (ESAC, dict(recombination="es")),
+        (ESAC, dict(overlap=True, normalize_observations=True)),
+        (ES, dict(champion_episodes=3)),
+        (ES, dict(strategy="canonical")),
+    ],
+    ids=str,
 )
-def test_going_on_at_once_and_from_a_file(tmp_path, options):
+def test_going_on_at_once_and_from_a_file(tmp_path, algorithm, options):
     """They are the same, after a callback has stopped the run in whatever phase and after its own end."""
     for stop_at in (40, 130, 170, INFINITY):
-        model = make_model(ESAC, drift(), seed=0, agent_fraction=0.4, **options)
+        model = make_model(algorithm, drift(), seed=0, agent_fraction=0.4, **options)
         model.learn(300, callback=Tell(lambda model, stop_at=stop_at: model.num_timesteps < stop_at))
         assert model.num_timesteps == stop_at or model.num_timesteps >= 300
         model.save(tmp_path / "model")
-        model.save_replay_buffer(tmp_path / "buffer")
-        loaded = ESAC.load(tmp_path / "model", env=drift())
-        loaded.load_replay_buffer(tmp_path / "buffer")
+        loaded = algorithm.load(tmp_path / "model", env=drift())
+        if algorithm in HYBRIDS:
+            model.save_replay_buffer(tmp_path / "buffer")
+            loaded.load_replay_buffer(tmp_path / "buffer")
         assert differences(state_of(model), state_of(loaded)) == []
         model.learn(150, reset_num_timesteps=False)
         loaded.learn(150, reset_num_timesteps=False)
         assert differences(state_of(model), state_of(loaded)) == []
 
 
-def test_logger_starts_anew(tmp_path):
-    model = make_model(ESAC, drift(), seed=0)
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_logger_starts_anew(tmp_path, algorithm):
+    model = make_model(algorithm, drift(), seed=0)
     keep_log(model)
     model.learn(60)
     model.save(tmp_path / "model")
-    loaded = ESAC.load(tmp_path / "model", env=drift())
+    loaded = algorithm.load(tmp_path / "model", env=drift())
     entries = keep_log(loaded)
     loaded.learn(60)
     assert entries

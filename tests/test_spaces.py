@@ -3,10 +3,12 @@
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch as th
 from gymnasium import spaces
-from helpers import ALGORITHMS, make_model
+from helpers import ALGORITHMS, HYBRIDS, make_model
+from stable_baselines3.common.vec_env import DummyVecEnv
 
-from sb3_esac import ESAC
+from sb3_esac import ES
 from sb3_esac.evaluation.parameters import NumpyMlp, TorchActor, make_player
 
 
@@ -68,8 +70,9 @@ def name_of(space):
 def test_observation_spaces(algorithm, space):
     env = Anything(observation_space=space)
     model = learn(algorithm, env)
-    assert model._n_updates > 0
-    assert model.replay_buffer.population_store.size() > 0
+    if algorithm in HYBRIDS:
+        assert model._n_updates > 0
+        assert model.replay_buffer.population_store.size() > 0
     action, _ = model.predict(space.sample())
     assert env.action_space.contains(action)
     actions, _ = model.predict(np.stack([space.sample() for _ in range(3)]))
@@ -87,7 +90,7 @@ def test_action_spaces(algorithm, space, normalized):
         assert action.shape == space.shape
         assert (action >= space.low - 1e-5).all() and (action <= space.high + 1e-5).all()
     # Both stores hold what was played, scaled to [-1, 1].
-    for store in (model.replay_buffer, model.replay_buffer.population_store):
+    for store in (model.replay_buffer, model.replay_buffer.population_store) if algorithm in HYBRIDS else ():
         scaled = store.actions[: store.size()]
         assert scaled.shape[-1] == np.prod(space.shape)
         assert np.abs(scaled).max() <= 1.0 + 1e-5 and scaled.std() > 0
@@ -96,10 +99,15 @@ def test_action_spaces(algorithm, space, normalized):
         assert action.dtype == space.dtype and space.contains(action)
 
 
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("space", ACTION_SPACES, ids=name_of)
-def test_offspring_reach_the_whole_space(space):
+@pytest.mark.parametrize("squash_output", [True, False])
+def test_offspring_reach_the_whole_space(algorithm, space, squash_output):
     """What is played in numpy is what torch would play, up to the bounds of each dimension."""
-    model = make_model(ESAC, Anything(action_space=space), seed=0)
+    if algorithm in HYBRIDS and not squash_output:
+        pytest.skip("The agent's actor always squashes.")
+    kwargs = {} if squash_output else dict(squash_output=False)
+    model = make_model(algorithm, Anything(action_space=space), seed=0, policy_kwargs=dict(net_arch=[8], **kwargs))
     player = make_player(model.actor)
     assert isinstance(player, NumpyMlp)
     reference = TorchActor(model.actor)
@@ -128,9 +136,45 @@ def test_double_precision_actions(algorithm, space):
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("space", [spaces.Discrete(3), spaces.MultiDiscrete([2, 2]), spaces.MultiBinary(3)], ids=name_of)
 def test_actions_must_be_a_box(algorithm, space):
-    with pytest.raises(ValueError, match="Box") as error:
+    """Or discrete, for an algorithm that needs no gradient of them."""
+    if algorithm is ES and isinstance(space, spaces.Discrete):
+        assert make_model(algorithm, Anything(action_space=space)).action_space == space
+        return
+    with pytest.raises(ValueError, match="Box or Discrete" if algorithm is ES else "a Box: ") as error:
         make_model(algorithm, Anything(action_space=space))
     assert str(space) in str(error.value)
+
+
+@pytest.mark.parametrize("space", [spaces.Discrete(2), spaces.Discrete(4), spaces.Discrete(3, start=5)], ids=name_of)
+@pytest.mark.parametrize("policy", ["MlpPolicy", "LinearPolicy"])
+@pytest.mark.parametrize("n_envs", [1, 3])
+def test_discrete_actions(space, policy, n_envs):
+    envs = [Anything(action_space=space) for _ in range(n_envs)]
+    venv = DummyVecEnv([lambda env=env: env for env in envs])
+    options = dict(policy_kwargs=None if policy == "LinearPolicy" else dict(net_arch=[8]), normalize_observations=True)
+    model = make_model(ES, venv, policy, seed=0, sigma=1.0, **options).learn(200)
+    played = [action for env in envs for action in env.actions]
+    assert len(played) == model.num_timesteps
+    # As from any other algorithm, each environment gets a scalar of its space.
+    assert all(space.contains(action) for action in played) and {action.dtype for action in played} == {space.dtype}
+    assert {int(action) for action in played} == set(range(int(space.start), int(space.start + space.n)))
+    observations = np.stack([model.observation_space.sample() for _ in range(50)])
+    actions = model.predict(observations)[0]
+    assert actions.shape == (50,) and actions.dtype == space.dtype
+    assert all(space.contains(action) for action in actions)
+    assert model.predict(observations[0])[0].shape == ()
+
+
+def test_scores_become_actions():
+    """The highest score is played, in numpy as in torch."""
+    model = make_model(ES, Anything(action_space=spaces.Discrete(3, start=2)), "LinearPolicy", policy_kwargs=None)
+    model.set_parameters({"policy": {"mu.0.weight": th.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, -1.0]])}}, exact_match=False)
+    player = make_player(model.actor)
+    assert isinstance(player, NumpyMlp)
+    for act in (player.bind(model.population.mean), TorchActor(model.actor).bind(model.population.mean)):
+        for observation, expected in (([2, 1], 2), ([1, 2], 3), ([-1, -2], 4), ([-9, 1], 4), ([0, 0], 2)):
+            action = act(np.array(observation, dtype=np.float32))
+            assert action == expected and action.shape == () and isinstance(action, np.generic)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

@@ -4,11 +4,11 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
-from helpers import ALGORITHMS, drift, make_model
+from helpers import ALGORITHMS, DEPLOYED, HYBRIDS, drift, make_model
 from stable_baselines3.common.preprocessing import get_flattened_obs_dim
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 
-from sb3_esac import ESAC
+from sb3_esac import ES
 from sb3_esac.evaluation.parameters import make_player, to_vector
 
 
@@ -42,7 +42,17 @@ def changed(before, after, part):
     return any(not th.equal(before[name], after[name]) for name in before if name.startswith(f"{part}."))
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_statistics_of_layers_never_move_without_gradients():
+    """Batch normalisation is of no use to ES, but does no harm either."""
+    model = make_model(ES, drift(), **KWARGS)
+    before = statistics(model)
+    model.policy.set_training_mode(True)
+    model.learn(120)
+    assert before and not any(changed(before, statistics(model), part) for part in ("features_extractor", "mu"))
+    assert model.population.optimizer.steps > 0
+
+
+@pytest.mark.parametrize("algorithm", HYBRIDS)
 def test_statistics_move_in_gradient_steps_alone(algorithm):
     model = make_model(algorithm, drift(), learning_starts=0, **KWARGS)
     before = statistics(model)
@@ -66,8 +76,7 @@ def test_statistics_move_in_gradient_steps_alone(algorithm):
     assert not any(changed(before, statistics(model), part) for part in ("actor", "critic", "critic_target"))
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-@pytest.mark.parametrize("deploy", ["best", "agent", "population"])
+@pytest.mark.parametrize("algorithm, deploy", DEPLOYED)
 def test_predict_is_in_evaluation_mode(algorithm, deploy):
     model = make_model(algorithm, drift(), deploy=deploy, **KWARGS).learn(100)
     model.policy.set_training_mode(True)
@@ -79,8 +88,9 @@ def test_predict_is_in_evaluation_mode(algorithm, deploy):
     assert np.allclose(actions[0], single, atol=1e-6)
 
 
-def test_offspring_play_in_evaluation_mode():
-    model = make_model(ESAC, drift(), **KWARGS).learn(100)
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_offspring_play_in_evaluation_mode(algorithm):
+    model = make_model(algorithm, drift(), **KWARGS).learn(100)
     model.policy.set_training_mode(True)
     act = make_player(model.actor).bind(to_vector(model.actor))
     expected = model.policy.predict(OBSERVATIONS, deterministic=True)[0]
@@ -88,9 +98,10 @@ def test_offspring_play_in_evaluation_mode():
         assert np.allclose(np.stack([act(observation) for observation in OBSERVATIONS]), expected, atol=1e-6)
 
 
-def test_evaluating_leaves_the_agents_mode_alone():
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_evaluating_leaves_the_policys_mode_alone(algorithm):
     """The actor that is copied for the offspring may be in training mode."""
-    model = make_model(ESAC, drift(), **KWARGS)
+    model = make_model(algorithm, drift(), **KWARGS)
     for mode in (True, False):
         model.policy.set_training_mode(mode)
         make_player(model.actor)

@@ -5,6 +5,7 @@ from itertools import pairwise
 import gymnasium as gym
 import numpy as np
 import pytest
+from helpers import ALGORITHMS, HYBRIDS
 from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback, EvalCallback
 from stable_baselines3.common.envs import FakeImageEnv
 from stable_baselines3.common.monitor import Monitor
@@ -20,7 +21,11 @@ from stable_baselines3.common.vec_env import (
 )
 from support import DictWalk, is_finite, tiny, vec, walks
 
-from sb3_esac import ESAC
+
+def stores_of(model):
+    """Where transitions are kept, if they are."""
+    return [model.replay_buffer, model.replay_buffer.population_store] if hasattr(model, "agent") else []
+
 
 POPULATION_ONLY = dict(agent_fraction=0.0, champion_episodes=0)
 
@@ -35,7 +40,8 @@ class Statistics(BaseCallback):
     def _on_step(self) -> bool:
         normalize = self.model.get_vec_normalize_env()
         assert normalize is not None
-        agent_plays = self.model._base_env.seed_source is not None and normalize.training
+        has_agent = hasattr(self.model, "agent")
+        agent_plays = has_agent and self.model._base_env.seed_source is not None and normalize.training
         rms, generation = normalize.obs_rms, self.model.population.generation
         self.seen.append((generation, agent_plays, rms.count, rms.mean.copy()))
         return True
@@ -48,10 +54,11 @@ def expected_moments(observations: np.ndarray) -> RunningMeanStd:
     return rms
 
 
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("n_envs", [1, 2])
-def test_observation_statistics_are_those_of_the_population(n_envs):
+def test_observation_statistics_are_those_of_the_population(algorithm, n_envs):
     env = VecNormalize(vec(n_envs, scale=30.0))
-    model = tiny(env, **POPULATION_ONLY).learn(120)
+    model = tiny(env, algorithm=algorithm, **POPULATION_ONLY).learn(120)
     seen = np.concatenate([walk.acted_upon for walk in walks(env)])
     assert len(seen) == model.num_timesteps == 120
     expected = expected_moments(seen)
@@ -60,9 +67,10 @@ def test_observation_statistics_are_those_of_the_population(n_envs):
     np.testing.assert_allclose(env.obs_rms.var, expected.var, rtol=1e-9)
 
 
-def test_reward_statistics_are_those_of_the_population():
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_reward_statistics_are_those_of_the_population(algorithm):
     env = VecNormalize(vec(2), gamma=0.9)
-    tiny(env, **POPULATION_ONLY).learn(120)
+    tiny(env, algorithm=algorithm, **POPULATION_ONLY).learn(120)
     sums = []
     for rewards in (episode for walk in walks(env) for episode in walk.rewards):
         total = 0.0
@@ -75,9 +83,10 @@ def test_reward_statistics_are_those_of_the_population():
     assert env.ret_rms.var == pytest.approx(expected.var, rel=1e-6)
 
 
-def test_dict_statistics_of_the_population():
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_dict_statistics_of_the_population(algorithm):
     env = VecNormalize(vec(2, DictWalk, scale=5.0), norm_obs_keys=["place", "step"])
-    tiny(env, "MultiInputPolicy", **POPULATION_ONLY).learn(80)
+    tiny(env, "MultiInputPolicy", algorithm, **POPULATION_ONLY).learn(80)
     seen = np.concatenate([walk.acted_upon for walk in walks(env)])
     for key, part in {"place": seen[:, [0, 2]], "step": seen[:, [1]]}.items():
         expected = expected_moments(part)
@@ -85,23 +94,25 @@ def test_dict_statistics_of_the_population():
         np.testing.assert_allclose(env.obs_rms[key].var, expected.var, rtol=1e-9, atol=1e-12)
 
 
-def test_statistics_do_not_depend_on_the_number_of_environments():
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_statistics_do_not_depend_on_the_number_of_environments(algorithm):
     results = []
     for n_envs in (1, 2, 4):
         env = VecNormalize(vec(n_envs))
-        tiny(env, n_agent_members=0, **POPULATION_ONLY).learn(80)
+        tiny(env, algorithm=algorithm, n_agent_members=0, **POPULATION_ONLY).learn(80)
         results.append((env.obs_rms.mean, env.obs_rms.var, env.ret_rms.var))
     for other in results[1:]:
         for one, same in zip(results[0], other, strict=True):
             np.testing.assert_array_equal(one, same)
 
 
-def test_statistics_are_frozen_within_a_generation():
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_statistics_are_frozen_within_a_generation(algorithm):
     env = VecNormalize(vec(2))
     watch = Statistics()
-    model = tiny(env, agent_fraction=0.3).learn(300, callback=watch)
+    model = tiny(env, algorithm=algorithm, agent_fraction=0.3).learn(300, callback=watch)
     of_population = [(generation, count, mean) for generation, agent, count, mean in watch.seen if not agent]
-    assert any(agent for _, agent, _, _ in watch.seen), "the agent has not played"
+    assert any(agent for _, agent, _, _ in watch.seen) is (algorithm in HYBRIDS), "the agent has not played"
     # Each generation's first evaluation is played with one set of statistics; the next generation has another one.
     first_counts = {}
     for generation, count, mean in of_population:
@@ -119,26 +130,28 @@ def test_statistics_are_frozen_within_a_generation():
     assert env.training
 
 
-def test_statistics_stay_as_they_are_without_training():
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_statistics_stay_as_they_are_without_training(algorithm):
     env = VecNormalize(vec(2), training=False)
-    tiny(env).learn(120)
+    tiny(env, algorithm=algorithm).learn(120)
     assert env.obs_rms.count == pytest.approx(1e-4)
     np.testing.assert_array_equal(env.obs_rms.mean, 0.0)
     assert not env.training
 
 
-def test_fitness_is_the_raw_reward(monkeypatch):
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_fitness_is_the_raw_reward(algorithm, monkeypatch):
     returns = []
-    original = ESAC._fitness
+    original = algorithm._fitness
 
     def watch(self, result):
         fitness = original(self, result)
         returns.append(fitness)
         return fitness
 
-    monkeypatch.setattr(ESAC, "_fitness", watch)
+    monkeypatch.setattr(algorithm, "_fitness", watch)
     env = VecNormalize(vec(1))
-    tiny(env, n_agent_members=0, **POPULATION_ONLY).learn(120)
+    tiny(env, algorithm=algorithm, n_agent_members=0, **POPULATION_ONLY).learn(120)
     played = np.array([sum(np.float64(np.float32(reward)) for reward in episode) for episode in walks(env)[0].rewards])
     np.testing.assert_allclose(np.concatenate(returns), played, rtol=1e-6)
     assert abs(played).max() > 1, "raw rewards could not be told from normalised ones"
@@ -159,21 +172,24 @@ def test_the_agents_buffer_holds_raw_observations_and_rewards():
         np.testing.assert_allclose(store.rewards[:size, 0], rewards[distances.argmin(axis=1)], rtol=1e-6)
 
 
-def test_get_vec_normalize_env():
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_get_vec_normalize_env(algorithm):
     env = VecNormalize(vec(1))
-    model = tiny(env)
+    model = tiny(env, algorithm=algorithm)
+    agent = model.agent if algorithm in HYBRIDS else model
     assert model.get_vec_normalize_env() is env
-    assert model.agent.get_vec_normalize_env() is env
-    assert tiny(vec(1)).get_vec_normalize_env() is None
+    assert agent.get_vec_normalize_env() is env
+    assert tiny(vec(1), algorithm=algorithm).get_vec_normalize_env() is None
     other = VecNormalize(vec(1))
     model.set_env(other)
-    assert model.get_vec_normalize_env() is model.agent.get_vec_normalize_env() is other
+    assert model.get_vec_normalize_env() is agent.get_vec_normalize_env() is other
 
 
-def test_sync_with_the_environment_of_eval_callback():
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_sync_with_the_environment_of_eval_callback(algorithm):
     env, eval_env = VecNormalize(vec(2)), VecNormalize(vec(1), training=False, norm_reward=False)
     callback = EvalCallback(eval_env, eval_freq=20, n_eval_episodes=1, verbose=0, warn=False)
-    model = tiny(env).learn(200, callback=callback)
+    model = tiny(env, algorithm=algorithm).learn(200, callback=callback)
     assert model.num_timesteps >= 200 and np.isfinite(callback.last_mean_reward)
     sync_envs_normalization(model.get_env(), eval_env)
     np.testing.assert_array_equal(env.obs_rms.mean, eval_env.obs_rms.mean)
@@ -198,15 +214,16 @@ def test_evaluation_sees_the_statistics_of_the_moment(tmp_path):
     assert (tmp_path / "evaluations.npz").is_file()
 
 
-def test_save_and_load_beside_the_model(tmp_path):
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_save_and_load_beside_the_model(algorithm, tmp_path):
     env = VecNormalize(vec(1))
-    model = tiny(env).learn(150)
+    model = tiny(env, algorithm=algorithm).learn(150)
     model.save(tmp_path / "model.zip")
     env.save(str(tmp_path / "normalize.pkl"))
     again = VecNormalize.load(str(tmp_path / "normalize.pkl"), vec(1))
     np.testing.assert_array_equal(again.obs_rms.mean, env.obs_rms.mean)
     np.testing.assert_array_equal(again.ret_rms.var, env.ret_rms.var)
-    loaded = ESAC.load(tmp_path / "model.zip", env=again, device="cpu")
+    loaded = algorithm.load(tmp_path / "model.zip", env=again, device="cpu")
     assert loaded.get_vec_normalize_env() is again
     observation = again.normalize_obs(np.array([[0.3, 4.0, 1.0]], dtype=np.float32))
     np.testing.assert_array_equal(
@@ -225,25 +242,27 @@ def test_checkpoints_hold_the_statistics(tmp_path):
     assert VecNormalize.load(str(files[-1]), vec(1)).obs_rms.mean.shape == (3,)
 
 
-def test_both_normalisations_are_refused():
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_both_normalisations_are_refused(algorithm):
     with pytest.raises(ValueError, match=r"normalize_observations.*VecNormalize"):
-        tiny(VecNormalize(vec(1)), normalize_observations=True)
+        tiny(VecNormalize(vec(1)), algorithm=algorithm, normalize_observations=True)
     # Rewards alone may be normalised outside.
     env = VecNormalize(vec(1), norm_obs=False)
-    tiny(env, normalize_observations=True).learn(80)
+    tiny(env, algorithm=algorithm, normalize_observations=True).learn(80)
     assert env.ret_rms.count > 1
-    model = tiny(vec(1), normalize_observations=True)
+    model = tiny(vec(1), algorithm=algorithm, normalize_observations=True)
     with pytest.raises(ValueError, match=r"normalize_observations.*VecNormalize"):
         model.set_env(VecNormalize(vec(1)))
 
 
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("n_envs", [1, 2])
-def test_frame_stack(n_envs, tmp_path):
+def test_frame_stack(algorithm, n_envs, tmp_path):
     env = VecFrameStack(vec(n_envs), 3)
-    model = tiny(env).learn(150)
+    model = tiny(env, algorithm=algorithm).learn(150)
     assert model.observation_space.shape == (9,)
-    assert model.replay_buffer.observations.shape[-1] == model.replay_buffer.population_store.observations.shape[-1] == 9
-    for store in (model.replay_buffer, model.replay_buffer.population_store):
+    for store in stores_of(model):
+        assert store.observations.shape[-1] == 9
         rows = store.observations[: store.size()].reshape(-1, 9)
         steps = rows[:, [1, 4, 7]]
         # No stack reaches back into the episode before: frames before the first are empty.
@@ -252,7 +271,7 @@ def test_frame_stack(n_envs, tmp_path):
         following = store.next_observations[: store.size()].reshape(-1, 9)
         np.testing.assert_array_equal(following[:, 7], steps[:, 2] + 1)
     model.save(tmp_path / "model.zip")
-    loaded = ESAC.load(tmp_path / "model.zip", env=VecFrameStack(vec(n_envs), 3), device="cpu")
+    loaded = algorithm.load(tmp_path / "model.zip", env=VecFrameStack(vec(n_envs), 3), device="cpu")
     observation = env.reset()
     np.testing.assert_array_equal(
         loaded.predict(observation, deterministic=True)[0], model.predict(observation, deterministic=True)[0]
@@ -272,11 +291,12 @@ def test_normalised_frame_stack(n_envs):
     assert env.obs_rms.count > 100
 
 
-def test_normalised_frame_stack_gives_the_same_fitness_on_any_number_of_environments():
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_normalised_frame_stack_gives_the_same_fitness_on_any_number_of_environments(algorithm):
     means = []
     for n_envs in (1, 2):
         env = VecNormalize(VecFrameStack(vec(n_envs), 2))
-        model = tiny(env, n_agent_members=0, **POPULATION_ONLY).learn(120)
+        model = tiny(env, algorithm=algorithm, n_agent_members=0, **POPULATION_ONLY).learn(120)
         means.append((model.population.mean, env.obs_rms.mean))
     np.testing.assert_array_equal(means[0][0], means[1][0])
     np.testing.assert_array_equal(means[0][1], means[1][1])
@@ -313,8 +333,9 @@ def test_stacked_images_with_normalised_rewards():
     assert env.ret_rms.count > 1
 
 
-def test_a_change_of_shape_beyond_vec_normalize_is_refused():
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_change_of_shape_beyond_vec_normalize_is_refused(algorithm):
     with pytest.raises(ValueError, match=r"VecNormalize.* last"):
-        tiny(VecFrameStack(VecNormalize(vec(1)), 2))
+        tiny(VecFrameStack(VecNormalize(vec(1)), 2), algorithm=algorithm)
     with pytest.raises(ValueError, match=r"VecNormalize.* last"):
-        tiny(VecNormalize(DummyVecEnv([image_env]), norm_obs=False), "CnnPolicy", **IMAGES)
+        tiny(VecNormalize(DummyVecEnv([image_env]), norm_obs=False), "CnnPolicy", algorithm, **IMAGES)

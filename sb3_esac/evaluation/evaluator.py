@@ -140,8 +140,7 @@ class LockstepEvaluator(Evaluator):
         self.env = env
         self.base = adopt(env)
         self.vec_normalize = unwrap_vec_normalize(env)
-        assert isinstance(env.action_space, spaces.Box)
-        self._idle_action = (env.action_space.low + env.action_space.high) / 2.0
+        self._idle_action = _idle_action(env.action_space)
 
     def evaluate(self, request: EvaluationRequest, on_step: OnStep) -> EvaluationResult | None:
         self.base.max_episode_steps = request.max_episode_steps
@@ -160,6 +159,14 @@ class LockstepEvaluator(Evaluator):
     def raw_last(self, observation: Any) -> Any:
         """A terminal observation before ``VecNormalize`` (up to its clipping)."""
         return observation if self.vec_normalize is None else self.vec_normalize.unnormalize_obs(observation)
+
+
+def _idle_action(space: spaces.Space) -> np.ndarray:
+    """What a lane plays that has nothing to play."""
+    if isinstance(space, spaces.Discrete):
+        return np.array(space.start, dtype=space.dtype)
+    assert isinstance(space, spaces.Box)
+    return (space.low + space.high) / 2.0
 
 
 def unbounded_episode(member: int) -> str:

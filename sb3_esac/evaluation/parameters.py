@@ -78,25 +78,27 @@ class NumpyMlp:
     """
     Deterministic forward of a multi-layer perceptron in numpy, four times as fast as torch on single observations.
 
-    :param layers: For each layer, its shape (out, in) and the positions of weight and bias in the vector.
+    :param layers: For each layer, its shape (out, in) and the positions of weight and bias (None without) in the vector.
     :param activations: For each layer, the name of what follows it.
-    :param low: Lower bounds of the actions.
-    :param high: Upper bounds of the actions.
+    :param low: Lower bounds of the actions; of discrete ones the first.
+    :param high: Upper bounds of the actions, likewise.
     :param shift: (in,) subtracted from observations, None for none.
     :param scale: (in,) what they are divided by then.
+    :param output: How the last layer's values become an action, see :func:`_finish`.
     """
 
     def __init__(
         self,
-        layers: list[tuple[tuple[int, int], int, int]],
+        layers: list[tuple[tuple[int, int], int, int | None]],
         activations: list[str],
         low: np.ndarray,
         high: np.ndarray,
         shift: np.ndarray | None = None,
         scale: np.ndarray | None = None,
+        output: str = "scale",
     ) -> None:
         self.layers, self.activations = layers, activations
-        self.low, self.high = low, high
+        self.low, self.high, self.output = low, high, output
         self.shift, self.scale = shift, scale
 
     def bind(self, vector: np.ndarray) -> Act:
@@ -108,21 +110,16 @@ class NumpyMlp:
         """
         steps = self._steps(vector)
         inputs = steps[0][1][: self.layers[0][0][1]]
-        shape = self.low.shape
-        half = 0.5 * (self.high - self.low).reshape(-1)
-        middle = self.low.reshape(-1) + half
-        multiply, add = np.multiply, np.add
+        finish = _finish(self.output, self.low, self.high)
 
         def act(observation: np.ndarray) -> np.ndarray:
             inputs[...] = observation if observation.ndim == 1 else observation.reshape(-1)
             for dot, source, target, activate in steps:
                 dot(source, target)
                 activate(target)
-            return add(multiply(target, half), middle)
+            return finish(target)
 
-        if len(shape) == 1:
-            return act
-        return lambda observation: act(observation).reshape(shape)
+        return act
 
     def _steps(self, vector: np.ndarray) -> list[tuple[Callable, np.ndarray, np.ndarray, Callable]]:
         """Product, its input and output buffers, and what follows it, for each layer."""
@@ -131,7 +128,7 @@ class NumpyMlp:
         doubled = False
         for number, ((rows, columns), weight_at, bias_at) in enumerate(self.layers):
             weight = vector[weight_at : weight_at + rows * columns].reshape(rows, columns)
-            bias = vector[bias_at : bias_at + rows]
+            bias = np.zeros(rows, dtype=np.float32) if bias_at is None else vector[bias_at : bias_at + rows]
             if number == 0 and self.shift is not None and self.scale is not None:
                 weight = weight / self.scale
                 bias = bias - weight @ self.shift
@@ -145,6 +142,42 @@ class NumpyMlp:
             steps.append((matrix.dot, source, target, _activation(self.activations[number], rows, last=last)))
             source, doubled = following, self.activations[number] == "relu"
         return steps
+
+
+def _finish(output: str, low: np.ndarray, high: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """
+    Make the function from the last layer's values to an action, which shares no memory with them.
+
+    :param output: "scale" from [-1, 1] to the bounds, "clip" at the bounds, or "argmax" for discrete actions.
+    :param low: Lower bounds, or the first action.
+    :param high: Upper bounds.
+    """
+    flat_low, flat_high = low.reshape(-1), high.reshape(-1)
+    multiply, add, clip = np.multiply, np.add, np.clip
+    if output == "argmax":
+        first = flat_low[0]
+        return lambda values: first + values.argmax()
+    half = 0.5 * (flat_high - flat_low)
+    middle = flat_low + half
+
+    def scaled(values: np.ndarray) -> np.ndarray:
+        return add(multiply(values, half), middle)
+
+    def clipped(values: np.ndarray) -> np.ndarray:
+        return clip(values, flat_low, flat_high)
+
+    finish = scaled if output == "scale" else clipped
+    return finish if low.ndim == 1 else lambda values: finish(values).reshape(low.shape)
+
+
+def _output(actor: BasePolicy) -> tuple[str, np.ndarray, np.ndarray] | None:
+    """What SB3 does with an actor's output, and the bounds of its actions; None if that is not known."""
+    space = actor.action_space
+    if isinstance(space, spaces.Discrete):
+        return "argmax", np.array(space.start), np.array(space.start + space.n)
+    if isinstance(space, spaces.Box):
+        return "scale" if actor.squash_output else "clip", space.low, space.high
+    return None
 
 
 def _buffer(size: int) -> np.ndarray:
@@ -217,7 +250,8 @@ class TorchActor:
         """
         actor = copy.deepcopy(self.actor)
         load_vector(actor, vector)
-        return lambda observation: actor.predict(observation, deterministic=True)[0]
+        # A discrete action is a scalar, as it is for an environment of a `VecEnv`.
+        return lambda observation: actor.predict(observation, deterministic=True)[0][()]
 
 
 Player = NumpyMlp | TorchActor
@@ -272,7 +306,8 @@ def _agrees(candidate: NumpyMlp, actor: BasePolicy) -> bool:
     rng = np.random.Generator(np.random.Philox(0))
     act, expected = candidate.bind(vector), reference.bind(vector)
     span = candidate.high - candidate.low
-    for _ in range(3):
+    # Discrete actions agree by chance.
+    for _ in range(30 if candidate.output == "argmax" else 3):
         observation = rng.standard_normal(actor.observation_space.shape).astype(actor.observation_space.dtype)
         if not np.allclose((act(observation) - expected(observation)) / span, 0.0, atol=1e-4):
             return False
@@ -280,8 +315,8 @@ def _agrees(candidate: NumpyMlp, actor: BasePolicy) -> bool:
 
 
 def _numpy_mlp(actor: BasePolicy) -> NumpyMlp | None:
-    space, bounds = actor.observation_space, actor.action_space
-    if not isinstance(space, spaces.Box) or is_image(space) or not isinstance(bounds, spaces.Box):
+    space, output = actor.observation_space, _output(actor)
+    if output is None or not isinstance(space, spaces.Box) or is_image(space):
         return None
     shift, scale = None, None
     extractor = getattr(actor, "features_extractor", None)
@@ -298,11 +333,16 @@ def _numpy_mlp(actor: BasePolicy) -> NumpyMlp | None:
     for _, parameter in searched_parameters(actor):
         positions[id(parameter)] = position
         position += parameter.numel()
-    layers = [
-        ((linear.out_features, linear.in_features), positions[id(linear.weight)], positions[id(linear.bias)])
+    layers: list[tuple[tuple[int, int], int, int | None]] = [
+        (
+            (linear.out_features, linear.in_features),
+            positions[id(linear.weight)],
+            None if linear.bias is None else positions[id(linear.bias)],
+        )
         for linear, _ in plan
     ]
-    return NumpyMlp(layers, [name for _, name in plan], bounds.low, bounds.high, shift, scale)
+    kind, low, high = output
+    return NumpyMlp(layers, [name for _, name in plan], low, high, shift, scale, kind)
 
 
 def _flatten_modules(module: th.nn.Module | None) -> list[th.nn.Module]:
@@ -318,7 +358,7 @@ def _plan(modules: list[th.nn.Module], *, squash_mean: bool) -> list[tuple[th.nn
     plan: list[tuple[th.nn.Linear, str]] = []
     names = {th.nn.ReLU: "relu", th.nn.Tanh: "tanh"}
     for module in modules:
-        if type(module) is th.nn.Linear and module.bias is not None:
+        if type(module) is th.nn.Linear:
             plan.append((module, "identity"))
         elif type(module) in names and plan and plan[-1][1] == "identity":
             plan[-1] = (plan[-1][0], names[type(module)])

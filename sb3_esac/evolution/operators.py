@@ -54,6 +54,22 @@ def es_gradient(utilities: np.ndarray, displacements: np.ndarray, sigma: float) 
     return utilities.astype(np.float64) @ displacements.astype(np.float64) / (len(utilities) * sigma)
 
 
+def decay(gradient: np.ndarray, mean: np.ndarray, sigma: float, weight_decay: float) -> np.ndarray:
+    """
+    Take the gradient of an L2 penalty from a gradient estimate.
+
+    The penalty is relative to the estimate before its division by sigma, as in the code of Salimans et al. (2017), so that
+    their 0.005 means here what it means there.
+
+    :param gradient: (d,) what :func:`es_gradient` gave.
+    :param mean: (d,) parameters.
+    :param sigma: Mutation rate.
+    :param weight_decay: Coefficient of the penalty, 0 for none.
+    :return: (d,) direction of ascent.
+    """
+    return gradient - weight_decay / sigma * mean.astype(np.float64)
+
+
 def log_weights(n_winners: int) -> np.ndarray:
     """
     Recombination weights of the canonical ES, w_i ~ ln(mu + 0.5) - ln(i), normalised to sum to one.

@@ -10,7 +10,7 @@ import torch as th
 
 from sb3_esac.evolution import operators
 from sb3_esac.evolution.noise import perturbations
-from sb3_esac.evolution.strategies import OPTIMIZERS
+from sb3_esac.evolution.optimizers import OPTIMIZERS
 
 
 class Origin(IntEnum):
@@ -34,6 +34,7 @@ class PopulationConfig:
     :param mirrored: Whether perturbations come in pairs of opposite sign.
     :param recombination: "winners" or "es".
     :param guest_gradient: "displacement" or "exclude".
+    :param weight_decay: L2 penalty on the mean, with ``recombination="es"``.
     """
 
     size: int
@@ -44,6 +45,7 @@ class PopulationConfig:
     mirrored: bool = True
     recombination: str = "es"
     guest_gradient: str = "displacement"
+    weight_decay: float = 0.0
 
 
 class Population:
@@ -115,6 +117,8 @@ class Population:
         if counted.any():
             displacements = (offspring[counted] - self.mean) / self.sigma
             gradient = operators.es_gradient(utilities[counted], displacements, self.sigma)
+            if self.config.weight_decay:
+                gradient = operators.decay(gradient, self.mean, self.sigma, self.config.weight_decay)
             self.mean = self.optimizer.step(self.mean, gradient)
 
     def form(self, agent: np.ndarray | None) -> None:

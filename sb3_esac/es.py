@@ -1,0 +1,279 @@
+"""Evolution strategies."""
+
+import copy
+import io
+import pathlib
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, TypeVar
+
+import gymnasium as gym
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.base_class import maybe_make_env
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule, TensorDict
+
+from sb3_esac import validation
+from sb3_esac.es_policies import CnnPolicy, ESPolicy, LinearPolicy, MlpPolicy, MultiInputPolicy
+from sb3_esac.evaluation.parameters import load_vector, to_vector
+from sb3_esac.evolution.population import Population
+from sb3_esac.evolution.strategies import strategy_config
+from sb3_esac.observations import can_normalize, normalized_policy_kwargs
+from sb3_esac.population_based import PopulationBasedAlgorithm
+
+SelfES = TypeVar("SelfES", bound="ES")
+
+
+class ES(PopulationBasedAlgorithm):
+    """
+    Evolution strategies (ES): a population of perturbed policies, and no gradient but the one that their returns estimate.
+
+    ``strategy="openai"`` is Salimans et al. (2017), "Evolution Strategies as a Scalable Alternative to Reinforcement
+    Learning": mirrored perturbations, centered ranks, Adam. ``strategy="canonical"`` is Chrabaszcz et al. (2018), "Back to
+    Basics": the mean moves to the log-weighted mean of the winners.
+
+    ``total_timesteps`` and ``num_timesteps`` count every step of every training environment.
+
+    Deviations from the papers: the defaults of ``sigma`` and ``es_learning_rate``, no weight decay unless asked for, networks
+    without virtual batch normalisation, the champion as what ``predict`` plays.
+
+    :param policy: The policy model to use (MlpPolicy, LinearPolicy, CnnPolicy, MultiInputPolicy, or a class).
+    :param env: The environment to learn from (if registered in Gym, can be str). Actions are ``Box`` or ``Discrete``.
+    :param population_size: Rollouts per generation, n. Even if ``mirrored``.
+    :param sigma: Mutation rate: standard deviation of the perturbations.
+    :param es_learning_rate: Step size of the mean's optimiser ("openai" only).
+    :param es_optimizer: "adam" or "sgd" ("openai" only).
+    :param mirrored: Whether perturbations come in pairs of opposite sign. None means: as published, with "openai" but not
+        with "canonical".
+    :param strategy: How the mean moves, "openai" or "canonical".
+    :param winner_fraction: mu / lambda, the fraction of members whose mean "canonical" moves to.
+    :param weight_decay: L2 penalty on the mean, 0.005 in the code of Salimans et al. ("openai" only).
+    :param deploy: What ``predict`` plays: "best" is the champion, "population" the mean.
+    :param champion_episodes: Noise-free episodes that decide who is champion, 0 for no champion.
+    :param n_eval_episodes: Episodes of each member in a generation.
+    :param alive_bonus_offset: Subtracted from each reward in the fitness (not in what is reported).
+    :param normalize_observations: Running normalisation of observations inside the policy. None means: yes, if observations
+        are plain vectors, the features extractor is SB3's, and no ``VecNormalize`` does it already.
+    :param episode_length_schedule: Longest episode that a member plays, in steps, as a function of the remaining progress;
+        it is asked once per generation. The champion's probes play whole episodes. None for no limit but the environment's.
+    :param env_fn: Makes a copy of the environment (of one lane) for a worker. Needed if no copy can be made otherwise, as of
+        a ``SubprocVecEnv``; a name, or an environment that can be pickled, needs none.
+    :param n_workers: Processes that play members. None means one for each environment of a ``SubprocVecEnv``, else none.
+    :param backend: "auto", "lockstep" (on the environment's own lanes) or "subproc" (whole episodes in worker processes),
+        "ray" (on a cluster that is started for the run), "ray:auto" or "ray://host:port" (on one that is there). The result is
+        the same.
+    :param episode_timeout: Seconds after which an episode in a worker is taken for one that hangs, None to wait for ever.
+    :param max_worker_restarts: How many dead or hanging workers are replaced in one generation.
+    :param stats_window_size: Number of episodes that ``rollout/*`` averages over.
+    :param tensorboard_log: Log location for TensorBoard, None for none.
+    :param policy_kwargs: Additional arguments of the policy.
+    :param verbose: 0 for no output, 1 for info messages, 2 for debug messages.
+    :param seed: Seed of everything; None draws one (see ``model.run_seed``).
+    :param device: Device of ``model.policy``. Members always play on the CPU.
+    :param _init_setup_model: Whether to build the networks when the instance is created.
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
+        "MlpPolicy": MlpPolicy,
+        "LinearPolicy": LinearPolicy,
+        "CnnPolicy": CnnPolicy,
+        "MultiInputPolicy": MultiInputPolicy,
+    }
+
+    def __init__(
+        self,
+        policy: str | type[ESPolicy],
+        env: GymEnv | str,
+        population_size: int = 40,
+        sigma: float = 0.05,
+        es_learning_rate: float = 0.02,
+        es_optimizer: str = "adam",
+        mirrored: bool | None = None,
+        strategy: str = "openai",
+        winner_fraction: float = 0.4,
+        weight_decay: float = 0.0,
+        deploy: str = "best",
+        champion_episodes: int = 5,
+        n_eval_episodes: int = 1,
+        alive_bonus_offset: float = 0.0,
+        normalize_observations: bool | None = None,
+        episode_length_schedule: Schedule | None = None,
+        env_fn: Callable[[], gym.Env] | None = None,
+        n_workers: int | None = None,
+        backend: str = "auto",
+        episode_timeout: float | None = None,
+        max_worker_restarts: int = 3,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: th.device | str = "cpu",
+        _init_setup_model: bool = True,
+    ) -> None:
+        self._env_id = env if isinstance(env, str) else None
+        if env is not None:
+            env = maybe_make_env(env, verbose)
+            validation.check_action_space(env, discrete=True)
+            if policy == "LinearPolicy" and isinstance(env.observation_space, spaces.Dict):
+                raise ValueError("You must use `MultiInputPolicy` when working with dict observation space, not LinearPolicy")
+        super().__init__(
+            policy,
+            env,
+            learning_rate=es_learning_rate,
+            policy_kwargs=copy.copy(policy_kwargs),
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            verbose=verbose,
+            device=device,
+            support_multi_env=True,
+            seed=seed,
+        )
+        self.population_size, self.sigma, self.strategy = population_size, sigma, strategy
+        self.es_learning_rate, self.es_optimizer = es_learning_rate, es_optimizer
+        self.mirrored, self.winner_fraction, self.weight_decay = mirrored, winner_fraction, weight_decay
+        self.deploy, self.champion_episodes = deploy, champion_episodes
+        self.n_eval_episodes, self.alive_bonus_offset = n_eval_episodes, alive_bonus_offset
+        self.normalize_observations, self.episode_length_schedule = normalize_observations, episode_length_schedule
+        self.env_fn, self.n_workers, self.backend = env_fn, n_workers, backend
+        self.episode_timeout, self.max_worker_restarts = episode_timeout, max_worker_restarts
+        self.stats_window_size = stats_window_size
+
+        if _init_setup_model:
+            self._setup_model()
+
+    # -- construction --------------------------------------------------------------------------------------------------
+
+    def _setup_model(self) -> None:
+        validation.check_es_arguments(self)
+        if self.normalize_observations is None:
+            self.normalize_observations = can_normalize(self)
+        self._adopt_env()
+        # Nothing reads it but callbacks that were written for other algorithms.
+        self.learning_rate = self.es_learning_rate
+        self._setup_lr_schedule()
+        self.set_random_seed(self.seed)
+        kwargs = normalized_policy_kwargs(self, self.policy_kwargs)
+        self._policy = self.policy_class(self.observation_space, self.action_space, **kwargs).to(self.device)
+        config = strategy_config(
+            self.strategy,
+            self.population_size,
+            winner_fraction=self.winner_fraction,
+            es_learning_rate=self.es_learning_rate,
+            es_optimizer=self.es_optimizer,
+            mirrored=self.mirrored,
+            weight_decay=self.weight_decay,
+        )
+        self._held_mean: np.ndarray | None = None
+        self._setup_population(Population(to_vector(self._policy), self.sigma, config))
+
+    def _adopt_env(self) -> None:
+        validation.check_vec_normalize(self._vec_normalize_env, self.observation_space, self.normalize_observations)
+
+    # -- the policy is the mean ----------------------------------------------------------------------------------------
+
+    @property
+    def policy(self) -> Any:  # type: ignore[override]
+        """The policy, unperturbed: its parameters are the mean of the population."""
+        # Vectors are replaced, never changed in place, so this sees every change.
+        if self._held_mean is not self._population.mean:
+            load_vector(self._policy, self._population.mean)
+            self._held_mean = self._population.mean
+        return self._policy
+
+    @property
+    def actor(self) -> Any:
+        """The policy, which is an actor and nothing else."""
+        return self.policy
+
+    def _policy_of_mean(self) -> BasePolicy:
+        return self.policy
+
+    def _take_policy(self) -> None:
+        """Go on from the policy's parameters if somebody has put others there."""
+        vector = to_vector(self.policy)
+        if not np.array_equal(vector, self._population.mean):
+            self._population.set_mean(vector)
+            self._held_mean = self._population.mean
+
+    def set_parameters(
+        self, load_path_or_dict: str | TensorDict, exact_match: bool = True, device: th.device | str = "auto"
+    ) -> None:
+        """
+        Load parameters from a zip file or a nested dictionary; the policy's become the mean of the population.
+
+        :param load_path_or_dict: As in SB3.
+        :param exact_match: As in SB3.
+        :param device: As in SB3.
+        """
+        try:
+            super().set_parameters(load_path_or_dict, exact_match, device)
+        finally:
+            self._take_policy()
+
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
+        self._take_policy()
+        return super()._setup_learn(*args, **kwargs)
+
+    # -- one generation ------------------------------------------------------------------------------------------------
+
+    def learn(
+        self: SelfES,
+        total_timesteps: float,
+        callback: MaybeCallback = None,
+        log_interval: int | None = 1,
+        tb_log_name: str = "ES",
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> SelfES:
+        """
+        Train until ``total_timesteps`` true steps have been taken; a generation that has begun is finished.
+
+        :param total_timesteps: Steps of all training environments together; may be a float.
+        :param callback: Called at every step.
+        :param log_interval: Generations between log entries, None for none.
+        :param tb_log_name: Name of the run in TensorBoard.
+        :param reset_num_timesteps: Whether to count from zero; the population is kept either way.
+        :param progress_bar: Show a progress bar.
+        :return: The trained model.
+        """
+        self._learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+        return self
+
+    def _run_generation(self, callback: BaseCallback) -> bool:
+        population, before = self.population, self.population.mean
+        request = self._population_request()
+        result = self._evaluate_population(request, callback)
+        if result is None:
+            return False
+        population.update(request.parameters, self._fitness(result))
+        if not self._probe_if_due(callback):
+            return False
+        self._log_population(result)
+        self.logger.record("es/mean_norm", float(np.linalg.norm(population.mean)))
+        self.logger.record("es/step_norm", float(np.linalg.norm(population.mean - before)))
+        population.form(None)
+        return True
+
+    # -- saving --------------------------------------------------------------------------------------------------------
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "_policy", "_held_mean"]
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        # The population's mean is the policy.
+        return ["policy", "champion.actor"], []
+
+    def save(
+        self,
+        path: str | pathlib.Path | io.BufferedIOBase,
+        exclude: Iterable[str] | None = None,
+        include: Iterable[str] | None = None,
+    ) -> None:
+        if self._generation_start is None:
+            self._take_policy()
+        super().save(path, exclude, include)
+
+    save.__doc__ = PopulationBasedAlgorithm.save.__doc__
