@@ -117,6 +117,7 @@ def learning_check() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "tasks of esac": lambda: tasks("esac"),
+    "tasks of es": lambda: tasks("es"),
     "evaluation rates": evaluation_rates,
     "evaluation ratios": evaluation_ratios,
     "scaling": scaling,

@@ -6,10 +6,10 @@ import pytest
 import torch.nn as nn
 import yaml
 
-from sb3_esac import ESAC
+from sb3_esac import ES, ESAC
 
 FOLDER = Path(__file__).parent.parent / "hyperparams"
-FILES = sorted(FOLDER.glob("esac*.yml"))
+FILES = sorted(FOLDER.glob("es*.yml"))
 NOT_OF_THE_CONSTRUCTOR = {"n_timesteps", "env_wrapper", "policy"}
 TABLE_1 = {
     *(f"{name}-v5" for name in ("HalfCheetah", "Humanoid", "Ant", "Walker2d", "Swimmer", "Hopper", "Reacher")),
@@ -29,7 +29,7 @@ def entries(path: Path) -> dict[str, dict]:
 
 
 def test_the_files_are_there():
-    assert {path.name for path in FILES} >= {"esac.yml", "esac_paper.yml"}
+    assert {path.name for path in FILES} >= {"es.yml", "esac.yml", "esac_paper.yml"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -44,7 +44,12 @@ def test_every_entry_is_a_set_of_arguments(path):
         if "policy_kwargs" in arguments:
             arguments["policy_kwargs"] = eval(arguments["policy_kwargs"], {"nn": nn, "dict": dict})
             arguments["policy_kwargs"]["net_arch"] = [8, 8]
-        model = ESAC(values["policy"], "Pendulum-v1", buffer_size=10, **arguments)
+        if path.stem.startswith("esac"):
+            model = ESAC(values["policy"], "Pendulum-v1", buffer_size=10, **arguments)
+        elif values["policy"] == "MlpPolicy":
+            model = ES(values["policy"], "Pendulum-v1", **arguments)
+        else:
+            continue
         for key in arguments.keys() - {"policy_kwargs"}:
             assert getattr(model, key) == arguments[key], f"{name}: {key}"
 

@@ -21,16 +21,17 @@ import rl_zoo3
 import rl_zoo3.exp_manager
 import rl_zoo3.hyperparams_opt
 
-from sb3_esac import ESAC, population_based, zoo
+from sb3_esac import ES, ESAC, population_based, zoo
 from sb3_esac.evaluation.evaluator import LockstepEvaluator
 from sb3_esac.evaluation.subproc import SubprocEvaluator
 from sb3_esac.zoo import cli
 from sb3_esac.zoo.manager import LaneFactory
-from sb3_esac.zoo.samplers import sample_esac_params
+from sb3_esac.zoo.samplers import sample_es_params, sample_esac_params
 
 ROOT = Path(__file__).parent.parent
 SMALL = {
     "esac": ["population_size:4", "champion_episodes:1", "buffer_size:3000", "learning_starts:10", "batch_size:16"],
+    "es": ["population_size:4", "champion_episodes:1", "n_workers:1"],
 }
 ALGORITHMS = list(SMALL)
 
@@ -230,15 +231,19 @@ def test_a_file_that_is_not_there():
         zoo.hyperparameter_file("esca")
 
 
-@pytest.mark.parametrize("sample", [sample_esac_params])
-def test_every_sample_is_a_set_of_arguments(sample):
+@pytest.mark.parametrize(("algo", "sample"), [("esac", sample_esac_params), ("es", sample_es_params)])
+def test_every_sample_is_a_set_of_arguments(algo, sample):
+    zoo.register()
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for _ in range(20):
         trial = study.ask()
         arguments = sample(trial, 1, 1, {"using_her_replay_buffer": False, "her_kwargs": {}})
         arguments["policy_kwargs"] = {**arguments["policy_kwargs"], "net_arch": [4]}
-        ESAC("MlpPolicy", "Pendulum-v1", buffer_size=10, **arguments)
-        converted = rl_zoo3.hyperparams_opt.HYPERPARAMS_CONVERTER["esac"](trial.params)
+        if algo == "esac":
+            ESAC("MlpPolicy", "Pendulum-v1", buffer_size=10, **arguments)
+        else:
+            ES("MlpPolicy", "Pendulum-v1", **arguments)
+        converted = rl_zoo3.hyperparams_opt.HYPERPARAMS_CONVERTER[algo](trial.params)
         assert {**converted, "policy_kwargs": None} == {**arguments, "policy_kwargs": None}
         study.tell(trial, 0.0)
 
@@ -247,7 +252,7 @@ def test_every_sample_is_a_set_of_arguments(sample):
 def test_optimizing_and_taking_a_trial(commands, algo):
     storage = ["--storage", "optuna/study.log", "--study-name", "small"]
     flags = ["-n", 800, "--n-trials", 2, "--n-startup-trials", 1, "--n-evaluations", 1, "--eval-episodes", 1]
-    output = commands.train(algo, "-optimize", *flags, *storage, "--no-optim-plots", "--sampler", "random")
+    output = commands.train(algo, "-optimize", *flags, *storage, "--no-optim-plots", "--sampler", "random", "--pruner", "none")
     assert "Number of finished trials:  2" in output and "Best trial" in output
     assert len(list((commands.folder / "logs" / algo).glob("report_*.csv"))) == 1
     study = optuna.load_study(
@@ -288,7 +293,7 @@ def test_plots(commands):
 def test_registering_twice():
     zoo.register()
     zoo.register()
-    assert rl_zoo3.ALGOS["esac"] is ESAC
+    assert (rl_zoo3.ALGOS["esac"], rl_zoo3.ALGOS["es"]) == (ESAC, ES)
     assert rl_zoo3.exp_manager.ExperimentManager is zoo.ExperimentManager
     train = importlib.import_module("rl_zoo3.train")
     assert train.ExperimentManager is zoo.ExperimentManager

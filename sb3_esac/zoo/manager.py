@@ -14,7 +14,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_esac.zoo.files import hyperparameter_file
 
-ALGORITHMS = ("esac",)
+ALGORITHMS = ("esac", "es")
 """Names on the command line."""
 
 FLATTENED = "sb3_esac.envs.dm_control.FlatObservation"

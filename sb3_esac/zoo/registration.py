@@ -7,14 +7,14 @@ import rl_zoo3
 import rl_zoo3.exp_manager
 import rl_zoo3.hyperparams_opt
 
-from sb3_esac import ESAC
+from sb3_esac import ES, ESAC
 from sb3_esac.zoo.manager import ExperimentManager
-from sb3_esac.zoo.samplers import convert_esac_params, sample_esac_params
+from sb3_esac.zoo.samplers import convert_es_params, convert_esac_params, sample_es_params, sample_esac_params
 
 
 def register() -> None:
     """
-    Add ``esac`` to the algorithms of rl-zoo3, with its hyperparameters and its sampler for optuna.
+    Add ``esac`` and ``es`` to the algorithms of rl-zoo3, with their hyperparameters and samplers for optuna.
 
     To be called before the zoo reads its command line, once or several times:
 
@@ -28,9 +28,9 @@ def register() -> None:
         if __name__ == "__main__":
             train()
     """
-    rl_zoo3.ALGOS["esac"] = ESAC
-    rl_zoo3.hyperparams_opt.HYPERPARAMS_SAMPLER["esac"] = sample_esac_params
-    rl_zoo3.hyperparams_opt.HYPERPARAMS_CONVERTER["esac"] = convert_esac_params
+    rl_zoo3.ALGOS.update({"esac": ESAC, "es": ES})
+    rl_zoo3.hyperparams_opt.HYPERPARAMS_SAMPLER.update({"esac": sample_esac_params, "es": sample_es_params})
+    rl_zoo3.hyperparams_opt.HYPERPARAMS_CONVERTER.update({"esac": convert_esac_params, "es": convert_es_params})
     plain = ExperimentManager.__mro__[1]
     # The scripts hold a name of their own for the class.
     for name in ("rl_zoo3.exp_manager", "rl_zoo3.train", "rl_zoo3.enjoy"):

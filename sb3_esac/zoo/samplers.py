@@ -68,3 +68,47 @@ def convert_esac_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
         "activation_fn": ACTIVATIONS[arguments.pop("activation_fn")],
     }
     return arguments
+
+
+def sample_es_params(trial: optuna.Trial, n_actions: int, n_envs: int, additional_args: dict) -> dict[str, Any]:
+    """
+    Sample arguments of ES.
+
+    :param trial: The trial.
+    :param n_actions: Number of actions.
+    :param n_envs: Number of environments.
+    :param additional_args: What the zoo says of HER.
+    :return: Arguments of the constructor.
+    """
+    parameters = {
+        "strategy": trial.suggest_categorical("strategy", ["openai", "canonical"]),
+        "population_size_pow": trial.suggest_int("population_size_pow", 3, 8),
+        "sigma": trial.suggest_float("sigma", 0.01, 0.3, log=True),
+        "es_learning_rate": trial.suggest_float("es_learning_rate", 0.002, 0.1, log=True),
+        "winner_fraction": trial.suggest_float("winner_fraction", 0.125, 0.5),
+        "weight_decay": trial.suggest_categorical("weight_decay", [0.0, 0.001, 0.005]),
+        "actor": trial.suggest_categorical("actor", list(ACTORS)),
+        "activation_fn": trial.suggest_categorical("activation_fn", list(ACTIVATIONS)),
+    }
+    converted = convert_es_params(parameters)
+    trial.set_user_attr("population_size", converted["population_size"])
+    return converted
+
+
+def convert_es_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
+    """
+    Turn what optuna stores into arguments.
+
+    :param sampled_params: Parameters of a trial.
+    :return: Arguments of :class:`sb3_esac.ES`.
+    """
+    arguments = dict(sampled_params)
+    arguments["population_size"] = 2 ** arguments.pop("population_size_pow")
+    if arguments["strategy"] == "canonical":
+        # Its mean does not decay.
+        arguments["weight_decay"] = 0.0
+    arguments["policy_kwargs"] = {
+        "net_arch": ACTORS[arguments.pop("actor")],
+        "activation_fn": ACTIVATIONS[arguments.pop("activation_fn")],
+    }
+    return arguments
