@@ -1,0 +1,133 @@
+"""What is compared: each entry makes a model for a task, a seed and a budget."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+from stable_baselines3 import SAC
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+from torch import nn
+
+from sb3_esac import ES, ESAC
+
+HYPERPARAMS = Path(__file__).resolve().parent.parent / "hyperparams"
+CONSTRUCTORS: dict[str, type[BaseAlgorithm]] = {"esac": ESAC, "esac_paper": ESAC, "es": ES}
+
+ALIVE_BONUS = {"Hopper-v5": 1.0, "Walker2d-v5": 1.0, "Ant-v5": 1.0, "Humanoid-v5": 5.0}
+"""Reward per step for being alive."""
+
+Make = Callable[[str, int, int], BaseAlgorithm]
+"""Task, seed and budget to a model."""
+
+
+def make_task(task: str, seed: int) -> VecEnv:
+    """
+    Make the environment that is trained on.
+
+    :param task: Its name.
+    :param seed: Seed of the run.
+    """
+    if not task.startswith("dm_control/"):
+        return make_vec_env(task, 1, seed=seed)
+    import shimmy  # noqa: F401
+
+    from sb3_esac.envs.dm_control import FlatObservation
+
+    return make_vec_env(task, 1, seed=seed, wrapper_class=FlatObservation)
+
+
+def from_file(name: str, task: str, seed: int, total_timesteps: int, **changes: Any) -> BaseAlgorithm:
+    """
+    Make a model by a file of hyperparameters.
+
+    :param name: Name of the file.
+    :param task: Environment; without an entry of its own it gets the default.
+    :param seed: Seed of the run.
+    :param total_timesteps: Budget, which nothing depends on here.
+    :param changes: Arguments that differ from the file's.
+    """
+    content = yaml.safe_load((HYPERPARAMS / f"{name}.yml").read_text())
+    arguments = dict(content.get(task, content["default"]))
+    for other in ("n_timesteps", "env_wrapper", "n_workers"):
+        arguments.pop(other, None)
+    if isinstance(arguments.get("policy_kwargs"), str):
+        arguments["policy_kwargs"] = eval(arguments["policy_kwargs"], {"nn": nn, "dict": dict})
+    arguments.update(changes)
+    return CONSTRUCTORS[name](arguments.pop("policy"), make_task(task, seed), seed=seed, device="cpu", **arguments)
+
+
+def sac(task: str, seed: int, total_timesteps: int, **arguments: Any) -> BaseAlgorithm:
+    """
+    Make a stock SAC.
+
+    :param task: Environment.
+    :param seed: Seed of the run.
+    :param total_timesteps: Budget, which nothing depends on here.
+    :param arguments: Arguments of SAC.
+    """
+    return SAC("MlpPolicy", make_task(task, seed), seed=seed, device="cpu", **arguments)
+
+
+def sac_same_network(task: str, seed: int, total_timesteps: int, **arguments: Any) -> BaseAlgorithm:
+    """
+    Make a SAC with ESAC's networks and normalised observations.
+
+    :param task: Environment.
+    :param seed: Seed of the run.
+    :param total_timesteps: Budget, which nothing depends on here.
+    :param arguments: Arguments of SAC.
+    """
+    env = VecNormalize(make_task(task, seed), norm_reward=False)
+    network = {"net_arch": {"pi": [64, 64], "qf": [256, 256]}, "activation_fn": nn.Tanh}
+    return SAC("MlpPolicy", env, seed=seed, device="cpu", policy_kwargs=network, **arguments)
+
+
+def ars(task: str, seed: int, total_timesteps: int, **arguments: Any) -> BaseAlgorithm:
+    """
+    Make sb3-contrib's ARS, with its own normalisation and alive bonus.
+
+    :param task: Environment.
+    :param seed: Seed of the run.
+    :param total_timesteps: Budget.
+    :param arguments: Arguments of ARS.
+    """
+    from sb3_contrib import ARS
+
+    env = VecNormalize(make_task(task, seed), norm_reward=False)
+    given = {
+        "n_delta": 8,
+        "n_top": 4,
+        "delta_std": 0.025,
+        "learning_rate": 0.02,
+        "alive_bonus_offset": -ALIVE_BONUS.get(task, 0.0),
+    }
+    return ARS("LinearPolicy", env, seed=seed, device="cpu", **{**given, **arguments})
+
+
+def es(task: str, seed: int, total_timesteps: int, **changes: Any) -> BaseAlgorithm:
+    """
+    Make an ES by ``es.yml``.
+
+    :param task: Environment.
+    :param seed: Seed of the run.
+    :param total_timesteps: Budget.
+    :param changes: Arguments that differ from the file's.
+    """
+    return from_file("es", task, seed, total_timesteps, **changes)
+
+
+ALGORITHMS: dict[str, Make] = {
+    "ESAC": partial(from_file, "esac"),
+    "ESAC, paper": partial(from_file, "esac_paper"),
+    "SAC": sac,
+    "SAC, gamma 0.999": partial(sac, gamma=0.999),
+    "SAC, ESAC's network": sac_same_network,
+    "ARS": ars,
+    "ES": es,
+    "ES, canonical": partial(es, strategy="canonical"),
+}
+"""By the name that tables and figures show."""

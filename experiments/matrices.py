@@ -1,0 +1,48 @@
+"""What each experiment consists of."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from experiments.jobs import Job
+
+
+def grid(
+    experiment: str, tasks: dict[str, int], algorithms: Sequence[str], seeds: Sequence[int], n_evaluations: int = 10
+) -> list[Job]:
+    """
+    Every algorithm on every task with every seed, seed by seed, so that a part of the experiment is a comparison already.
+
+    :param experiment: Its name.
+    :param tasks: Budgets in true steps by task.
+    :param algorithms: Names of :data:`experiments.algorithms.ALGORITHMS`.
+    :param seeds: Seeds.
+    :param n_evaluations: Evaluations of each run.
+    """
+    return [
+        Job(experiment, task, algorithm, seed, budget, n_evaluations)
+        for seed in seeds
+        for task, budget in tasks.items()
+        for algorithm in algorithms
+    ]
+
+
+MATRICES: dict[str, Callable[[], list[Job]]] = {
+    "smoke": partial(grid, "smoke", {"Pendulum-v1": 1000}, ["ESAC", "SAC", "ES", "ARS"], [0], 2),
+    "benchmark": partial(
+        grid,
+        "benchmark",
+        {
+            "Pendulum-v1": 16_500,
+            "InvertedDoublePendulum-v5": 60_000,
+            "Reacher-v5": 100_000,
+            "Swimmer-v5": 100_000,
+            "LunarLanderContinuous-v3": 100_000,
+            "Hopper-v5": 100_000,
+            "HalfCheetah-v5": 100_000,
+            "dm_control/cartpole-swingup-v0": 100_000,
+        },
+        ["ESAC", "SAC", "ES", "ARS"],
+        [0, 1, 2],
+    ),
+}
+"""By name."""

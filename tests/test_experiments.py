@@ -1,0 +1,85 @@
+"""The machinery of the experiments: what is run, skipped, written down, and counted."""
+
+import csv
+
+import pytest
+
+jobs = pytest.importorskip("experiments.jobs", reason="the experiments are not part of the package")
+run = pytest.importorskip("experiments.run")
+from experiments.algorithms import ALGORITHMS  # noqa: E402
+from experiments.matrices import MATRICES, grid  # noqa: E402
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """A matrix of two runs, played in this process."""
+    monkeypatch.setitem(MATRICES, "tiny", lambda: grid("tiny", {"CartPole-v1": 300}, ["ES"], [0, 1], 2))
+    monkeypatch.setattr(jobs, "N_EPISODES", 1)
+    played = []
+
+    def here(wanted, n_processes):
+        for job in wanted:
+            played.append(job.seed)
+            yield job, jobs.play(job)
+
+    monkeypatch.setattr(run, "on_this_machine", here)
+    return played
+
+
+def read(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_what_is_done_is_skipped(tiny, tmp_path, capsys):
+    path = tmp_path / "tiny.csv"
+    assert run.main(["tiny", "--seeds", "1", "--output", str(path)]) == 0
+    assert tiny == [1]
+    assert run.main(["tiny", "--output", str(path)]) == 0
+    assert tiny == [1, 0]
+    assert run.main(["tiny", "--output", str(path)]) == 0
+    assert tiny == [1, 0]
+    assert "2 runs, 2 done before" in capsys.readouterr().out
+    rows = read(path)
+    assert [(row["seed"], row["is_last"]) for row in rows] == [("1", "False"), ("1", "True"), ("0", "False"), ("0", "True")]
+    assert all(int(row["total_steps"]) == int(row["agent_steps"]) + int(row["population_steps"]) for row in rows)
+    assert all("stable_baselines3=" in row["versions"] and "commit=" in row["versions"] for row in rows)
+
+
+def test_a_run_that_was_cut_short_is_run_again(tiny, tmp_path):
+    path = tmp_path / "tiny.csv"
+    rows = jobs.play(MATRICES["tiny"]()[0])
+    run.append(path, rows[:-1])
+    assert run.done(path) == set()
+    run.append(path, rows)
+    assert run.done(path) == {("CartPole-v1", "ES", 0, 300)}
+
+
+def test_a_run_that_fails_is_told_and_not_written(tiny, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(run, "on_this_machine", lambda wanted, n: ((job, RuntimeError("too bad")) for job in wanted))
+    path = tmp_path / "tiny.csv"
+    assert run.main(["tiny", "--output", str(path)]) == 2
+    assert "FAILED CartPole-v1, ES, seed 0: RuntimeError: too bad" in capsys.readouterr().out
+    assert not path.exists()
+
+
+def test_experiments_are_listed(capsys):
+    assert run.main(["--list"]) == 0
+    assert "benchmark: 96 runs" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", [name for name in ALGORITHMS if name != "ESAC, paper"])
+def test_every_algorithm_is_evaluated(name, monkeypatch):
+    monkeypatch.setattr(jobs, "N_EPISODES", 1)
+    rows = jobs.play(jobs.Job("smoke", "Pendulum-v1", name, 0, 800, 2))
+    assert [row["is_last"] for row in rows] == [False, True]
+    assert rows[-1]["total_steps"] >= 800 and -2000 < rows[-1]["deployed"] < 0
+    has_agent, has_population = name.startswith(("ESAC", "SAC")), name.startswith("ES")
+    assert (rows[-1]["agent"] != "") == has_agent
+    assert (rows[-1]["mean"] != "") == has_population
+
+
+def test_processes(tmp_path):
+    job = jobs.Job("smoke", "CartPole-v1", "ES", 0, 200, 1)
+    ((played, rows),) = run.on_this_machine([job], 1)
+    assert played == job and rows[-1]["is_last"]
