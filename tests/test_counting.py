@@ -63,7 +63,7 @@ def test_every_step_is_counted(algorithm, n_envs, options):
 def test_stopped_by_a_callback(algorithm, n_envs):
     """In every phase: offspring, agent, probe."""
     phases = set()
-    for stop_at in range(9, 150, 12):
+    for stop_at in range(9, 150, 12) if algorithm in HYBRIDS else range(9, 300, 24):
         env = counted(n_envs)
         model = make_model(algorithm, env, seed=0, agent_fraction=0.5, gradient_steps=0, champion_episodes=2)
 
