@@ -10,7 +10,7 @@ UNWANTED = ("matplotlib", "ray", "rl_zoo3", "mujoco", "ale_py", "dm_control", "p
 folder = Path(sb3_esac.__file__).parent
 assert Path(sys.prefix) in folder.parents, f"imported from {folder}, outside of the environment {sys.prefix}"
 assert hasattr(sb3_esac, "ESAC"), "sb3_esac.ESAC is missing"
-for name in ("py.typed", "version.txt"):
+for name in ("py.typed", "version.txt", *(f"zoo/hyperparams/{file}.yml" for file in ("esac", "esac_paper", "es"))):
     assert (folder / name).is_file(), f"{name} is not in the wheel"
 assert sb3_esac.__version__ == (folder / "version.txt").read_text().strip(), sb3_esac.__version__
 imported = [name for name in UNWANTED if name in sys.modules]
