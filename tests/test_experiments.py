@@ -83,3 +83,16 @@ def test_processes(tmp_path):
     job = jobs.Job("smoke", "CartPole-v1", "ES", 0, 200, 1)
     ((played, rows),) = run.on_this_machine([job], 1)
     assert played == job and rows[-1]["is_last"]
+
+
+def test_a_report(tiny, tmp_path, capsys):
+    from experiments import report
+
+    path = tmp_path / "tiny.csv"
+    run.main(["tiny", "--output", str(path)])
+    capsys.readouterr()
+    report.main([str(path), "--figure", str(tmp_path / "tiny.png")])
+    printed = capsys.readouterr().out
+    last = [float(row["deployed"]) for row in read(path) if row["is_last"] == "True"]
+    assert f"| {sum(last) / 2:.0f} | {last[0]:.0f}, {last[1]:.0f} |" in printed
+    assert (tmp_path / "tiny.png").read_bytes().startswith(b"\x89PNG")
