@@ -39,8 +39,7 @@ class ESAC(HybridAlgorithm):
     Paper: K. Suri, X. Q. Shi, K. Plataniotis, Y. Lawryshyn, "Evolve To Control: Evolution-based Soft Actor-Critic for Scalable
     Reinforcement Learning". One call of ``_run_generation`` is one turn of its Algorithm 1.
 
-    The first arguments are SAC's, with SAC's names, order and meaning; they configure the agent, ``model.agent``. Their
-    defaults are SAC's but for ``learning_rate`` and ``train_freq``: fewer gradient steps, longer ones.
+    The first arguments are SAC's, with SAC's names, order, defaults and meaning; they configure the agent, ``model.agent``.
     ``total_timesteps`` and ``num_timesteps`` count every step of every training environment, the offspring's included.
 
     Deviations from the paper, each an argument that can be set back: ``agent_fraction`` in place of the annealed intervals,
@@ -130,13 +129,13 @@ class ESAC(HybridAlgorithm):
         self,
         policy: str | type[SACPolicy],
         env: GymEnv | str,
-        learning_rate: float | Schedule = 1e-3,
+        learning_rate: float | Schedule = 3e-4,
         buffer_size: int = 1_000_000,
         learning_starts: int = 100,
         batch_size: int = 256,
         tau: float = 0.005,
         gamma: float = 0.99,
-        train_freq: int | tuple[int, str] = 2,
+        train_freq: int | tuple[int, str] = 1,
         gradient_steps: int = 1,
         action_noise: ActionNoise | None = None,
         replay_buffer_class: type[ReplayBuffer] | None = None,
@@ -171,7 +170,7 @@ class ESAC(HybridAlgorithm):
         gradient_interval: int = 5,
         agent_episodes: int = 1,
         agent_probability: float | Schedule | None = None,
-        agent_fraction: float | Schedule | None = 0.6,
+        agent_fraction: float | Schedule | None = 0.33,
         amt_clip: float = 1e-4,
         amt_input: str = "normalized",
         amt_rule: str = "paper",
