@@ -115,6 +115,15 @@ def learning_check() -> str:
     return markdown(columns, [[row[name] for name in columns] for row in rows])
 
 
+def search() -> str:
+    """Last evaluation of each run of the search for defaults."""
+    last: dict[tuple[str, ...], dict[str, str]] = {}
+    for row in read("experiments/results/search.csv"):
+        last[row["algorithm"], row["changes"], row["statistics"], row["seed"]] = row
+    columns = ["algorithm", "changes", "statistics", "seed", "total_steps", "agent_steps", "updates", "agent", "deployed"]
+    return markdown(columns, [[row[name] for name in columns] for row in last.values()])
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "tasks of esac": lambda: tasks("esac"),
     "tasks of es": lambda: tasks("es"),
@@ -123,6 +132,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "scaling": scaling,
     "overlap": overlap,
     "learning check": learning_check,
+    "search": search,
 }
 """What may stand in a page, and what makes it."""
 
