@@ -216,7 +216,9 @@ def test_folded_forward_plays_what_predict_plays(activation, agent_class):
 def test_folded_forward_of_es(policy):
     """Also where there is no bias that the shift could be folded into."""
     model = with_statistics(ES(policy, vec(1), seed=1, normalize_observations=True, device="cpu"))
-    model.population.set_mean(model.population.perturb(0)[0])
+    vector = model.population.perturb(0)[0]
+    vector[0] = 0.2
+    model.population.set_mean(vector)
     player = make_player(model.actor)
     assert isinstance(player, NumpyMlp) and player.shift is not None
     act, observations = player.bind(model.population.mean), some_observations()
