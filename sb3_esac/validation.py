@@ -11,6 +11,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from sb3_esac.evaluation.backends import BACKENDS, is_backend
+from sb3_esac.evolution.episode_lengths import ProgressiveEpisodeLength
 from sb3_esac.evolution.operators import winner_count
 
 
@@ -145,8 +146,9 @@ def check_arguments(model: Any) -> None:
     is_limit = (is_number(limit) or limit == float("inf")) and limit >= model.sigma
     require(is_limit, "sigma_max", limit, f"at least sigma = {model.sigma}")
     lengths = model.episode_length_schedule
-    expected = "a function of the remaining progress or None"
-    require(lengths is None or callable(lengths), "episode_length_schedule", lengths, expected)
+    expected = "a function of the remaining progress, a ProgressiveEpisodeLength (or a dict of its arguments) or None"
+    is_schedule = lengths is None or callable(lengths) or isinstance(lengths, ProgressiveEpisodeLength | dict)
+    require(is_schedule, "episode_length_schedule", lengths, expected)
     check_workers(model.backend, model.n_workers, model.episode_timeout)
 
 
