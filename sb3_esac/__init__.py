@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from sb3_esac import envs
 from sb3_esac.esac import ESAC
 
 __version__ = (Path(__file__).parent / "version.txt").read_text().strip()
 
-__all__ = ["ESAC", "__version__"]
+__all__ = ["ESAC", "__version__", "envs"]
