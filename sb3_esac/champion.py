@@ -21,7 +21,8 @@ class Candidate:
 
     :param vector: (d,) its parameters.
     :param estimate: What training has shown of its return at no cost; NaN if nothing.
-    :param understated: Whether the estimate is too low on purpose (the agent plays with exploration noise).
+    :param understated: Whether the estimate says little of whole episodes without noise (the agent explores, offspring may
+        have been cut): then it only compares with earlier ones of its kind.
     """
 
     vector: np.ndarray
@@ -83,6 +84,14 @@ class Champion:
             if improved and (candidate.understated or not behind):
                 chosen[source] = candidate
         return chosen
+
+    def forget(self, *sources: str) -> None:
+        """
+        Forget what sources showed when they were last probed, as what they show from now on does not compare with it.
+
+        :param sources: Which ones.
+        """
+        self.estimates = {source: value for source, value in self.estimates.items() if source not in sources}
 
     def deserves_probe(self, first_return: float) -> bool:
         """

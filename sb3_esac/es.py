@@ -13,9 +13,10 @@ from gymnasium import spaces
 from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule, TensorDict
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, TensorDict
 
 from sb3_esac import validation
+from sb3_esac.episode_caps import EpisodeLengthSchedule
 from sb3_esac.es_policies import CnnPolicy, ESPolicy, LinearPolicy, MlpPolicy, MultiInputPolicy
 from sb3_esac.evaluation.parameters import load_vector, to_vector
 from sb3_esac.evolution.population import Population
@@ -56,8 +57,10 @@ class ES(PopulationBasedAlgorithm):
     :param alive_bonus_offset: Subtracted from each reward in the fitness (not in what is reported).
     :param normalize_observations: Running normalisation of observations inside the policy. None means: yes, if observations
         are plain vectors, the features extractor is SB3's, and no ``VecNormalize`` does it already.
-    :param episode_length_schedule: Longest episode that a member plays, in steps, as a function of the remaining progress;
-        it is asked once per generation. The champion's probes play whole episodes. None for no limit but the environment's.
+    :param episode_length_schedule: Longest episode that a member plays: a
+        :class:`~sb3_esac.evolution.episode_lengths.ProgressiveEpisodeLength` (or a dict of its arguments), or a function from
+        the remaining progress to steps; it is asked once per generation. A cut is a truncation. The agent and the champion's
+        probes play whole episodes. None for no limit but the environment's.
     :param env_fn: Makes a copy of the environment (of one lane) for a worker. Needed if no copy can be made otherwise, as of
         a ``SubprocVecEnv``; a name, or an environment that can be pickled, needs none.
     :param n_workers: Processes that play members. None means one for each environment of a ``SubprocVecEnv``, else none.
@@ -99,7 +102,7 @@ class ES(PopulationBasedAlgorithm):
         n_eval_episodes: int = 1,
         alive_bonus_offset: float = 0.0,
         normalize_observations: bool | None = None,
-        episode_length_schedule: Schedule | None = None,
+        episode_length_schedule: EpisodeLengthSchedule | dict[str, Any] | None = None,
         env_fn: Callable[[], gym.Env] | None = None,
         n_workers: int | None = None,
         backend: str = "auto",

@@ -21,6 +21,7 @@ from stable_baselines3.sac.policies import SACPolicy
 from sb3_esac import validation
 from sb3_esac.agent import arguments_of
 from sb3_esac.callbacks import AutomaticMutationTuning, HindsightCrossover
+from sb3_esac.episode_caps import EpisodeLengthSchedule
 from sb3_esac.evaluation.parameters import to_vector
 from sb3_esac.evolution.noise import Stream, generator
 from sb3_esac.evolution.operators import winner_count
@@ -106,9 +107,10 @@ class ESAC(HybridAlgorithm):
     :param alive_bonus_offset: Subtracted from each reward in the fitness (not in what is reported).
     :param normalize_observations: Running normalisation of observations inside the policy. None means: yes, if observations
         are plain vectors, the features extractor is SB3's, and no ``VecNormalize`` does it already.
-    :param episode_length_schedule: Longest episode that an offspring plays, in steps, as a function of the remaining
-        progress; it is asked once per generation. A cut is a truncation. The agent and the champion's probes play whole
-        episodes. None for no limit but the environment's.
+    :param episode_length_schedule: Longest episode that an offspring plays: a
+        :class:`~sb3_esac.evolution.episode_lengths.ProgressiveEpisodeLength` (or a dict of its arguments), or a function from
+        the remaining progress to steps; it is asked once per generation. A cut is a truncation. The agent and the champion's
+        probes play whole episodes. None for no limit but the environment's.
     :param agent_class: Any off-policy algorithm with a ``Box`` actor (SAC, TD3, TQC, CrossQ, ...).
     :param agent_kwargs: Arguments of ``agent_class`` that SAC does not have.
     :param env_fn: Makes a copy of the environment (of one lane) for a worker. Needed if no copy can be made otherwise, as of
@@ -180,7 +182,7 @@ class ESAC(HybridAlgorithm):
         n_eval_episodes: int = 1,
         alive_bonus_offset: float = 0.0,
         normalize_observations: bool | None = None,
-        episode_length_schedule: Schedule | None = None,
+        episode_length_schedule: EpisodeLengthSchedule | dict[str, Any] | None = None,
         agent_class: type[OffPolicyAlgorithm] = SAC,
         agent_kwargs: dict[str, Any] | None = None,
         env_fn: Callable[[], gym.Env] | None = None,

@@ -19,13 +19,16 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 
 from sb3_esac.champion import FINAL_PROBE_FRACTION, PROBE_FRACTION, Candidate, Champion, ChampionRecord, most_trusted
+from sb3_esac.episode_caps import EpisodeCaps, EpisodeLengthSchedule, horizon_of
 from sb3_esac.evaluation.backends import make_evaluator
 from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, Evaluator, Pending
 from sb3_esac.evaluation.normalization import update_normalizers
 from sb3_esac.evaluation.parameters import copy_actor, load_vector, make_player
+from sb3_esac.evaluation.random_play import random_play
 from sb3_esac.evaluation.rollout import Recording
 from sb3_esac.evaluation.seeding import warn_non_finite
 from sb3_esac.evaluation.vec_normalize import merge_episodes, moments_of, recording_for
+from sb3_esac.evolution.episode_lengths import ProgressiveEpisodeLength
 from sb3_esac.evolution.noise import Stream, episode_seed
 from sb3_esac.evolution.population import Population
 
@@ -45,7 +48,7 @@ class PopulationBasedAlgorithm(BaseAlgorithm):
     champion_episodes: int
     alive_bonus_offset: float
     normalize_observations: bool | None
-    episode_length_schedule: Callable[[float], float] | None
+    episode_length_schedule: EpisodeLengthSchedule | dict[str, Any] | None
     deploy: str
     env_fn: Callable[[], gym.Env] | None
     n_workers: int | None
@@ -75,9 +78,10 @@ class PopulationBasedAlgorithm(BaseAlgorithm):
     def _candidates(self) -> dict[str, Candidate]:
         """Policies that could be the champion, by source."""
         # The best member's return is more than the mean or the winner will show again, so it rules out what has no chance.
-        candidates = {"mean": Candidate(self.population.mean, self._best_return)}
+        cut = self._episode_caps.cut
+        candidates = {"mean": Candidate(self.population.mean, self._best_return, understated=cut)}
         if len(self.population.winners):
-            candidates["winner"] = Candidate(self.population.winners[0], self._best_return)
+            candidates["winner"] = Candidate(self.population.winners[0], self._best_return, understated=cut)
         return candidates
 
     def _is_overtaken(self) -> bool:
@@ -121,6 +125,9 @@ class PopulationBasedAlgorithm(BaseAlgorithm):
         self.population_timesteps, self.probe_timesteps, self.paper_timesteps = 0, 0, 0.0
         self._mean_length, self._best_return, self._probed_generation = 0.0, float("nan"), -1
         self.seconds = {"evaluation": 0.0, "gradients": 0.0}
+        if not hasattr(self, "_episode_caps"):
+            self._episode_caps = EpisodeCaps()
+        self._episode_caps.start_count()
 
     def _setup_population(self, population: Population) -> None:
         """Take a new population unless a saved one is there; make champion and seed."""
@@ -136,6 +143,11 @@ class PopulationBasedAlgorithm(BaseAlgorithm):
         self._generation_start: Population | None = None
         self._evaluator: Evaluator | None = None
         self._mean_actor: tuple[np.ndarray, BasePolicy] | None = None
+        # Files of hyperparameters can name its arguments, but make no object.
+        if isinstance(self.episode_length_schedule, dict):
+            self.episode_length_schedule = ProgressiveEpisodeLength(**self.episode_length_schedule)
+        if isinstance(self.episode_length_schedule, ProgressiveEpisodeLength) and self.env is not None:
+            horizon_of(self.episode_length_schedule, self.env)
         self.champion = Champion(self.actor)
         self.champion.record, self.champion.estimates = getattr(self, "_champion_state", (None, {}))
 
@@ -209,13 +221,12 @@ class PopulationBasedAlgorithm(BaseAlgorithm):
         seeds = [
             episode_seed(self.run_seed, population.generation, Stream.POPULATION_EPISODE, index) for index in range(size * k)
         ]
-        schedule = self.episode_length_schedule
         return EvaluationRequest(
             population.perturb(self.run_seed),
             np.array(seeds).reshape(size, k),
             make_player(self.actor),
             self._recording(),
-            max_episode_steps=None if schedule is None else max(1, int(schedule(self._current_progress_remaining))),
+            max_episode_steps=self._episode_caps.cap,
         )
 
     def _evaluate_population(
@@ -228,6 +239,7 @@ class PopulationBasedAlgorithm(BaseAlgorithm):
             return None
         callback.on_rollout_end()
         self._mean_length = float(result.lengths.mean())
+        self._episode_caps.note(result.lengths)
         returns = result.returns.mean(axis=1)
         self._best_return = float(returns[np.isfinite(returns)].max(initial=-np.inf))
         self.paper_timesteps += self._mean_length
@@ -239,7 +251,10 @@ class PopulationBasedAlgorithm(BaseAlgorithm):
         assert self._generation_start is not None
         mean = self._generation_start.mean
         seed = episode_seed(self.run_seed, self.population.generation, Stream.POPULATION_EPISODE, 0)
-        return self._play(EvaluationRequest(mean[None], np.array([[seed]]), make_player(self.actor)), callback)
+        request = EvaluationRequest(
+            mean[None], np.array([[seed]]), make_player(self.actor), max_episode_steps=self._episode_caps.cap
+        )
+        return self._play(request, callback)
 
     def _fitness(self, result: EvaluationResult) -> np.ndarray:
         """(n,) mean return of each member, the alive bonus taken out."""
@@ -263,7 +278,7 @@ class PopulationBasedAlgorithm(BaseAlgorithm):
         nothing_new = self._mean_length == 0 or self._probed_generation == self.population.generation
         if self.champion_episodes == 0 or nothing_new:
             return False
-        cost = (n_candidates + self.champion_episodes - 1) * self._mean_length
+        cost = (n_candidates + self.champion_episodes - 1) * self._episode_caps.probe_length(self._mean_length)
         return self.probe_timesteps + cost <= fraction * (self.num_timesteps + cost)
 
     def _probe(self, candidates: dict[str, Candidate], callback: BaseCallback) -> bool:
@@ -283,6 +298,7 @@ class PopulationBasedAlgorithm(BaseAlgorithm):
         screening = self._play(EvaluationRequest(vectors, np.repeat(seeds[:, :1], len(vectors), axis=0), player), callback)
         if screening is None:
             return False
+        self._episode_caps.whole_length = float(screening.lengths.mean())
         first = dict(zip(candidates, screening.returns[:, 0].tolist(), strict=True))
         source = most_trusted(first)
         if self.champion.deserves_probe(first[source]):
@@ -313,8 +329,14 @@ class PopulationBasedAlgorithm(BaseAlgorithm):
         total_timesteps = total
         callback.on_training_start(locals(), globals())
         self._evaluator = self._make_evaluator()
+        self._episode_caps.start_clock()
         try:
             while self.num_timesteps < total:
+                if not self._set_episode_cap(callback):
+                    break
+                if self.num_timesteps >= total:
+                    # Random play has taken all there was.
+                    continue
                 self._begin_generation()
                 if not self._run_generation(callback):
                     break
@@ -344,6 +366,27 @@ class PopulationBasedAlgorithm(BaseAlgorithm):
         finally:
             vec_normalize.training = training
 
+    def _set_episode_cap(self, callback: BaseCallback) -> bool:
+        """Decide how long offspring may play in the coming generation; False if a callback asked to stop."""
+        caps, schedule = self._episode_caps, self.episode_length_schedule
+        assert not isinstance(schedule, dict)
+        if caps.must_start(schedule):
+            assert isinstance(schedule, ProgressiveEpisodeLength) and self.env is not None
+            horizon = horizon_of(schedule, self.env)
+            if schedule.is_measured:
+                number = self.population.generation
+                request = random_play(self.action_space, schedule.n_random_episodes, self.run_seed, number, horizon)
+                result = self._play(request, callback)
+                if result is None:
+                    return False
+                caps.whole_length = float(result.lengths.mean())
+            caps.phases = schedule.phases(horizon, caps.whole_length)
+        if caps.advance(schedule, self._current_progress_remaining, self.num_timesteps, self._total_timesteps):
+            # Offspring's returns will be of other lengths. Members that start from winners are played anew in any case, and
+            # the champion's record is of whole episodes.
+            self.champion.forget("mean", "winner")
+        return True
+
     def _begin_generation(self) -> None:
         """Make all that follows a function of seed and generation; remember where a checkpoint has to start from."""
         seed = episode_seed(self.run_seed, self.population.generation, Stream.GLOBAL, 0)
@@ -360,6 +403,8 @@ class PopulationBasedAlgorithm(BaseAlgorithm):
             self.logger.record("population/return_std", float(finite.std()))
         self.logger.record("population/length_mean", float(result.lengths.mean()))
         self.logger.record("population/sigma", self.population.sigma)
+        if self._episode_caps.cap is not None:
+            self.logger.record("population/episode_length_cap", self._episode_caps.cap)
         if self.champion.record is not None:
             self.logger.record("champion/return_mean", self.champion.record.return_mean)
 

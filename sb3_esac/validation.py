@@ -19,6 +19,7 @@ from sb3_esac.evolution.arguments import (
     require_option,
     require_positive,
 )
+from sb3_esac.evolution.episode_lengths import ProgressiveEpisodeLength
 from sb3_esac.evolution.strategies import STRATEGIES, is_mirrored
 
 
@@ -92,8 +93,9 @@ def check_common_arguments(model: Any) -> None:
     require_option("es_optimizer", model.es_optimizer, ("adam", "sgd"))
     offset, lengths, normalize = model.alive_bonus_offset, model.episode_length_schedule, model.normalize_observations
     require(is_number(offset), "alive_bonus_offset", offset, "a finite number")
-    expected = "a function of the remaining progress or None"
-    require(lengths is None or callable(lengths), "episode_length_schedule", lengths, expected)
+    expected = "a function of the remaining progress, a ProgressiveEpisodeLength (or a dict of its arguments) or None"
+    is_schedule = lengths is None or callable(lengths) or isinstance(lengths, ProgressiveEpisodeLength | dict)
+    require(is_schedule, "episode_length_schedule", lengths, expected)
     require(normalize in (None, True, False), "normalize_observations", normalize, "True, False or None")
     check_workers(model.backend, model.n_workers, model.episode_timeout)
 

@@ -1,1 +1,5 @@
-"""Environments of the papers, and what others need to be learned on."""
+"""Environments of the papers. Importing this registers ``CyclicMDP-v0`` and ``CyclicMDPContinuous-v0`` with gymnasium."""
+
+from sb3_esac.envs.cyclic_mdp import CyclicMDP
+
+__all__ = ["CyclicMDP"]

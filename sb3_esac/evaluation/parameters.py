@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch as th
@@ -72,6 +72,18 @@ def row_groups(actor: th.nn.Module) -> np.ndarray:
             n_groups += rows
         groups.append(np.repeat(offsets[key] + np.arange(rows), parameter.numel() // rows))
     return np.concatenate(groups)
+
+
+class Player(Protocol):
+    """How a vector plays. It is pickled on its way to workers."""
+
+    def bind(self, vector: np.ndarray) -> Act:
+        """
+        Make the policy of one member.
+
+        :param vector: (d,) parameters; copied.
+        :return: Function from one observation to one action.
+        """
 
 
 class NumpyMlp:
@@ -252,9 +264,6 @@ class TorchActor:
         load_vector(actor, vector)
         # A discrete action is a scalar, as it is for an environment of a `VecEnv`.
         return lambda observation: actor.predict(observation, deterministic=True)[0][()]
-
-
-Player = NumpyMlp | TorchActor
 
 
 def copy_actor(actor: BasePolicy) -> BasePolicy:

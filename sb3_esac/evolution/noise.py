@@ -15,6 +15,8 @@ class Stream(IntEnum):
     AGENT_EPISODE = 4
     GRADIENT_INTERVAL = 5
     GLOBAL = 6
+    RANDOM_EPISODE = 7
+    RANDOM_ACTIONS = 8
 
 
 def generator(seed: int, generation: int, stream: Stream, index: int = 0) -> np.random.Generator:

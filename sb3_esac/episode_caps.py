@@ -1,0 +1,115 @@
+"""How long offspring may play: what ``episode_length_schedule`` says, generation by generation."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.vec_env import VecEnv
+
+from sb3_esac.evaluation.random_play import time_limit
+from sb3_esac.evolution.episode_lengths import LengthPhases, ProgressiveEpisodeLength
+
+EpisodeLengthSchedule = Callable[[float], float] | ProgressiveEpisodeLength
+
+
+def horizon_of(schedule: ProgressiveEpisodeLength, env: VecEnv) -> int:
+    """
+    Find the horizon, T.
+
+    :param schedule: Its own horizon comes first.
+    :param env: Its time limit is the other source.
+    :return: T in steps of the policy.
+    """
+    horizon = schedule.horizon if schedule.horizon is not None else time_limit(env)
+    if horizon is None:
+        raise ValueError(
+            "`horizon` of `episode_length_schedule` must be the steps after which the environment ends an episode, not None: "
+            f"{env} shows no `TimeLimit` to take it from"
+        )
+    schedule.check_horizon(horizon)
+    return horizon
+
+
+class EpisodeCaps:
+    """
+    The cap of offspring's episodes and where it stands in its schedule: a part of the model's saved state.
+
+    Agent, probes and evaluation play whole episodes. So returns of offspring that were cut compare neither with those of
+    probes nor with those under another cap.
+    """
+
+    def __init__(self) -> None:
+        self.cap: int | None = None
+        self.phases: LengthPhases | None = None
+        self.cut = False
+        """Whether offspring of the last generation could have played on."""
+        self.whole_length = 0.0
+        """Mean length of the last whole episodes (random play, then probes), 0 if there were none."""
+        self._tick: float | None = None
+
+    def start_count(self) -> None:
+        """Begin a schedule anew, as steps are counted from zero."""
+        self.phases, self.whole_length = None, 0.0
+
+    def start_clock(self) -> None:
+        """Do not count the time since the last generation, in which nobody was training."""
+        self._tick = None
+
+    def must_start(self, schedule: EpisodeLengthSchedule | None) -> bool:
+        """
+        Whether phases have to be laid out.
+
+        :param schedule: The model's ``episode_length_schedule``.
+        """
+        if not isinstance(schedule, ProgressiveEpisodeLength):
+            return False
+        return self.phases is None or self.phases.schedule != schedule
+
+    def advance(self, schedule: EpisodeLengthSchedule | None, progress_remaining: float, timesteps: int, budget: int) -> bool:
+        """
+        Decide how long the coming generation may play.
+
+        :param schedule: The model's ``episode_length_schedule``.
+        :param progress_remaining: 1 at the start, 0 at the end.
+        :param timesteps: True steps so far.
+        :param budget: Steps of the whole run.
+        :return: Whether the cap is another one than before.
+        """
+        before = self.cap
+        if isinstance(schedule, ProgressiveEpisodeLength):
+            assert self.phases is not None
+            self.phases = self.phases.advance(timesteps, budget, self._seconds(schedule))
+            self.cap = self.phases.cap
+        else:
+            self.phases = None
+            self.cap = None if schedule is None else max(1, int(schedule(progress_remaining)))
+        return self.cap != before
+
+    def note(self, lengths: np.ndarray) -> None:
+        """
+        Look at what a generation played.
+
+        :param lengths: Lengths of its episodes.
+        """
+        is_whole = self.cap is None or (self.phases is not None and self.phases.is_last)
+        self.cut = not is_whole and bool(lengths.max() >= self.cap)
+
+    def probe_length(self, mean_length: float) -> float:
+        """
+        Estimate the length of a probe's episode.
+
+        :param mean_length: Mean length of the last generation's episodes.
+        """
+        return max(mean_length, self.whole_length) if self.cut else mean_length
+
+    def _seconds(self, schedule: ProgressiveEpisodeLength) -> float:
+        """Seconds since the last generation; 0 where nothing depends on them, so that they are not in what is saved."""
+        if schedule.phase_seconds is None:
+            return 0.0
+        before, self._tick = self._tick, time.monotonic()
+        return 0.0 if before is None else self._tick - before
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Another process has another clock.
+        return {**self.__dict__, "_tick": None}
