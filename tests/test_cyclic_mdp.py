@@ -1,16 +1,21 @@
 """The cyclic MDP of section 4."""
 
+from pathlib import Path
+
 import gymnasium as gym
 import numpy as np
 import pytest
+import yaml
 from gymnasium.utils.env_checker import check_env as check_gymnasium_env
 from helpers import ALGORITHMS, make_model
 from stable_baselines3.common.env_checker import check_env
 from stable_baselines3.common.evaluation import evaluate_policy
 
+from sb3_esac import ES
 from sb3_esac.envs import CyclicMDP
 from sb3_esac.envs.cyclic_mdp import ANTICLOCKWISE, CLOCKWISE, STAY
 
+ROOT = Path(__file__).parent.parent
 IDS = {"CyclicMDP-v0": gym.spaces.Discrete, "CyclicMDPContinuous-v0": gym.spaces.Box}
 
 
@@ -129,7 +134,24 @@ def test_picture_shows_where_we_are():
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_it_is_learned(algorithm):
     env = gym.make("CyclicMDPContinuous-v0", horizon=20)
-    model = make_model(algorithm, env, seed=0, population_size=10, sigma=0.3)
-    assert evaluate_policy(model, env, 1, warn=False)[0] < 20
+    models = (make_model(algorithm, env, seed=seed, population_size=10, sigma=0.3) for seed in range(10))
+    model = next(model for model in models if evaluate_policy(model, env, 1, warn=False)[0] < 20)
     model.learn(1500)
     assert evaluate_policy(model, env, 1, warn=False)[0] == 20
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_es_solves_it_within_a_hundred_episodes(seed):
+    """By the entry of ``es.yml``: ten generations of ten episodes, the champion's probes beside them."""
+    entry = yaml.safe_load((ROOT / "hyperparams" / "es.yml").read_text())["CyclicMDP-v0"]
+    entry.pop("n_timesteps")
+    model = ES(entry.pop("policy"), "CyclicMDP-v0", seed=seed, **entry)
+    env = gym.make("CyclicMDP-v0")
+    assert evaluate_policy(model, env, 1, warn=False)[0] < 2000
+    for _ in range(10):
+        # One generation at a time
+        model.learn(1, reset_num_timesteps=False)
+        if evaluate_policy(model, env, 1, warn=False)[0] == 2000:
+            break
+    assert evaluate_policy(model, env, 1, warn=False)[0] == 2000
+    assert model.population.generation <= 10

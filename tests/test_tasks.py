@@ -6,7 +6,6 @@ import pytest
 import yaml
 from test_zoo import ROOT, commands  # noqa: F401  (a fixture)
 
-FILES = {"esac": "esac.yml"}
 LARGE = {"population_size": 2, "winner_fraction": 0.5, "champion_episodes": 1, "buffer_size": 3000, "learning_starts": 50}
 
 
