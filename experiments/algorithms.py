@@ -13,6 +13,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from torch import nn
 
 from sb3_esac import ES, ESAC
+from sb3_esac.evolution.episode_lengths import ProgressiveEpisodeLength
 
 HYPERPARAMS = Path(__file__).resolve().parent.parent / "hyperparams"
 CONSTRUCTORS: dict[str, type[BaseAlgorithm]] = {"esac": ESAC, "esac_paper": ESAC, "es": ES}
@@ -108,6 +109,24 @@ def ars(task: str, seed: int, total_timesteps: int, **arguments: Any) -> BaseAlg
     return ARS("LinearPolicy", env, seed=seed, device="cpu", **{**given, **arguments})
 
 
+FIRST_LENGTH = {"Hopper-v5": None}
+"""First lengths of progressive episodes; None measures them by random play, which is of no use where no episode ends early."""
+
+
+def pel(task: str, seed: int, total_timesteps: int, time_schedule: str, **changes: Any) -> BaseAlgorithm:
+    """
+    Make an ES with progressive episode lengths.
+
+    :param task: Environment.
+    :param seed: Seed of the run.
+    :param total_timesteps: Budget.
+    :param time_schedule: "constant" (T_c) or "doubling" (T_d).
+    :param changes: Arguments that differ from the file's.
+    """
+    lengths = ProgressiveEpisodeLength(time_schedule, first_length=FIRST_LENGTH.get(task, 125))
+    return es(task, seed, total_timesteps, episode_length_schedule=lengths, **changes)
+
+
 def es(task: str, seed: int, total_timesteps: int, **changes: Any) -> BaseAlgorithm:
     """
     Make an ES by ``es.yml``.
@@ -128,6 +147,10 @@ ALGORITHMS: dict[str, Make] = {
     "SAC, ESAC's network": sac_same_network,
     "ARS": ars,
     "ES": es,
-    "ES, canonical": partial(es, strategy="canonical"),
+    "ES, T_c": partial(pel, time_schedule="constant"),
+    "ES, T_d": partial(pel, time_schedule="doubling"),
+    "canonical ES": partial(es, strategy="canonical"),
+    "canonical ES, T_c": partial(pel, strategy="canonical", time_schedule="constant"),
+    "canonical ES, T_d": partial(pel, strategy="canonical", time_schedule="doubling"),
 }
 """By the name that tables and figures show."""

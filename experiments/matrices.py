@@ -44,5 +44,13 @@ MATRICES: dict[str, Callable[[], list[Job]]] = {
         ["ESAC", "SAC", "ES", "ARS"],
         [0, 1, 2],
     ),
+    "pel": partial(
+        grid,
+        "pel",
+        {"HalfCheetah-v5": 300_000, "Swimmer-v5": 300_000, "Hopper-v5": 300_000},
+        ["ES", "ES, T_c", "ES, T_d", "canonical ES", "canonical ES, T_c", "canonical ES, T_d"],
+        [0, 1, 2, 3, 4],
+        4,
+    ),
 }
 """By name."""
