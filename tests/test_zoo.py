@@ -20,6 +20,7 @@ import optuna
 import rl_zoo3
 import rl_zoo3.exp_manager
 import rl_zoo3.hyperparams_opt
+from matplotlib import pyplot
 
 from sb3_esac import ES, ESAC, population_based, zoo
 from sb3_esac.evaluation.evaluator import LockstepEvaluator
@@ -65,9 +66,9 @@ class Zoo:
 @pytest.fixture
 def commands(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("MUJOCO_GL", "MPLBACKEND"):
-        # Set by the commands for the whole process
-        monkeypatch.setenv(name, os.environ.get(name, "egl" if name == "MUJOCO_GL" else "Agg"))
+    # Set by the commands for the whole process
+    monkeypatch.setenv("MUJOCO_GL", os.environ.get("MUJOCO_GL", "egl"))
+    monkeypatch.setenv("MPLBACKEND", "Agg")
     return Zoo(tmp_path)
 
 
@@ -276,13 +277,17 @@ def test_video(commands):
     assert video.stat().st_size > 1000
 
 
-def test_plots(commands):
+def test_plots(commands, monkeypatch):
+    # Replaced where there is no screen
+    monkeypatch.setattr(pyplot, "show", pyplot.show)
     for _ in range(2):
         commands.train("esac", "-n", 1700, "--eval-freq", 400, "--eval-episodes", 2)
     where = ["-e", "Pendulum-v1", "-f", "logs"]
-    table = commands("all_plots", "-a", "esac", *where, "--no-million", "--no-display", "-o", "results")
+    table = commands("all_plots", "-a", "esac", *where, "--no-million", "-o", "results")
     assert "Pendulum-v1" in table and "+/-" in table
     commands("plot_train", "-a", "esac", *where, "-w", 2)
+    for name in ("all_plots_1.png", "plot_train_1.png"):
+        assert (commands.folder / name).read_bytes().startswith(b"\x89PNG")
     commands("plot_from_file", "-i", "results.pkl", "-o", "curves.png", "--format", "png", "--no-million", "-l", "ESAC")
     assert (commands.folder / "curves.png").read_bytes().startswith(b"\x89PNG")
 

@@ -61,6 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(script: str) -> None:
+    if script in PLOTS and os.environ.get("MPLBACKEND") == "Agg":
+        _save_instead_of_showing(script)
     # A function where there is one: worker processes import the main module once more, and this one is light.
     if script in ("train", "enjoy", *PLOTS):
         getattr(importlib.import_module(SCRIPTS[script]), script)()
@@ -69,6 +71,19 @@ def _run(script: str) -> None:
         # That the module is imported already does no harm.
         warnings.filterwarnings("ignore", message=".*found in sys.modules.*", category=RuntimeWarning)
         runpy.run_module(SCRIPTS[script], run_name="__main__", alter_sys=True)
+
+
+def _save_instead_of_showing(script: str) -> None:
+    """Where there is no screen, write figures that would be shown into the working directory."""
+    from matplotlib import pyplot as plt
+
+    def show(*args: object, **kwargs: object) -> None:
+        for number in plt.get_fignums():
+            plt.figure(number).savefig(f"{script}_{number}.png", dpi=120, bbox_inches="tight")
+            print(f"No display: figure saved to {script}_{number}.png")
+        plt.close("all")
+
+    plt.show = show
 
 
 def _with_preset(arguments: list[str], file_of: object) -> list[str]:
