@@ -277,6 +277,12 @@ def test_video(commands):
     assert video.stat().st_size > 1000
 
 
+def test_the_camera_follows_the_cheetah():
+    assert cli._with_camera(["--env", "HalfCheetah-v5"])[-2:] == ["--env-kwargs", "camera_name:'track'"]
+    for arguments in (["--env", "Hopper-v5"], ["--env", "HalfCheetah-v5", "--env-kwargs", "camera_id:0"]):
+        assert cli._with_camera(arguments) == arguments
+
+
 def test_plots(commands, monkeypatch):
     # Replaced where there is no screen
     monkeypatch.setattr(pyplot, "show", pyplot.show)

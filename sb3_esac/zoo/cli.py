@@ -51,6 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     register()
     if script == "train":
         rest = _with_preset(rest, hyperparameter_file)
+    if script == "record_video":
+        rest = _with_camera(rest)
     _check_dm_control(rest)
     before = sys.argv
     sys.argv = [f"esac-zoo {script}", *rest]
@@ -96,6 +98,13 @@ def _with_preset(arguments: list[str], file_of: object) -> list[str]:
     if algorithm != "esac":
         sys.exit(f"esac-zoo: --paper is for --algo esac, not {algorithm!r}")
     return [*rest, "-conf", str(file_of("esac_paper"))]
+
+
+def _with_camera(arguments: list[str]) -> list[str]:
+    """Let the camera follow the one robot of gymnasium that would run out of the picture."""
+    if "HalfCheetah-v5" in arguments and "--env-kwargs" not in arguments:
+        return [*arguments, "--env-kwargs", "camera_name:'track'"]
+    return arguments
 
 
 def _prepare_rendering(script: str, arguments: list[str]) -> None:
