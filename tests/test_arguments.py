@@ -101,7 +101,7 @@ WRONG_FOR_ES = [
     (dict(strategy="canonical", population_size=1), "population_size", 1, "an integer >= 2"),
     (dict(strategy="canonical", mirrored=True, population_size=5), "population_size", 5, "an even integer >= 2"),
     (dict(normalize_observations="yes"), "normalize_observations", "yes", "True, False or None"),
-    (dict(episode_length_schedule=100), "episode_length_schedule", 100, "a function of the remaining progress or None"),
+    (dict(episode_length_schedule=100), "episode_length_schedule", 100, "a function of the remaining progress, a Prog"),
     *[(dict(policy_kwargs=dict(net_arch=value)), "net_arch", value, "a list of the sizes") for value in ([0], [8.5], 8, "64")],
     (dict(policy_kwargs=dict(net_arch=dict(pi=[8], qf=[8]))), "net_arch", dict(pi=[8], qf=[8]), "a list of the sizes"),
 ]

@@ -29,4 +29,4 @@ def test_every_table_is_used_and_known(filler):
 def test_every_task_has_its_row(filler):
     table = filler.tasks("esac")
     assert "| dm_control/walker-run-v0 | `python -m sb3_esac.zoo train --algo esac --env dm_control/walker-run-v0` |" in table
-    assert table.count("\n| ") == 24 - 1
+    assert len(table.splitlines()) == 2 + 23

@@ -20,6 +20,7 @@ def run_folder(tmp_path_factory):
     model.set_logger(configure(str(folder), ["csv"]))
     evaluate = EvalCallback(Monitor(Drift()), n_eval_episodes=2, eval_freq=100, log_path=str(folder), verbose=0)
     model.learn(500, callback=evaluate)
+    model.logger.close()
     return folder, model
 
 

@@ -55,6 +55,8 @@ def test_nothing_is_left(named: bool, monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     if named:
         monkeypatch.delattr(os, "memfd_create")
+    # What other tests have left behind
+    gc.collect()
     before = sorted(open_files())
     ours, theirs = make_generation()
     assert len(list(tmp_path.iterdir())) == int(named)
