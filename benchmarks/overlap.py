@@ -23,8 +23,7 @@ from benchmarks.evaluation import RESULTS, write  # noqa: E402
 from sb3_esac import ESAC  # noqa: E402
 
 SETTINGS: dict[str, dict[str, Any]] = {
-    "defaults": {},
-    "population of 100, 2 % agent": {"population_size": 100, "agent_fraction": 0.02},
+    "population of 200, 0.5 % agent": {"population_size": 200, "agent_fraction": 0.005},
 }
 FIELDS = ["env", "setting", "overlap", "generations", "seconds", "slowest", "fastest", "ratio"]
 
