@@ -115,6 +115,17 @@ def learning_check() -> str:
     return markdown(columns, [[row[name] for name in columns] for row in rows])
 
 
+def zoo_check(algorithm: str) -> str:
+    """
+    What the zoo's commands have learned.
+
+    :param algorithm: "es" or "esac".
+    """
+    rows = [row for row in read("experiments/results/zoo_check.csv") if row["algo"] == algorithm]
+    columns = ["env", "seed", "target", "return_mean", "return_std", "total_steps", "gradient_updates", "seconds", "cores"]
+    return markdown(columns, [[row[name] for name in columns] for row in rows])
+
+
 def search() -> str:
     """Last evaluation of each run of the search for defaults."""
     last: dict[tuple[str, ...], dict[str, str]] = {}
@@ -133,6 +144,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "overlap": overlap,
     "learning check": learning_check,
     "search": search,
+    "zoo check of es": lambda: zoo_check("es"),
+    "zoo check of esac": lambda: zoo_check("esac"),
 }
 """What may stand in a page, and what makes it."""
 
