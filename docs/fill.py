@@ -127,12 +127,12 @@ def zoo_check(algorithm: str) -> str:
 
 
 def search() -> str:
-    """Last evaluation of each run of the search for defaults."""
-    last: dict[tuple[str, ...], dict[str, str]] = {}
-    for row in read("experiments/results/search.csv"):
-        last[row["algorithm"], row["changes"], row["statistics"], row["seed"]] = row
+    """Every evaluation of the search for defaults."""
     columns = ["algorithm", "changes", "statistics", "seed", "total_steps", "agent_steps", "updates", "agent", "deployed"]
-    return markdown(columns, [[row[name] for name in columns] for row in last.values()])
+    rows = sorted(
+        read("experiments/results/search.csv"), key=lambda row: (row["algorithm"], row["changes"], row["statistics"])
+    )
+    return markdown(columns, [[row[name] for name in columns] for row in rows])
 
 
 TABLES: dict[str, Callable[[], str]] = {

@@ -7,7 +7,6 @@ Example: ``python examples/train.py --env InvertedDoublePendulum-v5 --steps 6e4 
 import argparse
 import ast
 import os
-import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +20,7 @@ from stable_baselines3.common.logger import configure
 
 from sb3_esac import ESAC
 from sb3_esac.plotting import plot_run
+from sb3_esac.quiet import quieten_mujoco
 
 # Training, evaluation during it and the final evaluation start from different states
 EVAL_SEED_OFFSET = 10_000
@@ -83,19 +83,6 @@ def parse_arguments() -> argparse.Namespace:
     arguments.output = (arguments.output or Path("runs") / f"{arguments.env.replace('/', '_')}_{arguments.seed}").resolve()
     arguments.eval_freq = arguments.eval_freq or max(arguments.steps // 20, 1)
     return arguments
-
-
-def quieten_mujoco() -> None:
-    """Keep MuJoCo's note about outdated model files, one per environment, out of the terminal; other warnings stay."""
-    if find_spec("mujoco") is None:
-        return
-    import mujoco
-
-    def warn(message: str) -> None:
-        if "deprecated" not in message:
-            print(f"MuJoCo: {message}", file=sys.stderr)
-
-    mujoco.set_mju_user_warning(warn)
 
 
 def train(arguments: argparse.Namespace) -> tuple[ESAC, float]:

@@ -23,6 +23,7 @@ os.environ.setdefault("MUJOCO_GL", "disable")
 
 from experiments.jobs import Job, Row, play  # noqa: E402
 from experiments.matrices import MATRICES  # noqa: E402
+from sb3_esac.quiet import quieten_mujoco  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results"
 COLUMNS = [field.name for field in fields(Row)]
@@ -64,13 +65,7 @@ def quietly(job: Job) -> list[dict[str, Any]]:
 
     :param job: The run.
     """
-    try:
-        import mujoco
-
-        # Otherwise its notes on old model files go to the terminal and to a file in the working directory.
-        mujoco.set_mju_user_warning(lambda message: None)
-    except ImportError:
-        pass
+    quieten_mujoco()
     return play(job)
 
 

@@ -355,6 +355,17 @@ def test_unknown_scripts():
         cli.main(["trian"])
 
 
+def test_without_rl_zoo3(monkeypatch):
+    monkeypatch.setitem(sys.modules, "rl_zoo3", None)
+    with pytest.raises(SystemExit, match=r"rl_zoo3 is needed: pip install .*\[zoo\]"):
+        cli.main(["train"])
+
+
+def test_importing_the_zoo_needs_no_rl_zoo3(tmp_path):
+    hidden = "import sys; sys.modules['rl_zoo3'] = None; import sb3_esac.zoo.cli"
+    run_process(["-c", hidden], tmp_path)
+
+
 def test_presets_are_for_what_has_them(commands):
     with pytest.raises(SystemExit, match="--paper is for --algo esac, not 'sac'"):
         commands("train", "--algo", "sac", "--paper", "--env", "Pendulum-v1")

@@ -12,6 +12,9 @@ import warnings
 from collections.abc import Sequence
 from importlib.util import find_spec
 
+from sb3_esac.quiet import quieten_mujoco
+from sb3_esac.zoo.files import hyperparameter_file
+
 SCRIPTS = {
     "train": "rl_zoo3.train",
     "enjoy": "rl_zoo3.enjoy",
@@ -43,14 +46,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if find_spec("rl_zoo3") is None:
         sys.exit('esac-zoo: rl_zoo3 is needed: pip install "sb3_esac[zoo]"')
     _prepare_rendering(script, rest)
-    _quieten_mujoco()
+    quieten_mujoco()
 
     from sb3_esac.zoo import register
-    from sb3_esac.zoo.files import hyperparameter_file
 
     register()
     if script == "train":
-        rest = _with_preset(rest, hyperparameter_file)
+        rest = _with_preset(rest)
     if script == "record_video":
         rest = _with_camera(rest)
     _check_dm_control(rest)
@@ -88,16 +90,15 @@ def _save_instead_of_showing(script: str) -> None:
     plt.show = show
 
 
-def _with_preset(arguments: list[str], file_of: object) -> list[str]:
+def _with_preset(arguments: list[str]) -> list[str]:
     """Replace ``--paper`` by the file that it stands for."""
     if "--paper" not in arguments:
         return arguments
-    assert callable(file_of)
     rest = [argument for argument in arguments if argument != "--paper"]
     algorithm = rest[rest.index("--algo") + 1] if "--algo" in rest[:-1] else ""
     if algorithm != "esac":
         sys.exit(f"esac-zoo: --paper is for --algo esac, not {algorithm!r}")
-    return [*rest, "-conf", str(file_of("esac_paper"))]
+    return [*rest, "-conf", str(hyperparameter_file("esac_paper"))]
 
 
 def _with_camera(arguments: list[str]) -> list[str]:
@@ -121,16 +122,3 @@ def _check_dm_control(arguments: list[str]) -> None:
     wants = any(argument.startswith("dm_control/") for argument in arguments)
     if wants and (find_spec("shimmy") is None or find_spec("dm_control") is None):
         sys.exit('esac-zoo: DM Control is needed: pip install "sb3_esac[dmc]"')
-
-
-def _quieten_mujoco() -> None:
-    """Keep MuJoCo's notes on old model files away from terminal and working directory; other warnings stay."""
-    if find_spec("mujoco") is None:
-        return
-    import mujoco
-
-    def warn(message: str) -> None:
-        if "deprecated" not in message:
-            print(f"MuJoCo: {message}", file=sys.stderr)
-
-    mujoco.set_mju_user_warning(warn)
