@@ -22,7 +22,7 @@ import rl_zoo3.exp_manager
 import rl_zoo3.hyperparams_opt
 from matplotlib import pyplot
 
-from sb3_esac import ES, ESAC, population_based, zoo
+from sb3_esac import ES, ESAC, playing, zoo
 from sb3_esac.evaluation.evaluator import LockstepEvaluator
 from sb3_esac.evaluation.subproc import SubprocEvaluator
 from sb3_esac.zoo import cli
@@ -76,14 +76,14 @@ def commands(tmp_path, monkeypatch):
 def evaluators(monkeypatch):
     """Kinds of the evaluators that models make."""
     kinds = []
-    make = population_based.make_evaluator
+    make = playing.make_evaluator
 
     def spy(*args, **kwargs):
         evaluator = make(*args, **kwargs)
         kinds.append(type(evaluator))
         return evaluator
 
-    monkeypatch.setattr(population_based, "make_evaluator", spy)
+    monkeypatch.setattr(playing, "make_evaluator", spy)
     return kinds
 
 

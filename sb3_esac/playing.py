@@ -1,0 +1,282 @@
+"""A population that plays: counters, evaluation with callbacks, statistics, and the champion's probes."""
+
+import time
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.policies import BasePolicy
+
+from sb3_esac.champion import PROBE_FRACTION, Candidate, Champion, ChampionRecord, most_trusted
+from sb3_esac.episode_caps import EpisodeCaps, EpisodeLengthSchedule, horizon_of
+from sb3_esac.evaluation.backends import make_evaluator
+from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, Evaluator, Pending
+from sb3_esac.evaluation.normalization import update_normalizers
+from sb3_esac.evaluation.parameters import make_player
+from sb3_esac.evaluation.rollout import Recording
+from sb3_esac.evaluation.seeding import warn_non_finite
+from sb3_esac.evaluation.vec_normalize import merge_episodes, moments_of, recording_for
+from sb3_esac.evolution.episode_lengths import ProgressiveEpisodeLength
+from sb3_esac.evolution.noise import Stream, episode_seed
+from sb3_esac.evolution.population import Population
+
+
+class PlayingAlgorithm(BaseAlgorithm):
+    """
+    A ``BaseAlgorithm`` with a population: who plays which episodes, and how every step of them is counted and told.
+
+    A subclass gives the actor whose parameters are searched.
+    """
+
+    # Set by the constructors of the subclasses.
+    sigma: float
+    n_eval_episodes: int
+    champion_episodes: int
+    alive_bonus_offset: float
+    normalize_observations: bool | None
+    episode_length_schedule: EpisodeLengthSchedule | dict[str, Any] | None
+    deploy: str
+    env_fn: Callable[[], gym.Env] | None
+    n_workers: int | None
+    backend: str
+    episode_timeout: float | None
+    max_worker_restarts: int
+    _env_id: str | None
+
+    # Set by `_setup_model`.
+    champion: Champion
+    run_seed: int
+
+    @property
+    @abstractmethod
+    def actor(self) -> Any:
+        """Actor that decides what is searched; never perturbed."""
+
+    def _candidates(self) -> dict[str, Candidate]:
+        """Policies that could be the champion, by source."""
+        # The best member's return is more than the mean or the winner will show again, so it rules out what has no chance.
+        cut = self._episode_caps.cut
+        candidates = {"mean": Candidate(self.population.mean, self._best_return, understated=cut)}
+        if len(self.population.winners):
+            candidates["winner"] = Candidate(self.population.winners[0], self._best_return, understated=cut)
+        return candidates
+
+    # -- state ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def population(self) -> Population:
+        """Mean, members, origins, sigma and generation of the evolutionary half."""
+        return self._population
+
+    @property
+    def num_timesteps(self) -> int:
+        """Every environment step that training took, the agent's and the population's."""
+        return self.agent_timesteps + self.population_timesteps
+
+    @num_timesteps.setter
+    def num_timesteps(self, value: int) -> None:
+        if value == 0:
+            self._reset_counters()
+        self.population_timesteps = value - self.agent_timesteps
+
+    @property
+    def agent_timesteps(self) -> int:
+        """Steps of the gradient agent."""
+        return 0
+
+    def _reset_counters(self) -> None:
+        self.population_timesteps, self.probe_timesteps, self.paper_timesteps = 0, 0, 0.0
+        self._mean_length, self._best_return, self._probed_generation = 0.0, float("nan"), -1
+        self.seconds = {"evaluation": 0.0, "gradients": 0.0}
+        if not hasattr(self, "_episode_caps"):
+            self._episode_caps = EpisodeCaps()
+        self._episode_caps.start_count()
+
+    def _setup_population(self, population: Population) -> None:
+        """Take a new population unless a saved one is there; make champion and seed."""
+        if not hasattr(self, "run_seed"):
+            self.run_seed = int(np.random.randint(2**31)) if self.seed is None else self.seed
+        if not hasattr(self, "_population"):
+            self._population = population
+        # A model that is loaded may have been given other arguments than it was saved with.
+        self._population.configure(population.config)
+        if self.sigma != getattr(self, "_initial_sigma", self.sigma):
+            self._population.sigma = self.sigma
+        self._initial_sigma = self.sigma
+        self._generation_start: Population | None = None
+        self._evaluator: Evaluator | None = None
+        self._mean_actor: tuple[np.ndarray, BasePolicy] | None = None
+        # Files of hyperparameters can name its arguments, but make no object.
+        if isinstance(self.episode_length_schedule, dict):
+            self.episode_length_schedule = ProgressiveEpisodeLength(**self.episode_length_schedule)
+        if isinstance(self.episode_length_schedule, ProgressiveEpisodeLength) and self.env is not None:
+            horizon_of(self.episode_length_schedule, self.env)
+        self.champion = Champion(self.actor)
+        self.champion.record, self.champion.estimates = getattr(self, "_champion_state", (None, {}))
+
+    def set_random_seed(self, seed: int | None = None) -> None:
+        """
+        Seed everything that follows, perturbations and episodes included.
+
+        :param seed: The seed; None changes nothing.
+        """
+        super().set_random_seed(seed)
+        if seed is not None:
+            self.seed = self.run_seed = seed
+
+    # -- playing -------------------------------------------------------------------------------------------------------
+
+    def _make_evaluator(self) -> Evaluator:
+        assert self.env is not None
+        return make_evaluator(
+            self.env,
+            backend=self.backend,
+            n_workers=self.n_workers,
+            env_fn=self.env_fn,
+            env_id=self._env_id,
+            episode_timeout=self.episode_timeout,
+            max_worker_restarts=self.max_worker_restarts,
+            verbose=self.verbose,
+        )
+
+    def _recording(self) -> Recording:
+        """What has to be written down of the population's episodes."""
+        recording = recording_for(self._vec_normalize_env)
+        return replace(recording, observation_moments=True) if self.normalize_observations else recording
+
+    def _play(
+        self,
+        request: EvaluationRequest,
+        callback: BaseCallback,
+        pending: Pending | None = None,
+    ) -> EvaluationResult | None:
+        """Evaluate parameter vectors, telling the callbacks of every step; None if one asked to stop."""
+        in_callbacks = 0.0
+
+        def on_step(variables: dict[str, Any]) -> bool:
+            nonlocal in_callbacks
+            self.population_timesteps += len(variables["dones"])
+            begin = time.perf_counter()
+            callback.update_locals(variables)
+            goes_on = callback.on_step()
+            in_callbacks += time.perf_counter() - begin
+            if goes_on:
+                self._update_info_buffer(variables["infos"], variables["dones"])
+            return goes_on
+
+        assert self._evaluator is not None
+        start = time.perf_counter()
+        try:
+            result = pending.finish(on_step) if pending is not None else self._evaluator.evaluate(request, on_step)
+        finally:
+            self.seconds["evaluation"] += time.perf_counter() - start - in_callbacks
+        self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
+        if result is not None:
+            self._episode_num += len(result.episodes)
+            if np.isnan(result.returns).any():
+                warn_non_finite("an offspring")
+        return result
+
+    def _population_request(self) -> EvaluationRequest:
+        """Perturb every member (Algorithm 1, lines 5-6) and say which episodes it plays."""
+        population = self.population
+        size, k = population.config.size, self.n_eval_episodes
+        seeds = [
+            episode_seed(self.run_seed, population.generation, Stream.POPULATION_EPISODE, index) for index in range(size * k)
+        ]
+        return EvaluationRequest(
+            population.perturb(self.run_seed),
+            np.array(seeds).reshape(size, k),
+            make_player(self.actor),
+            self._recording(),
+            max_episode_steps=self._episode_caps.cap,
+        )
+
+    def _evaluate_population(
+        self, request: EvaluationRequest, callback: BaseCallback, pending: Pending | None = None
+    ) -> EvaluationResult | None:
+        """Evaluate every member (Algorithm 1, lines 7-8); None if a callback asked to stop."""
+        callback.on_rollout_start()
+        result = self._play(request, callback, pending)
+        if result is None:
+            return None
+        callback.on_rollout_end()
+        self._mean_length = float(result.lengths.mean())
+        self._episode_caps.note(result.lengths)
+        returns = result.returns.mean(axis=1)
+        self._best_return = float(returns[np.isfinite(returns)].max(initial=-np.inf))
+        self.paper_timesteps += self._mean_length
+        self._merge_statistics(result)
+        return result
+
+    def _evaluate_mean(self, callback: BaseCallback) -> EvaluationResult | None:
+        """Play the mean that was perturbed, from where the generation's first member began."""
+        assert self._generation_start is not None
+        mean = self._generation_start.mean
+        seed = episode_seed(self.run_seed, self.population.generation, Stream.POPULATION_EPISODE, 0)
+        request = EvaluationRequest(
+            mean[None], np.array([[seed]]), make_player(self.actor), max_episode_steps=self._episode_caps.cap
+        )
+        return self._play(request, callback)
+
+    def _fitness(self, result: EvaluationResult) -> np.ndarray:
+        """(n,) mean return of each member, the alive bonus taken out."""
+        return (result.returns - self.alive_bonus_offset * result.lengths).mean(axis=1)
+
+    def _merge_statistics(self, result: EvaluationResult) -> None:
+        """Merge what the generation saw into the statistics that were frozen meanwhile."""
+        merge_episodes(self._vec_normalize_env, result.episodes)
+        fresh = moments_of(result.episodes) if self.normalize_observations else None
+        if fresh is not None:
+            update_normalizers(self.policy, fresh)
+
+    def _probe_if_due(self, callback: BaseCallback) -> bool:
+        """Probe what might be better than the champion; False if a callback asked to stop."""
+        candidates = self.champion.promising(self._candidates())
+        due = candidates and self._probe_is_due(len(candidates), PROBE_FRACTION)
+        return not due or self._probe(candidates, callback)
+
+    def _probe_is_due(self, n_candidates: int, fraction: float) -> bool:
+        """Whether something has changed since the last probe, and another one would stay within its fraction of the steps."""
+        nothing_new = self._mean_length == 0 or self._probed_generation == self.population.generation
+        if self.champion_episodes == 0 or nothing_new:
+            return False
+        cost = (n_candidates + self.champion_episodes - 1) * self._episode_caps.probe_length(self._mean_length)
+        return self.probe_timesteps + cost <= fraction * (self.num_timesteps + cost)
+
+    def _probe(self, candidates: dict[str, Candidate], callback: BaseCallback) -> bool:
+        """
+        Play candidates without noise and let the best of them challenge the champion.
+
+        :param candidates: Policies by source ("mean", "winner", "agent").
+        :param callback: The user's callbacks.
+        :return: False if a callback asked to stop.
+        """
+        steps_before = self.population_timesteps
+        self._probed_generation = self.population.generation
+        seeds = np.array([[episode_seed(self.run_seed, 0, Stream.PROBE_EPISODE, k) for k in range(self.champion_episodes)]])
+        player = make_player(self.actor)
+        vectors = np.stack([candidate.vector for candidate in candidates.values()])
+        self.champion.estimates.update({source: candidate.estimate for source, candidate in candidates.items()})
+        screening = self._play(EvaluationRequest(vectors, np.repeat(seeds[:, :1], len(vectors), axis=0), player), callback)
+        if screening is None:
+            return False
+        self._episode_caps.whole_length = float(screening.lengths.mean())
+        first = dict(zip(candidates, screening.returns[:, 0].tolist(), strict=True))
+        source = most_trusted(first)
+        if self.champion.deserves_probe(first[source]):
+            returns = np.array([first[source]])
+            if seeds.shape[1] > 1:
+                rest = self._play(EvaluationRequest(candidates[source].vector[None], seeds[:, 1:], player), callback)
+                if rest is None:
+                    return False
+                returns = np.concatenate([returns, rest.returns[0]])
+            record = ChampionRecord(source, returns, self.population.generation)
+            self.champion.challenge(self.actor, candidates[source].vector, record)
+        self.probe_timesteps += self.population_timesteps - steps_before
+        return True
