@@ -1,5 +1,7 @@
 """Atari games with the pre-processing of the PEL paper."""
 
+from collections import Counter
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -11,12 +13,15 @@ from stable_baselines3.common.atari_wrappers import (
     StickyActionEnv,
     WarpFrame,
 )
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import is_wrapped, unwrap_wrapper
 
 pytest.importorskip("ale_py", reason="ale-py is not installed")
 
+from sb3_esac import ES
 from sb3_esac.envs.atari import GAMES, make_atari, make_atari_vec_env
 from sb3_esac.evaluation.random_play import time_limit
+from sb3_esac.evolution.episode_lengths import ProgressiveEpisodeLength
 
 
 @pytest.mark.parametrize("game", GAMES)
@@ -94,3 +99,61 @@ def test_episodes_are_monitored_in_steps_of_the_policy():
 def test_what_is_no_game_is_refused():
     with pytest.raises(ValueError, match=r"`game` must be the name of an Atari game.*, not 'Chess'"):
         make_atari("Chess")
+
+
+class Lengths(BaseCallback):
+    """Writes down the longest episode of every generation, under the cap that it was played with."""
+
+    def __init__(self):
+        super().__init__()
+        self.episodes = Counter()
+        self.longest: dict[int, int] = {}
+
+    def _on_step(self):
+        for info in self.locals["infos"]:
+            if "episode" in info and self.model._episode_caps.cap is not None:
+                cap = self.model._episode_caps.cap
+                self.episodes[cap] += 1
+                self.longest[cap] = max(self.longest.get(cap, 0), info["episode"]["l"])
+        return True
+
+
+@pytest.mark.expensive
+def test_canonical_es_plays_pong_with_progressive_lengths(tmp_path):
+    """A short real run: E(0) by random play, lengths that double, all steps counted, and a model that can be played."""
+    venv = make_atari_vec_env("Pong", seed=0)
+    lengths = Lengths()
+    model = ES(
+        "CnnPolicy",
+        venv,
+        population_size=8,
+        strategy="canonical",
+        winner_fraction=0.5,
+        champion_episodes=0,
+        n_workers=2,
+        episode_length_schedule=ProgressiveEpisodeLength("constant", n_random_episodes=4),
+        seed=0,
+    )
+    budget = 60_000
+    begin = model.population.mean
+    model.learn(budget, callback=lengths)
+    phases = model._episode_caps.phases
+    assert phases is not None and phases.is_last and phases.lengths[-1] == 25_000
+    # Random play of Pong lasts about 900 steps: 0:21 takes as long as the opponent needs to score.
+    assert 350 < phases.lengths[0] < 600
+    assert all(longest <= cap for cap, longest in lengths.longest.items())
+    short = phases.lengths[0]
+    assert lengths.longest[short] == short, "in the first phase games are cut"
+    assert max(lengths.longest.values()) < 25_000, "in the last one they end by themselves"
+    assert sorted(lengths.longest) == list(phases.lengths)
+    assert all(count % 8 == 0 for count in lengths.episodes.values())
+    assert budget <= model.num_timesteps < budget + 8 * 8000
+    assert not np.array_equal(model.population.mean, begin)
+    model.save(tmp_path / "pong")
+    loaded = ES.load(tmp_path / "pong", env=venv)
+    observation, score, done = venv.reset(), 0.0, False
+    while not done:
+        observation, reward, dones, _ = venv.step(loaded.predict(observation, deterministic=True)[0])
+        score, done = score + float(reward[0]), bool(dones[0])
+    assert -21 <= score <= 21
+    venv.close()
