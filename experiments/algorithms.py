@@ -9,6 +9,7 @@ import yaml
 from stable_baselines3 import SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from torch import nn
 
@@ -61,15 +62,32 @@ def from_file(name: str, task: str, seed: int, total_timesteps: int, **changes: 
     return CONSTRUCTORS[name](arguments.pop("policy"), make_task(task, seed), seed=seed, device="cpu", **arguments)
 
 
-def sac(task: str, seed: int, total_timesteps: int, **arguments: Any) -> BaseAlgorithm:
+MUJOCO_TASKS = ("Swimmer-v5", "Hopper-v5", "HalfCheetah-v5", "Walker2d-v5", "Ant-v5", "Humanoid-v5")
+SAC_ARGUMENTS: dict[str, dict[str, Any]] = {
+    **{task: {"learning_starts": 10_000} for task in MUJOCO_TASKS},
+    "Swimmer-v5": {"learning_starts": 10_000, "gamma": 0.999},
+    "Pendulum-v1": {"learning_rate": 1e-3},
+    "LunarLanderContinuous-v3": {
+        "learning_rate": LinearSchedule(7.3e-4, 0.0, 1.0),
+        "batch_size": 256,
+        "tau": 0.01,
+        "learning_starts": 10_000,
+        "policy_kwargs": {"net_arch": [400, 300]},
+    },
+}
+"""Arguments of rl-zoo3 2.9's ``sac.yml`` (those of MuJoCo's v4 tasks); SAC's own defaults, as there, for all other tasks."""
+
+
+def sac(task: str, seed: int, total_timesteps: int, **changes: Any) -> BaseAlgorithm:
     """
-    Make a stock SAC.
+    Make a stock SAC with rl-zoo3's arguments.
 
     :param task: Environment.
     :param seed: Seed of the run.
     :param total_timesteps: Budget, which nothing depends on here.
-    :param arguments: Arguments of SAC.
+    :param changes: Arguments that differ from the zoo's.
     """
+    arguments = {**SAC_ARGUMENTS.get(task, {}), **changes}
     return SAC("MlpPolicy", make_task(task, seed), seed=seed, device="cpu", **arguments)
 
 
@@ -143,7 +161,8 @@ ALGORITHMS: dict[str, Make] = {
     "ESAC": partial(from_file, "esac"),
     "ESAC, paper": partial(from_file, "esac_paper"),
     "SAC": sac,
-    "SAC, gamma 0.999": partial(sac, gamma=0.999),
+    "SAC, gamma 0.99": partial(sac, gamma=0.99),
+    "SAC, a third of the updates": partial(sac, train_freq=3),
     "SAC, ESAC's network": sac_same_network,
     "ARS": ars,
     "ES": es,
