@@ -5,7 +5,6 @@ from functools import partial
 
 from experiments.jobs import Job
 
-
 SHORT_TASKS = {
     "Pendulum-v1": 16_500,
     "InvertedDoublePendulum-v5": 100_000,
@@ -44,8 +43,8 @@ def benchmark() -> list[Job]:
     everybody = ["ESAC", "ESAC, paper", "SAC", "SAC, a third of the updates", "ES", "ARS"]
     jobs = []
     for seed in (0, 1, 2):
-        jobs += grid("benchmark", SHORT_TASKS, everybody, [seed])
-        jobs += grid("benchmark", {"Swimmer-v5": SHORT_TASKS["Swimmer-v5"]}, ["SAC, gamma 0.99"], [seed])
+        jobs += grid("benchmark", SHORT_TASKS, everybody, [seed], 20)
+        jobs += grid("benchmark", {"Swimmer-v5": SHORT_TASKS["Swimmer-v5"]}, ["SAC, gamma 0.99"], [seed], 20)
     return jobs
 
 
