@@ -118,6 +118,7 @@ class Lengths(BaseCallback):
 
 
 @pytest.mark.expensive
+@pytest.mark.timeout(1800)
 def test_canonical_es_plays_pong_with_progressive_lengths(tmp_path):
     """A short real run: E(0) by random play, lengths that double, all steps counted, and a model that can be played."""
     venv = make_atari_vec_env("Pong", seed=0)
