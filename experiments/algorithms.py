@@ -130,31 +130,35 @@ def ars(task: str, seed: int, total_timesteps: int, **arguments: Any) -> BaseAlg
 FIRST_LENGTH = {"Hopper-v5": None}
 """First lengths of progressive episodes; None measures them by random play, which is of no use where no episode ends early."""
 
+STRATEGY_ARGUMENTS: dict[str, dict[str, Any]] = {
+    "openai": {"sigma": 0.05, "es_learning_rate": 0.02},
+    "canonical": {"sigma": 0.1, "winner_fraction": 0.2},
+}
+"""What each strategy is compared with, the same on all tasks."""
 
-def pel(task: str, seed: int, total_timesteps: int, time_schedule: str, **changes: Any) -> BaseAlgorithm:
+
+def pel(task: str, seed: int, total_timesteps: int, strategy: str, time_schedule: str | None = None) -> BaseAlgorithm:
     """
-    Make an ES with progressive episode lengths.
+    Make an ES with or without progressive episode lengths.
 
     :param task: Environment.
     :param seed: Seed of the run.
-    :param total_timesteps: Budget.
-    :param time_schedule: "constant" (T_c) or "doubling" (T_d).
-    :param changes: Arguments that differ from the file's.
+    :param total_timesteps: Budget, which nothing depends on here.
+    :param strategy: "openai" or "canonical".
+    :param time_schedule: "constant" (T_c), "doubling" (T_d) or None for whole episodes throughout.
     """
-    lengths = ProgressiveEpisodeLength(time_schedule, first_length=FIRST_LENGTH.get(task, 125))
-    return es(task, seed, total_timesteps, episode_length_schedule=lengths, **changes)
-
-
-def es(task: str, seed: int, total_timesteps: int, **changes: Any) -> BaseAlgorithm:
-    """
-    Make an ES by ``es.yml``.
-
-    :param task: Environment.
-    :param seed: Seed of the run.
-    :param total_timesteps: Budget.
-    :param changes: Arguments that differ from the file's.
-    """
-    return from_file("es", task, seed, total_timesteps, **changes)
+    lengths = None
+    if time_schedule is not None:
+        lengths = ProgressiveEpisodeLength(time_schedule, first_length=FIRST_LENGTH.get(task, 125))
+    return ES(
+        "MlpPolicy",
+        make_task(task, seed),
+        strategy=strategy,
+        alive_bonus_offset=ALIVE_BONUS.get(task, 0.0),
+        episode_length_schedule=lengths,
+        seed=seed,
+        **STRATEGY_ARGUMENTS[strategy],
+    )
 
 
 ALGORITHMS: dict[str, Make] = {
@@ -165,10 +169,11 @@ ALGORITHMS: dict[str, Make] = {
     "SAC, a third of the updates": partial(sac, train_freq=3),
     "SAC, ESAC's network": sac_same_network,
     "ARS": ars,
-    "ES": es,
-    "ES, T_c": partial(pel, time_schedule="constant"),
-    "ES, T_d": partial(pel, time_schedule="doubling"),
-    "canonical ES": partial(es, strategy="canonical"),
+    "ES": partial(from_file, "es"),
+    "OpenAI ES": partial(pel, strategy="openai"),
+    "OpenAI ES, T_c": partial(pel, strategy="openai", time_schedule="constant"),
+    "OpenAI ES, T_d": partial(pel, strategy="openai", time_schedule="doubling"),
+    "canonical ES": partial(pel, strategy="canonical"),
     "canonical ES, T_c": partial(pel, strategy="canonical", time_schedule="constant"),
     "canonical ES, T_d": partial(pel, strategy="canonical", time_schedule="doubling"),
 }

@@ -55,7 +55,7 @@ MATRICES: dict[str, Callable[[], list[Job]]] = {
         grid,
         "pel",
         {"HalfCheetah-v5": 300_000, "Swimmer-v5": 300_000, "Hopper-v5": 300_000},
-        ["ES", "ES, T_c", "ES, T_d", "canonical ES", "canonical ES, T_c", "canonical ES, T_d"],
+        ["OpenAI ES", "OpenAI ES, T_c", "OpenAI ES, T_d", "canonical ES", "canonical ES, T_c", "canonical ES, T_d"],
         [0, 1, 2, 3, 4],
         4,
     ),
