@@ -15,6 +15,7 @@ from torch import nn
 
 from sb3_esac import ES, ESAC
 from sb3_esac.evolution.episode_lengths import ProgressiveEpisodeLength
+from sb3_esac.zoo.files import linear_schedule
 
 HYPERPARAMS = Path(__file__).resolve().parent.parent / "hyperparams"
 CONSTRUCTORS: dict[str, type[BaseAlgorithm]] = {"esac": ESAC, "esac_paper": ESAC, "es": ES}
@@ -58,6 +59,9 @@ def from_file(name: str, task: str, seed: int, total_timesteps: int, **changes: 
         arguments.pop(other, None)
     if isinstance(arguments.get("policy_kwargs"), str):
         arguments["policy_kwargs"] = eval(arguments["policy_kwargs"], {"nn": nn, "dict": dict})
+    for argument, value in arguments.items():
+        if isinstance(value, str) and value.startswith("lin_"):
+            arguments[argument] = linear_schedule(argument, value)
     arguments.update(changes)
     return CONSTRUCTORS[name](arguments.pop("policy"), make_task(task, seed), seed=seed, device="cpu", **arguments)
 
