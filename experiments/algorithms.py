@@ -18,7 +18,7 @@ from sb3_esac.evolution.episode_lengths import ProgressiveEpisodeLength
 from sb3_esac.zoo.files import linear_schedule
 
 HYPERPARAMS = Path(__file__).resolve().parent.parent / "hyperparams"
-CONSTRUCTORS: dict[str, type[BaseAlgorithm]] = {"esac": ESAC, "esac_paper": ESAC, "es": ES}
+CONSTRUCTORS: dict[str, type[BaseAlgorithm]] = {"esac": ESAC, "esac_paper": ESAC, "esac_fast": ESAC, "es": ES}
 
 ALIVE_BONUS = {"Hopper-v5": 1.0, "Walker2d-v5": 1.0, "Ant-v5": 1.0, "Humanoid-v5": 5.0}
 """Reward per step for being alive."""
@@ -168,12 +168,14 @@ def pel(task: str, seed: int, total_timesteps: int, strategy: str, time_schedule
 ALGORITHMS: dict[str, Make] = {
     "ESAC": partial(from_file, "esac"),
     "ESAC, paper": partial(from_file, "esac_paper"),
+    "ESAC, fast": partial(from_file, "esac_fast", n_workers=2),
     "SAC": sac,
     "SAC, gamma 0.99": partial(sac, gamma=0.99),
     "SAC, a third of the updates": partial(sac, train_freq=3),
     "SAC, ESAC's network": sac_same_network,
     "ARS": ars,
     "ES": partial(from_file, "es"),
+    "ES, two workers": partial(from_file, "es", n_workers=2),
     "OpenAI ES": partial(pel, strategy="openai"),
     "OpenAI ES, T_c": partial(pel, strategy="openai", time_schedule="constant"),
     "OpenAI ES, T_d": partial(pel, strategy="openai", time_schedule="doubling"),
