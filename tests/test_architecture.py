@@ -24,6 +24,8 @@ DOWNWARD = {
     "esac": {"parts", "callbacks", "evaluation", "evolution"},
     "es": {"parts", "callbacks", "evaluation", "evolution"},
     "__init__": {"esac", "es", "envs"},
+    "recording": {"__init__", "parts", "envs"},
+    "video": {"recording"},
     "zoo": {"__init__", "esac", "es", "parts", "callbacks", "evaluation", "evolution", "envs", "plotting"},
 }
 
