@@ -28,8 +28,10 @@ class CountGenerations(BaseCallback):
     generations = 0
 
     def _on_step(self) -> bool:
-        self.generations = self.model.population.generation
         return True
+
+    def _on_training_end(self) -> None:
+        self.generations = self.model.population.generation
 
 
 parser = argparse.ArgumentParser(description=__doc__)
@@ -50,7 +52,8 @@ for name, change in variants.items():
     model = ESAC("MlpPolicy", make_vec_env("Pendulum-v1", seed=0), seed=0, **arguments)
     for key in change.keys() - arguments.keys():
         setattr(model, key, change[key])
-    evaluation = EvalCallback(make_vec_env("Pendulum-v1", seed=1), eval_freq=int(steps / 3), verbose=0)
+    eval_env = make_vec_env("Pendulum-v1", seed=1)
+    evaluation = EvalCallback(eval_env, n_eval_episodes=3, eval_freq=int(steps / 2), verbose=0)
     counter = CountGenerations()
     model.learn(steps, callback=[evaluation, counter])
     print(f"{name:<22}{evaluation.best_mean_reward:>10.1f}{model.population.sigma:>9.4f}{counter.generations:>13}")

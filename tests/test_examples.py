@@ -16,12 +16,12 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 NUMBER = r"-?[\d,]+(\.\d+)?"
 RETURN = rf"^return: {NUMBER} \+/- {NUMBER}$"
 
-TINY = ["--steps", "2300"]
-"""One generation on Pendulum, and an episode or two of the agent."""
+TINY = ["--steps", "2200"]
+"""One generation on Pendulum, and an episode of the agent."""
 
 ARGUMENTS = {
-    "callbacks_and_ablation": ["--steps", "2000"],
-    "compare_with_sb3": ["--steps", "300"],
+    "compare_with_sb3": ["--steps", "300", "--eval-freq", "300"],
+    "custom_env": ["--steps", "1300"],
     "es_cyclic_mdp": ["--steps", "100000"],
     "progressive_lengths": ["--steps", "20000"],
     "record_video": ["--steps", "20000"],
