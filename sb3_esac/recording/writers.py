@@ -106,7 +106,7 @@ def write_strip(path: Path, frames: Frames, fps: float) -> None:
     chosen = [kept[i] for i in np.unique(np.linspace(0, len(kept) - 1, STRIP_FRAMES).round().astype(int))]
     pictures = [Image.fromarray(frame) for frame in chosen]
     width = round(pictures[0].width * STRIP_HEIGHT / pictures[0].height)
-    strip = Image.new("RGB", (len(pictures) * (width + STRIP_GAP) - STRIP_GAP, STRIP_HEIGHT), "white")
+    strip = Image.new("RGB", (len(pictures) * (width + STRIP_GAP) - STRIP_GAP, STRIP_HEIGHT), "gray")
     for number, picture in enumerate(pictures):
         strip.paste(picture.resize((width, STRIP_HEIGHT)), (number * (width + STRIP_GAP), 0))
     strip.save(path)
