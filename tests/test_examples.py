@@ -31,7 +31,10 @@ ARGUMENTS = {
 
 PROMISES = {
     "callbacks_and_ablation": [
-        rf"^{name} +{NUMBER} +{NUMBER} +1$" for name in ("ESAC", "no agent", "no crossover", "cooling")
+        rf"^ESAC +{NUMBER} +0\.0501 +1$",
+        rf"^no agent +{NUMBER} +0\.0500 +2$",
+        rf"^no mutation tuning +{NUMBER} +0\.0500 +1$",
+        rf"^cooling +{NUMBER} +0\.0495 +1$",
     ],
     "compare_with_sb3": [rf"^{name} +last return: {NUMBER}$" for name in ("ESAC", "SAC", "TD3", "PPO")],
     "custom_env": [rf"^return: {NUMBER} untrained, {NUMBER} after \d+ steps$"],
