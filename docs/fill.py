@@ -115,6 +115,16 @@ def learning_check() -> str:
     return markdown(columns, [[row[name] for name in columns] for row in rows])
 
 
+def update_cost() -> str:
+    """What a gradient update takes, by the learning check."""
+    cells: dict[tuple[str, str], list[float]] = {}
+    for row in read("experiments/results/learning_check.csv"):
+        cost = 1000 * float(row["gradient_seconds"]) / float(row["gradient_updates"])
+        cells.setdefault((row["env"], row["threads"]), []).append(cost)
+    lines = [[*key, len(costs), f"{min(costs):.1f}", f"{max(costs):.1f}"] for key, costs in cells.items()]
+    return markdown(["env", "threads", "runs", "fastest", "slowest"], lines)
+
+
 def zoo_check(algorithm: str) -> str:
     """
     What the zoo's commands have learned.
@@ -143,6 +153,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "scaling": scaling,
     "overlap": overlap,
     "learning check": learning_check,
+    "cost of an update": update_cost,
     "search": search,
     "zoo check of es": lambda: zoo_check("es"),
     "zoo check of esac": lambda: zoo_check("esac"),
