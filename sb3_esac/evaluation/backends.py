@@ -45,6 +45,7 @@ def make_evaluator(
     :param max_worker_restarts: How many dead workers are replaced in one generation.
     :param verbose: From 1 on, say why workers are not used although they were asked for.
     :return: The evaluator.
+    :raises ValueError: If ``backend`` needs copies of the environment and none can be made.
     """
     asked = backend not in ("auto", "lockstep") or (n_workers or 1) > 1 or isinstance(base_vec_env(env), SubprocVecEnv)
     if backend == "lockstep" or not asked:

@@ -91,6 +91,7 @@ class Evaluator(ABC):
         :param request: What to play.
         :param on_step: Called once per step of the vectorised environment, ``num_envs`` single steps each time.
         :return: The result, or None if ``on_step`` asked to stop.
+        :raises RuntimeError: If an episode does not end.
         """
 
     def begin(self, request: EvaluationRequest) -> Pending:

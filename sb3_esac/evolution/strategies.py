@@ -46,6 +46,13 @@ def strategy_config(
     """
     Say what a strategy means for a population without guests; the names are explained in :class:`sb3_esac.ES`.
 
+    :param strategy: "openai" or "canonical".
+    :param population_size: n.
+    :param winner_fraction: e, in (0, 1].
+    :param es_learning_rate: Step size of the optimiser.
+    :param es_optimizer: "adam" or "sgd".
+    :param mirrored: Whether perturbations come in pairs of opposite sign; None for what was published.
+    :param weight_decay: L2 penalty on the mean.
     :return: Rules for a :class:`Population`.
     """
     return PopulationConfig(
@@ -67,6 +74,7 @@ class AskTell:
     :param sigma: Standard deviation of the perturbations.
     :param config: How the mean moves.
     :param seed: Seed; perturbations are a function of seed, generation and row.
+    :raises ValueError: If an argument is not what it may be.
     """
 
     def __init__(self, mean: np.ndarray, sigma: float, config: PopulationConfig, seed: int) -> None:
@@ -99,6 +107,8 @@ class AskTell:
         Move the mean, and go on to the next generation.
 
         :param returns: (n,) what each vector is worth, more is better; NaN for one of which it is unknown.
+        :raises ValueError: If there are not n of them.
+        :raises RuntimeError: If nothing was asked for since the last time.
         """
         values = np.asarray(returns, dtype=np.float64)
         size = self.population.config.size
@@ -122,7 +132,8 @@ class OpenAIES(AskTell):
     :param es_optimizer: "adam" or "sgd".
     :param mirrored: Whether perturbations come in pairs of opposite sign.
     :param weight_decay: L2 penalty on the mean, 0.005 in their code.
-    :param seed: Seed.
+    :param seed: Seed, an integer >= 0.
+    :raises ValueError: If an argument is not what it may be.
     """
 
     def __init__(
@@ -162,7 +173,8 @@ class CanonicalES(AskTell):
     :param population_size: Vectors per generation, lambda.
     :param winner_fraction: mu / lambda.
     :param mirrored: Whether perturbations come in pairs of opposite sign; not so in the paper.
-    :param seed: Seed.
+    :param seed: Seed, an integer >= 0.
+    :raises ValueError: If an argument is not what it may be.
     """
 
     def __init__(
