@@ -46,7 +46,7 @@ class PoolEvaluator(Evaluator):
 
     def evaluate(self, request: EvaluationRequest, on_step: OnStep) -> EvaluationResult | None:
         """
-        Play every episode of a request. See :class:`Evaluator` and, for what ``on_step`` is told,
+        Play every episode of a request. See :class:`~sb3_esac.evaluation.evaluator.Evaluator`; what ``on_step`` is told says
         :class:`sb3_esac.evaluation.replay.Replayer`.
 
         :raises EvaluationError: An episode raised an exception, or too many workers died.
@@ -68,6 +68,6 @@ class PoolEvaluator(Evaluator):
         """Open the workers if there are none, and let them play."""
 
     def rules(self, request: EvaluationRequest) -> bytes:
-        """What the episodes of a request have in common, pickled :class:`Rules`."""
+        """What the episodes of a request have in common, pickled :class:`sb3_esac.evaluation.worker.Rules`."""
         statistics = None if self.vec_normalize is None or not self.vec_normalize.norm_obs else self.vec_normalize.obs_rms
         return cloudpickle.dumps(Rules(request.player, request.recording, request.max_episode_steps, statistics))

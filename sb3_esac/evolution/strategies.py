@@ -1,7 +1,8 @@
 """
 Evolution strategies with an ask / tell interface: for any function, no environment needed. They maximise.
 
-Each is a choice of rules for a :class:`Population`, which does the work, here as in the algorithms of this package.
+Each is a choice of rules for a :class:`~sb3_esac.evolution.population.Population`, which does the work, here as in the
+algorithms of this package.
 """
 
 import numpy as np
@@ -53,7 +54,7 @@ def strategy_config(
     :param es_optimizer: "adam" or "sgd".
     :param mirrored: Whether perturbations come in pairs of opposite sign; None for what was published.
     :param weight_decay: L2 penalty on the mean.
-    :return: Rules for a :class:`Population`.
+    :return: Rules for a :class:`~sb3_esac.evolution.population.Population`.
     """
     return PopulationConfig(
         size=population_size,
