@@ -15,7 +15,11 @@ BACKENDS = ("auto", "lockstep", "subproc", "ray")
 
 
 def is_backend(backend: object) -> bool:
-    """Whether a value names a backend: one of ``BACKENDS``, or "ray:" with the address of a cluster."""
+    """
+    Whether a value names a backend: one of ``BACKENDS``, or "ray:" with the address of a cluster.
+
+    :param backend: Any value.
+    """
     return backend in BACKENDS or (isinstance(backend, str) and backend.startswith("ray:") and len(backend) > len("ray:"))
 
 
