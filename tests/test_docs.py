@@ -127,13 +127,19 @@ def documented_keys():
     return {section.partition("\n")[0]: [found["key"] for found in KEY.finditer(section)] for section in sections[1:]}
 
 
+BY_THE_PAPER = dict(agent_fraction=None, gradient_interval=1, agent_probability=1.0)
+
+
 @pytest.mark.parametrize("algorithm", [ESAC, ES])
 def test_logged_keys_are_those_of_the_page(algorithm):
     keys = documented_keys()
     expected = [*keys["Both algorithms"], *keys[algorithm.__name__]]
     assert len(expected) == len(set(expected)) > 15
-    env = make_vec_env(Succeeding, 1)
-    model = make_model(algorithm, env, seed=0, learning_starts=0, episode_length_schedule=lambda remaining: 10)
-    log = keep_log(model)
-    model.learn(600)
-    assert set().union(*log) == set(expected)
+    logged = set()
+    for rule in (dict(agent_fraction=0.3), BY_THE_PAPER):
+        schedule = dict(learning_starts=0, episode_length_schedule=lambda remaining: 10)
+        model = make_model(algorithm, make_vec_env(Succeeding, 1), seed=0, **schedule, **rule)
+        log = keep_log(model)
+        model.learn(600)
+        logged |= set().union(*log)
+    assert logged == set(expected)
