@@ -58,7 +58,7 @@ LARGEST_NUMBER = 800
 EPISODE_STEPS = 50
 """Time limit of Pendulum-v1."""
 
-SMALL = {"population_size": 4, "batch_size": 8, "champion_episodes": 2, "train_freq": 8, "learning_starts": 50}
+SMALL = {"population_size": 4, "batch_size": 8, "champion_episodes": 2, "train_freq": 16, "learning_starts": 50}
 """Defaults under which the blocks take seconds."""
 
 
