@@ -52,10 +52,10 @@ NOT_RUN = {
 }
 """Pages whose blocks are not run, with the reason. A single block has its reason in a comment before it."""
 
-LARGEST_NUMBER = 800
+LARGEST_NUMBER = 640
 """Numbers such as 20_000 in a page are cut to this: it is enough for two generations of a small population."""
 
-EPISODE_STEPS = 50
+EPISODE_STEPS = 40
 """Time limit of Pendulum-v1."""
 
 SMALL = {"population_size": 4, "batch_size": 8, "champion_episodes": 2, "train_freq": 16, "learning_starts": 50}
