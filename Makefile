@@ -15,9 +15,10 @@ PYTEST_ARGS ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 SOURCES := sb3_esac examples experiments benchmarks tests docs
+SPELLED := README.md CHANGELOG.md CONTRIBUTING.md CITATION.bib docs sb3_esac examples hyperparams
 WHEEL_SOURCES := setup.cfg pyproject.toml README.md LICENSE sb3_esac hyperparams
 
-.PHONY: help run test lint format type wheel clean
+.PHONY: help run test lint format type wheel docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -26,6 +27,7 @@ help:
 	@echo "make lint    check style; make format applies it"
 	@echo "make type    check types"
 	@echo "make wheel   build the wheel, install it into an empty environment, import it there"
+	@echo "make docs    build the documentation into docs/_build/html, check its links and its spelling"
 	@echo "make clean   remove $(VENV) and caches"
 
 # --- environment: one stamp file per stage, so that a second make finds nothing to do ---
@@ -50,6 +52,11 @@ $(VENV)/.stamp-run: $(VENV)/.stamp-torch setup.cfg pyproject.toml
 $(VENV)/.stamp-tests: $(VENV)/.stamp-torch setup.cfg pyproject.toml
 	@echo "[3/3] sb3_esac with what the tests need"
 	@$(PIP) install -c constraints.txt -e ".[tests]"
+	@touch $@
+
+$(VENV)/.stamp-docs: $(VENV)/.stamp-torch setup.cfg pyproject.toml
+	@echo "[3/3] sb3_esac with what the documentation needs"
+	@$(PIP) install -c constraints.txt -e ".[docs]"
 	@touch $@
 
 # --- what a user calls ---
@@ -87,5 +94,13 @@ wheel: $(VENV)/.stamp-tests
 	echo "[4/4] import"; \
 	cp .ci/check_install.py "$$work/elsewhere"; cd "$$work/elsewhere"; "$$work/venv/bin/python" check_install.py
 
+# A page that is gone must not stay behind, nor a warning be hidden by what is built already
+docs: $(VENV)/.stamp-docs
+	rm -rf docs/_build
+	$(BIN)/python -m sphinx -W --keep-going -q -E -b html docs docs/_build/html
+	$(BIN)/python docs/check_links.py docs/_build/html
+	$(BIN)/codespell $(SPELLED)
+	@echo "docs/_build/html/index.html"
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist docs/_build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -115,6 +115,16 @@ def learning_check() -> str:
     return markdown(columns, [[row[name] for name in columns] for row in rows])
 
 
+def update_cost() -> str:
+    """What a gradient update takes, by the learning check."""
+    cells: dict[tuple[str, str], list[float]] = {}
+    for row in read("experiments/results/learning_check.csv"):
+        cost = 1000 * float(row["gradient_seconds"]) / float(row["gradient_updates"])
+        cells.setdefault((row["env"], row["threads"]), []).append(cost)
+    lines = [[*key, len(costs), f"{min(costs):.1f}", f"{max(costs):.1f}"] for key, costs in cells.items()]
+    return markdown(["env", "threads", "runs", "fastest", "slowest"], lines)
+
+
 def zoo_check(algorithm: str) -> str:
     """
     What the zoo's commands have learned.
@@ -124,6 +134,31 @@ def zoo_check(algorithm: str) -> str:
     rows = [row for row in read("experiments/results/zoo_check.csv") if row["algo"] == algorithm]
     columns = ["env", "seed", "target", "return_mean", "return_std", "total_steps", "gradient_updates", "seconds", "cores"]
     return markdown(columns, [[row[name] for name in columns] for row in rows])
+
+
+def experiment(name: str) -> str:
+    """
+    What ``python -m experiments.run NAME`` has come to: the last evaluation of every run that has ended.
+
+    :param name: Name of the experiment.
+    """
+    columns = ["task", "algorithm", "true steps", "updates", "seconds of CPU", "mean return", "return of each seed"]
+    path = f"experiments/results/{name}.csv"
+    runs: dict[tuple[str, str], list[dict[str, str]]] = {}
+    for row in read(path) if (ROOT / path).exists() else []:
+        if row["is_last"] == "True":
+            runs.setdefault((row["task"], row["algorithm"]), []).append(row)
+    lines = []
+    for key, rows in runs.items():
+        rows.sort(key=lambda row: int(row["seed"]))
+        means = {
+            column: sum(float(row[column]) for row in rows) / len(rows) for column in ("total_steps", "updates", "cpu_seconds")
+        }
+        returns = [float(row["deployed"]) for row in rows]
+        each = ", ".join(f"{value:.0f}" for value in returns)
+        cells = [f"{value:,.0f}" for value in means.values()]
+        lines.append([*key, *cells, f"{sum(returns) / len(returns):.0f}", each])
+    return markdown(columns, lines or [["no runs yet", *[""] * (len(columns) - 1)]])
 
 
 def search() -> str:
@@ -143,7 +178,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "scaling": scaling,
     "overlap": overlap,
     "learning check": learning_check,
+    "cost of an update": update_cost,
     "search": search,
+    "runs of benchmark": lambda: experiment("benchmark"),
+    "runs of pel": lambda: experiment("pel"),
     "zoo check of es": lambda: zoo_check("es"),
     "zoo check of esac": lambda: zoo_check("esac"),
 }

@@ -21,10 +21,10 @@ class AutomaticMutationTuning(BaseCallback):
     Deviation: the paper's rule only ever raises sigma; ``rule="two_sided"`` lowers it when the generation's best member does
     not beat the unperturbed mean, and leaves it alone when the mean was not measured.
 
-    :param clip: zeta, the largest change of sigma.
+    :param clip: zeta >= 0, the largest change of sigma, in the unit of the weights as sigma itself.
     :param amt_input: What F is: "raw" returns, their "rank", or returns "normalized" over the generation.
     :param rule: "paper" or "two_sided".
-    :param sigma_max: Upper bound of sigma.
+    :param sigma_max: Upper bound of sigma; one that is already above stays where it is.
     """
 
     def __init__(

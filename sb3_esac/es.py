@@ -76,6 +76,7 @@ class ES(PopulationBasedAlgorithm):
     :param seed: Seed of everything; None draws one (see ``model.run_seed``).
     :param device: Device of ``model.policy``. Members always play on the CPU.
     :param _init_setup_model: Whether to build the networks when the instance is created.
+    :raises ValueError: If an argument is not what it may be; the message quotes it and says what would be right.
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {

@@ -124,6 +124,7 @@ class ESAC(HybridAlgorithm):
         from offspring one generation later. Saves time with workers. The result does not depend on who is faster.
     :param episode_timeout: Seconds after which an episode in a worker is taken for one that hangs, None to wait for ever.
     :param max_worker_restarts: How many dead or hanging workers are replaced in one generation.
+    :raises ValueError: If an argument is not what it may be; the message quotes it and says what would be right.
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = SAC.policy_aliases
@@ -295,6 +296,7 @@ class ESAC(HybridAlgorithm):
         :param agent_class: What the file holds.
         :param kwargs: Arguments of ESAC; those of the agent are taken from the file unless they are given here.
         :return: A new model.
+        :raises ValueError: If ``normalize_observations`` is asked for, or an argument is not what it may be.
         """
         if kwargs.setdefault("normalize_observations", False):
             raise ValueError(

@@ -40,6 +40,7 @@ def make_atari(
     :param max_episode_steps: Steps of the policy after which an episode is truncated.
     :param kwargs: More arguments of ``gymnasium.make``, such as ``render_mode``.
     :return: The environment; it needs ale-py and OpenCV (``pip install sb3_esac[atari]``).
+    :raises ValueError: If ale-py has no such game.
     """
     import ale_py
 

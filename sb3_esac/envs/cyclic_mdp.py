@@ -29,6 +29,7 @@ class CyclicMDP(gym.Env):
     :param n_states: Number of states on the ring.
     :param continuous: Whether an action is a vector in [-1, 1]^3, whose first largest element counts, or an integer.
     :param render_mode: "ansi" for a line of text, "rgb_array" for a picture, None for neither.
+    :raises ValueError: If an argument is not what it may be.
     """
 
     metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 10}  # noqa: RUF012
@@ -57,7 +58,7 @@ class CyclicMDP(gym.Env):
 
         :param seed: Changes nothing: nothing is random.
         :param options: Not used.
-        :return: Observation and an empty info.
+        :return: Observation, (n_states,) float32 and one-hot, and an empty info.
         """
         super().reset(seed=seed)
         self.state, self.steps, self.last_action = 0, 0, None
@@ -69,6 +70,7 @@ class CyclicMDP(gym.Env):
 
         :param action: 0 is clockwise, 1 anticlockwise, 2 stay; or a vector of three.
         :return: Observation, reward, whether it was a mistake, whether the horizon is reached, an empty info.
+        :raises ValueError: If there is no such action.
         """
         move = int(np.argmax(action)) if self.continuous else int(action)
         if not 0 <= move < len(ACTION_NAMES):
@@ -86,7 +88,11 @@ class CyclicMDP(gym.Env):
         return observation
 
     def render(self) -> Any:
-        """Show the ring, as ``render_mode`` says."""
+        """
+        Show the ring, as ``render_mode`` says.
+
+        :return: A line of text, (160, 160, 3) uint8, or None.
+        """
         if self.render_mode == "ansi":
             ring = " ".join(f"[S{state}]" if state == self.state else f" S{state} " for state in range(self.n_states))
             moved = "start" if self.last_action is None else ACTION_NAMES[self.last_action]

@@ -15,7 +15,11 @@ BACKENDS = ("auto", "lockstep", "subproc", "ray")
 
 
 def is_backend(backend: object) -> bool:
-    """Whether a value names a backend: one of :data:`BACKENDS`, or "ray:" with the address of a cluster."""
+    """
+    Whether a value names a backend: one of ``BACKENDS``, or "ray:" with the address of a cluster.
+
+    :param backend: Any value.
+    """
     return backend in BACKENDS or (isinstance(backend, str) and backend.startswith("ray:") and len(backend) > len("ray:"))
 
 
@@ -45,6 +49,7 @@ def make_evaluator(
     :param max_worker_restarts: How many dead workers are replaced in one generation.
     :param verbose: From 1 on, say why workers are not used although they were asked for.
     :return: The evaluator.
+    :raises ValueError: If ``backend`` needs copies of the environment and none can be made.
     """
     asked = backend not in ("auto", "lockstep") or (n_workers or 1) > 1 or isinstance(base_vec_env(env), SubprocVecEnv)
     if backend == "lockstep" or not asked:

@@ -91,6 +91,7 @@ class Evaluator(ABC):
         :param request: What to play.
         :param on_step: Called once per step of the vectorised environment, ``num_envs`` single steps each time.
         :return: The result, or None if ``on_step`` asked to stop.
+        :raises RuntimeError: If an episode does not end.
         """
 
     def begin(self, request: EvaluationRequest) -> Pending:
@@ -151,13 +152,23 @@ class LockstepEvaluator(Evaluator):
             self.base.seed_source, self.base.max_episode_steps = None, None
 
     def raw(self, observations: Any, rewards: np.ndarray) -> tuple[Any, np.ndarray]:
-        """Observations and rewards before ``VecNormalize``."""
+        """
+        Observations and rewards before ``VecNormalize``.
+
+        :param observations: What the last step of the environment gave, one row per lane.
+        :param rewards: (n_envs,) likewise.
+        :return: The same, raw.
+        """
         if self.vec_normalize is None:
             return observations, rewards
         return self.vec_normalize.get_original_obs(), self.vec_normalize.get_original_reward()
 
     def raw_last(self, observation: Any) -> Any:
-        """A terminal observation before ``VecNormalize`` (up to its clipping)."""
+        """
+        A terminal observation before ``VecNormalize`` (up to its clipping).
+
+        :param observation: A single one, from an ``info``.
+        """
         return observation if self.vec_normalize is None else self.vec_normalize.unnormalize_obs(observation)
 
 

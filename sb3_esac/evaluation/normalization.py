@@ -102,7 +102,11 @@ def normalized_keys(space: spaces.Space) -> list[str]:
 
 
 def normalizers(policy: th.nn.Module) -> list[ObservationNormalizer]:
-    """All normalisers of a policy (actor's, critic's, target's)."""
+    """
+    All normalisers of a policy (actor's, critic's, target's).
+
+    :param policy: A policy or a part of one.
+    """
     return [module for module in policy.modules() if isinstance(module, ObservationNormalizer)]
 
 

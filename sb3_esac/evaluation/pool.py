@@ -46,15 +46,23 @@ class PoolEvaluator(Evaluator):
 
     def evaluate(self, request: EvaluationRequest, on_step: OnStep) -> EvaluationResult | None:
         """
-        Play every episode of a request. See :class:`Evaluator` and, for what ``on_step`` is told,
+        Play every episode of a request. See :class:`~sb3_esac.evaluation.evaluator.Evaluator`; what ``on_step`` is told says
         :class:`sb3_esac.evaluation.replay.Replayer`.
 
+        :param request: What to play.
+        :param on_step: Told of every step, when all episodes before it have come in.
+        :return: The result, or None if ``on_step`` asked to stop.
         :raises EvaluationError: An episode raised an exception, or too many workers died.
         """
         return self.begin(request).finish(on_step)
 
     def begin(self, request: EvaluationRequest) -> Pending:
-        """Let the workers play in the background."""
+        """
+        Let the workers play in the background.
+
+        :param request: What to play.
+        :return: To be finished before the next evaluation.
+        """
         if request.seeds.size == 0:
             return NothingToPlay(request.seeds.shape)
         try:
@@ -68,6 +76,11 @@ class PoolEvaluator(Evaluator):
         """Open the workers if there are none, and let them play."""
 
     def rules(self, request: EvaluationRequest) -> bytes:
-        """What the episodes of a request have in common, pickled :class:`Rules`."""
+        """
+        What the episodes of a request have in common.
+
+        :param request: What to play.
+        :return: Pickled :class:`sb3_esac.evaluation.worker.Rules`.
+        """
         statistics = None if self.vec_normalize is None or not self.vec_normalize.norm_obs else self.vec_normalize.obs_rms
         return cloudpickle.dumps(Rules(request.player, request.recording, request.max_episode_steps, statistics))

@@ -110,14 +110,15 @@ class LaneActor:
 
 class RayEvaluator(PoolEvaluator):
     """
-    Plays whole episodes in actors. The result is that of :class:`LockstepEvaluator`, bit for bit on machines of one kind.
+    Plays whole episodes in actors. The result is that of
+    :class:`~sb3_esac.evaluation.evaluator.LockstepEvaluator`, bit for bit on machines of one kind.
 
-    A cluster is joined, or started on this machine, by the first :meth:`evaluate`.
+    A cluster is joined, or started on this machine, by the first :meth:`~sb3_esac.evaluation.pool.PoolEvaluator.evaluate`.
 
-    :param recipe: See :class:`PoolEvaluator`.
+    :param recipe: See :class:`~sb3_esac.evaluation.pool.PoolEvaluator`.
     :param n_workers: Number of actors, of one CPU each.
     :param address: Address of a cluster, "auto" for the one of this machine; None starts one that ends with :meth:`close`.
-    :param rules: Other arguments of :class:`PoolEvaluator`.
+    :param rules: Other arguments of :class:`~sb3_esac.evaluation.pool.PoolEvaluator`.
     """
 
     def __init__(

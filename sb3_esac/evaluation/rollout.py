@@ -189,7 +189,12 @@ def _rows(storage: Observation, n_rows: int, *, copy: bool = False) -> Observati
 
 
 def stack(observations: list[Any]) -> Observation:
-    """Stack single observations, of a ``Dict`` space key by key."""
+    """
+    Stack single observations, of a ``Dict`` space key by key.
+
+    :param observations: N observations of one space, at least one.
+    :return: (N, ...) array, or a dict of such.
+    """
     if isinstance(observations[0], dict):
         return {key: np.stack([observation[key] for observation in observations]) for key in observations[0]}
     return np.stack(observations)

@@ -161,15 +161,16 @@ def _close_quietly(venv: SubprocVecEnv) -> None:
 
 class SubprocEvaluator(PoolEvaluator):
     """
-    Plays whole episodes in worker processes. The result is that of :class:`LockstepEvaluator`, bit for bit, whatever the
-    number of workers and the order in which they finish.
+    Plays whole episodes in worker processes. The result is that of
+    :class:`~sb3_esac.evaluation.evaluator.LockstepEvaluator`, bit for bit, whatever the number of workers and the order in
+    which they finish.
 
     Deaths are noticed, and clocks looked at, when the result is asked for.
 
-    :param recipe: See :class:`PoolEvaluator`.
+    :param recipe: See :class:`~sb3_esac.evaluation.pool.PoolEvaluator`.
     :param n_workers: Number of processes.
     :param start_method: How processes are started, None for what ``SubprocVecEnv`` takes.
-    :param rules: Other arguments of :class:`PoolEvaluator`.
+    :param rules: Other arguments of :class:`~sb3_esac.evaluation.pool.PoolEvaluator`.
     """
 
     def __init__(

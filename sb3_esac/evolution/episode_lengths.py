@@ -40,6 +40,7 @@ class ProgressiveEpisodeLength:
     :param phase_seconds: Length of the first phase in seconds of wall-clock time, as in the paper (3600 with "constant", 1200
         with "doubling"); the last phase then lasts as long as training does. Such a run cannot be repeated exactly. None for
         the shares above.
+    :raises ValueError: If an argument is not what it may be, or ``first_length`` is beyond ``horizon``.
     """
 
     time_schedule: str = "doubling"
@@ -69,7 +70,8 @@ class ProgressiveEpisodeLength:
         """
         Check that the first length is not beyond the horizon.
 
-        :param horizon: T.
+        :param horizon: T in steps.
+        :raises ValueError: If it is.
         """
         within = not isinstance(self.first_length, Integral) or self.first_length <= horizon
         _require(within, "first_length", self.first_length, f"at most the horizon, {horizon}")
@@ -83,8 +85,8 @@ class ProgressiveEpisodeLength:
         """
         Lay out the phases.
 
-        :param horizon: T.
-        :param random_length: Mean length of random play, if ``is_measured``.
+        :param horizon: T in steps.
+        :param random_length: Mean length of random play in steps, if ``is_measured``.
         :return: The beginning of a run.
         """
         if self.first_length is None:
@@ -101,7 +103,7 @@ class LengthPhases:
     How far a run has come in its schedule.
 
     :param schedule: The schedule.
-    :param lengths: (K,) caps of the phases, E_k.
+    :param lengths: (K,) caps of the phases, E_k, in steps.
     :param phase: k, the current one.
     :param seconds: Seconds of training so far, counted only if ``phase_seconds`` is set.
     """
@@ -143,9 +145,9 @@ def doubled_lengths(first_length: int, horizon: int) -> tuple[int, ...]:
     """
     Double a length until the horizon is reached, ``E_k = min(T, E(0) 2^k)``.
 
-    :param first_length: E(0); less than 1 is taken for 1, more than the horizon for the horizon.
-    :param horizon: T.
-    :return: (K,) lengths, the last one is T.
+    :param first_length: E(0) in steps; less than 1 is taken for 1, more than the horizon for the horizon.
+    :param horizon: T in steps.
+    :return: (K,) lengths in steps, the last one is T.
     """
     lengths = [min(max(first_length, 1), horizon)]
     while lengths[-1] < horizon:

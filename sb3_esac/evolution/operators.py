@@ -22,7 +22,13 @@ def centered_ranks(returns: np.ndarray) -> np.ndarray:
 
 
 def winner_count(population_size: int, winner_fraction: float) -> int:
-    """Number of winners, w = int(n * e) (Algorithm 1, line 10)."""
+    """
+    Number of winners, w = int(n * e) (Algorithm 1, line 10).
+
+    :param population_size: n.
+    :param winner_fraction: e, in (0, 1].
+    :return: w; 0 if the fraction is less than one member.
+    """
     # A fraction such as 0.29 * 100 = 28.999... means 29.
     return int(population_size * winner_fraction + 1e-9)
 
@@ -106,7 +112,13 @@ def crossover(winner: np.ndarray, mean: np.ndarray, groups: np.ndarray, rng: np.
 
 
 def smooth_l1(x: float, y: float) -> float:
-    """SmoothL1 (Huber) distance of two numbers (equation 1)."""
+    """
+    SmoothL1 (Huber) distance of two numbers (equation 1).
+
+    :param x: A number.
+    :param y: Another one.
+    :return: Half of the squared difference where that is below 1, otherwise the difference less 1/2; never negative.
+    """
     distance = abs(x - y)
     return 0.5 * distance**2 if distance < 1.0 else distance - 0.5
 

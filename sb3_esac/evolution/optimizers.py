@@ -6,7 +6,11 @@ import numpy as np
 
 
 class Sgd:
-    """Plain gradient ascent, theta + alpha * g (Algorithm 1, line 11)."""
+    """
+    Plain gradient ascent, theta + alpha * g (Algorithm 1, line 11).
+
+    :param learning_rate: Step size, alpha_es.
+    """
 
     def __init__(self, learning_rate: float) -> None:
         self.learning_rate = learning_rate
@@ -26,7 +30,11 @@ class Sgd:
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a saved state."""
+        """
+        Go on from a saved state.
+
+        :param state: What ``state_dict`` gave.
+        """
 
 
 class Adam(Sgd):

@@ -54,6 +54,11 @@ class Population:
 
     A generation is ``perturb`` (lines 5-6), evaluation elsewhere, ``update`` (lines 9-11) and ``form`` (line 27).
 
+    To be read: ``mean`` (d,), ``sigma``, ``generation`` (from 0), ``members`` (n, d), ``origins`` (n,) of :class:`Origin`,
+    ``winners`` (w, d) of the last generation that was played, best first, with ``winner_origins`` (w,), and
+    ``previous_winners`` (w, d) of the one before. ``crossed`` (c, d) is what an operator wants in the next population.
+    Vectors are float32, and are replaced rather than changed in place.
+
     :param mean: (d,) initial parameters, theta_es.
     :param sigma: Initial mutation rate.
     :param config: What stays the same.

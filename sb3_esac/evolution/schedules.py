@@ -28,7 +28,12 @@ class ExponentialAnnealing:
 
 
 def as_schedule(value: float | Schedule) -> Schedule:
-    """Turn a number into a constant schedule; a schedule is returned as it is."""
+    """
+    Turn a number into a constant schedule.
+
+    :param value: A number, or a schedule, which is returned as it is.
+    :return: A function of the remaining progress.
+    """
     if callable(value):
         return value
     return lambda _: float(value)

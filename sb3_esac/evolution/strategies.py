@@ -1,7 +1,8 @@
 """
 Evolution strategies with an ask / tell interface: for any function, no environment needed. They maximise.
 
-Each is a choice of rules for a :class:`Population`, which does the work, here as in the algorithms of this package.
+Each is a choice of rules for a :class:`~sb3_esac.evolution.population.Population`, which does the work, here as in the
+algorithms of this package.
 """
 
 import numpy as np
@@ -46,7 +47,14 @@ def strategy_config(
     """
     Say what a strategy means for a population without guests; the names are explained in :class:`sb3_esac.ES`.
 
-    :return: Rules for a :class:`Population`.
+    :param strategy: "openai" or "canonical".
+    :param population_size: n.
+    :param winner_fraction: e, in (0, 1].
+    :param es_learning_rate: Step size of the optimiser.
+    :param es_optimizer: "adam" or "sgd".
+    :param mirrored: Whether perturbations come in pairs of opposite sign; None for what was published.
+    :param weight_decay: L2 penalty on the mean.
+    :return: Rules for a :class:`~sb3_esac.evolution.population.Population`.
     """
     return PopulationConfig(
         size=population_size,
@@ -67,6 +75,7 @@ class AskTell:
     :param sigma: Standard deviation of the perturbations.
     :param config: How the mean moves.
     :param seed: Seed; perturbations are a function of seed, generation and row.
+    :raises ValueError: If an argument is not what it may be.
     """
 
     def __init__(self, mean: np.ndarray, sigma: float, config: PopulationConfig, seed: int) -> None:
@@ -99,6 +108,8 @@ class AskTell:
         Move the mean, and go on to the next generation.
 
         :param returns: (n,) what each vector is worth, more is better; NaN for one of which it is unknown.
+        :raises ValueError: If there are not n of them.
+        :raises RuntimeError: If nothing was asked for since the last time.
         """
         values = np.asarray(returns, dtype=np.float64)
         size = self.population.config.size
@@ -122,7 +133,8 @@ class OpenAIES(AskTell):
     :param es_optimizer: "adam" or "sgd".
     :param mirrored: Whether perturbations come in pairs of opposite sign.
     :param weight_decay: L2 penalty on the mean, 0.005 in their code.
-    :param seed: Seed.
+    :param seed: Seed, an integer >= 0.
+    :raises ValueError: If an argument is not what it may be.
     """
 
     def __init__(
@@ -162,7 +174,8 @@ class CanonicalES(AskTell):
     :param population_size: Vectors per generation, lambda.
     :param winner_fraction: mu / lambda.
     :param mirrored: Whether perturbations come in pairs of opposite sign; not so in the paper.
-    :param seed: Seed.
+    :param seed: Seed, an integer >= 0.
+    :raises ValueError: If an argument is not what it may be.
     """
 
     def __init__(

@@ -13,6 +13,7 @@ def hyperparameter_file(name: str) -> Path:
 
     :param name: Its name without the ending: "esac", "esac_paper", "es".
     :return: The YAML file, in the form of rl-zoo3.
+    :raises FileNotFoundError: If there is none; the message lists those that there are.
     """
     for folder in FOLDERS:
         path = folder / f"{name}.yml"
