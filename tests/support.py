@@ -26,6 +26,7 @@ TINY: dict[str, Any] = dict(
     seed=1,
     device="cpu",
     population_size=4,
+    winner_fraction=0.4,
     agent_fraction=0.3,
     champion_episodes=2,
     share_experience=0.5,

@@ -50,6 +50,8 @@ def test_defaults():
     assert model.normalize_observations and type(model.policy.features_extractor) is ObservationNormalizer
     assert model.policy.squash_output and isinstance(make_player(model.actor), NumpyMlp)
     assert model.device == th.device("cpu")
+    assert model.population.config.recombination == "winners" and not model.population.config.mirrored
+    assert (model.population.sigma, model.population.config.n_winners) == (0.1, 8)
 
 
 def test_names_are_those_of_esac():
@@ -102,7 +104,7 @@ def test_without_squashing_actions_are_clipped():
 
 def test_linear_policy():
     """As in ARS: a matrix of zeros, no bias, no tanh; both can be had."""
-    model = ES("LinearPolicy", vec(1), population_size=4, seed=0)
+    model = ES("LinearPolicy", vec(1), population_size=5, seed=0)
     assert type(model.policy) is LinearPolicy and not model.policy.squash_output
     np.testing.assert_array_equal(model.population.mean, np.zeros(3))
     model.learn(100)
@@ -199,7 +201,7 @@ def images(n_envs=1, discrete=False):
 def test_images(discrete, n_stack, tmp_path):
     env = VecFrameStack(images(2, discrete), n_stack)
     policy_kwargs = dict(features_extractor_kwargs=dict(features_dim=8))
-    model = ES("CnnPolicy", env, population_size=4, champion_episodes=1, seed=0, policy_kwargs=policy_kwargs).learn(60)
+    model = ES("CnnPolicy", env, population_size=5, champion_episodes=1, seed=0, policy_kwargs=policy_kwargs).learn(60)
     assert model.observation_space.shape == (n_stack, 36, 36) and not model.normalize_observations
     assert isinstance(make_player(model.actor), TorchActor) and is_finite(model)
     # The convolutions are searched too.
@@ -218,7 +220,7 @@ def test_dict_observations(discrete, tmp_path):
         return gym.wrappers.TimeLimit(SimpleMultiObsEnv(discrete_actions=discrete, random_start=False), 6)
 
     policy_kwargs = dict(net_arch=[8], features_extractor_kwargs=dict(cnn_output_dim=8))
-    model = ES("MultiInputPolicy", make(), population_size=4, seed=0, policy_kwargs=policy_kwargs).learn(60)
+    model = ES("MultiInputPolicy", make(), population_size=5, seed=0, policy_kwargs=policy_kwargs).learn(60)
     assert is_finite(model)
     model.save(tmp_path / "model")
     loaded = ES.load(tmp_path / "model", env=make())

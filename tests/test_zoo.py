@@ -220,6 +220,13 @@ def test_the_papers_hyperparameters(commands):
     assert (model.agent_fraction, model.share_experience, model.recombination) == (None, 0.0, "es")
 
 
+def test_hyperparameters_for_the_clock(commands):
+    output = commands.train("esac", "-n", 900, "--fast", params=["population_size:4", "policy_kwargs:dict(net_arch=[8])"])
+    assert str(ROOT / "hyperparams" / "esac_fast.yml") in output
+    model = ESAC.load(commands.run_folder("esac") / "Pendulum-v1.zip")
+    assert model.overlap and model.winner_fraction == 0.2
+
+
 def test_a_file_of_ones_own(commands):
     (commands.folder / "mine.yml").write_text("Pendulum-v1: {policy: MlpPolicy, n_timesteps: 900, sigma: 0.123}")
     commands.train("esac", "-conf", "mine.yml")
@@ -385,6 +392,8 @@ def test_importing_the_zoo_needs_no_rl_zoo3(tmp_path):
 def test_presets_are_for_what_has_them(commands):
     with pytest.raises(SystemExit, match="--paper is for --algo esac, not 'sac'"):
         commands("train", "--algo", "sac", "--paper", "--env", "Pendulum-v1")
+    with pytest.raises(SystemExit, match="only one of --paper and --fast at a time"):
+        commands("train", "--algo", "esac", "--paper", "--fast", "--env", "Pendulum-v1")
 
 
 # -- the stack of wrappers ---------------------------------------------------------------------------------------------

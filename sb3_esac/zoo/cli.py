@@ -1,7 +1,8 @@
 """
 The scripts of rl-zoo3, with the algorithms of this package: ``python -m sb3_esac.zoo train --algo esac --env HalfCheetah-v5``.
 
-All flags are the zoo's. ``train --paper`` takes the hyperparameters of the paper.
+All flags are the zoo's. ``train --paper`` takes the hyperparameters of the paper, ``train --fast`` those that have the clock for
+a budget.
 """
 
 import importlib
@@ -25,6 +26,9 @@ SCRIPTS = {
     "load_from_hub": "rl_zoo3.load_from_hub",
 }
 """Where each script is."""
+
+PRESETS = {"--paper": "esac_paper", "--fast": "esac_fast"}
+"""Words for files of hyperparameters."""
 
 PLOTS = ("all_plots", "plot_train", "plot_from_file")
 
@@ -91,14 +95,17 @@ def _save_instead_of_showing(script: str) -> None:
 
 
 def _with_preset(arguments: list[str]) -> list[str]:
-    """Replace ``--paper`` by the file that it stands for."""
-    if "--paper" not in arguments:
+    """Replace ``--paper`` and ``--fast`` by the files that they stand for."""
+    presets = [argument for argument in arguments if argument in PRESETS]
+    if not presets:
         return arguments
-    rest = [argument for argument in arguments if argument != "--paper"]
+    rest = [argument for argument in arguments if argument not in PRESETS]
     algorithm = rest[rest.index("--algo") + 1] if "--algo" in rest[:-1] else ""
     if algorithm != "esac":
-        sys.exit(f"esac-zoo: --paper is for --algo esac, not {algorithm!r}")
-    return [*rest, "-conf", str(hyperparameter_file("esac_paper"))]
+        sys.exit(f"esac-zoo: {presets[0]} is for --algo esac, not {algorithm!r}")
+    if len(set(presets)) > 1:
+        sys.exit(f"esac-zoo: only one of {' and '.join(PRESETS)} at a time")
+    return [*rest, "-conf", str(hyperparameter_file(PRESETS[presets[0]]))]
 
 
 def _with_camera(arguments: list[str]) -> list[str]:
