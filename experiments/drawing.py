@@ -26,7 +26,7 @@ AXES = {
     "cpu_seconds": "seconds of CPU",
     "wall_seconds": "seconds on the clock",
 }
-N_POINTS = 200
+N_POINTS = 50
 """Points of a drawn learning curve."""
 
 
