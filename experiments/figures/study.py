@@ -2,8 +2,9 @@
 What the commands of all figures share.
 
 ``python -m experiments.figures.NAME`` prints what the paper claims and whether it holds in the data in
-``experiments/results/``, and draws the picture from them as PNG and SVG. With ``--run`` the data are made first, in a size of
-minutes; ``--paper`` asks for the paper's size, which is for a cluster (``--ray ADDRESS``). What is in the file is not run again.
+``experiments/results/``, and draws the picture from them as PNG and SVG. With ``--run`` the data are made first, in a size
+of minutes; ``--paper`` asks for the paper's size, which is for a cluster (``--ray ADDRESS``). What is in the file is not run
+again.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from experiments.drawing import PICTURES, save
 from experiments.run import on_ray, on_this_machine
 from experiments.tables import read_csv, write_csv
+from sb3_esac.quiet import quieten_mujoco
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -59,16 +61,15 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Work:
-    """A job and how it is measured, in one thing that can be sent to a process."""
+    """
+    A job and how it is measured, in one thing that can be sent to a process.
+
+    :param measure: The function.
+    :param job: Its argument.
+    """
 
     measure: Callable[[Any], Rows]
     job: Any
-
-    def __getattr__(self, name: str) -> Any:
-        # Errors of workers are told with the job's task, algorithm and seed
-        if name.startswith("_") or name == "job":
-            raise AttributeError(name)
-        return getattr(self.job, name)
 
 
 def work(item: Work) -> Rows:
@@ -78,8 +79,6 @@ def work(item: Work) -> Rows:
     :param item: The job.
     :return: Rows with the job's fields in front.
     """
-    from experiments.run import quieten_mujoco
-
     quieten_mujoco()
     return [{**asdict(item.job), **row} for row in item.measure(item.job)]
 
