@@ -43,6 +43,22 @@ def read(path: Path) -> Runs:
     return {key: dict(sorted(seeds.items())) for key, seeds in runs.items() if seeds}
 
 
+def read_all(paths: Sequence[Path]) -> Runs:
+    """
+    Read several experiments; each task from the one that gave it the largest budget.
+
+    :param paths: Files of the results, which need not be there.
+    """
+    chosen: dict[str, tuple[int, Runs]] = {}
+    for runs in map(read, paths):
+        for task in names(runs)[0]:
+            here = {key: seeds for key, seeds in runs.items() if key[0] == task}
+            budget = max(int(rows[-1]["budget"]) for seeds in here.values() for rows in seeds.values())
+            if task not in chosen or budget > chosen[task][0]:
+                chosen[task] = budget, here
+    return {key: seeds for _, here in chosen.values() for key, seeds in here.items()}
+
+
 def names(runs: Runs) -> tuple[list[str], list[str]]:
     """Tasks and algorithms, in the order in which they appear."""
     return list(dict.fromkeys(task for task, _ in runs)), list(dict.fromkeys(algorithm for _, algorithm in runs))

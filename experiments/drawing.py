@@ -62,6 +62,17 @@ def finish(panel: "Axes", xlabel: str = "", ylabel: str = "", title: str = "") -
     panel.set_title(title, fontsize="medium")
 
 
+def thousands(panel: "Axes") -> None:
+    """
+    Write 20k in place of 20000 on the x axis.
+
+    :param panel: The panel.
+    """
+    from matplotlib.ticker import EngFormatter
+
+    panel.xaxis.set_major_formatter(EngFormatter(sep=""))
+
+
 def save(figure: "Figure", stem: Path) -> list[Path]:
     """
     Write a figure as PNG and as SVG, the same bytes for the same data.
@@ -113,6 +124,8 @@ def draw_curves(panel: "Axes", runs: Runs, task: str, algorithms: Sequence[str],
     if "seconds" in axis:
         # An ES is through before SAC is evaluated once
         panel.set_xscale("log")
+    else:
+        thousands(panel)
 
 
 def curves(runs: Runs, axes: Sequence[str] = tuple(AXES)) -> "Figure":

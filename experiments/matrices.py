@@ -5,6 +5,31 @@ from functools import partial
 
 from experiments.jobs import Job
 
+TABLE1 = (
+    "HalfCheetah-v5",
+    "Humanoid-v5",
+    "Ant-v5",
+    "Walker2d-v5",
+    "Swimmer-v5",
+    "Hopper-v5",
+    "LunarLanderContinuous-v3",
+    "Reacher-v5",
+    "InvertedDoublePendulum-v5",
+    "dm_control/humanoid-stand-v0",
+    "dm_control/humanoid-walk-v0",
+    "dm_control/humanoid-run-v0",
+    "dm_control/cheetah-run-v0",
+    "dm_control/cartpole-swingup-v0",
+    "dm_control/acrobot-swingup-v0",
+    "dm_control/quadruped-walk-v0",
+    "dm_control/quadruped-run-v0",
+    "dm_control/walker-walk-v0",
+    "dm_control/walker-run-v0",
+    "dm_control/fish-upright-v0",
+    "dm_control/fish-swim-v0",
+)
+"""The tasks of ESAC's Table 1, in its order."""
+
 
 def grid(
     experiment: str, tasks: dict[str, int], algorithms: Sequence[str], seeds: Sequence[int], n_evaluations: int = 10
@@ -51,6 +76,9 @@ MATRICES: dict[str, Callable[[], list[Job]]] = {
         ["ES", "ES, T_c", "ES, T_d", "canonical ES", "canonical ES, T_c", "canonical ES, T_d"],
         [0, 1, 2, 3, 4],
         4,
+    ),
+    "table1": partial(
+        grid, "table1", dict.fromkeys(TABLE1, 1_000_000), ["ESAC, paper", "ESAC", "SAC", "ES"], list(range(10)), 20
     ),
 }
 """By name."""

@@ -45,15 +45,18 @@ def done(path: Path) -> set[tuple[str, str, int, int]]:
 
 def append(path: Path, rows: list[dict[str, Any]]) -> None:
     """
-    Write a run down, all of its rows at once.
+    Write a run down, all of its rows at once. A file that was begun before there was a column goes on without it.
 
     :param path: The file.
     :param rows: What :func:`experiments.jobs.play` gave.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    is_new = not path.exists()
+    is_new, columns = not path.exists(), COLUMNS
+    if not is_new:
+        with path.open(newline="") as file:
+            columns = next(csv.reader(file), COLUMNS)
     with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(file, columns, lineterminator="\n", extrasaction="ignore")
         if is_new:
             writer.writeheader()
         writer.writerows(rows)

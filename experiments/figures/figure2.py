@@ -5,8 +5,8 @@ Left: return of the deterministic policy over training episodes, for ES with 50 
 3-dimensional ``Box`` whose argmax is the action; 3 runs. Every member's episode is counted. Centre: seconds per episode of an
 ES all of whose members play 2000 steps, against the number of worker processes and of members: measured up to the cores that
 the machine has, and predicted beyond by ``benchmarks/scaling.py`` from what was measured with one worker. Right: ES with
-different mutation rates sigma. Small: 300 episodes or 20,000 steps, 10 generations for each sigma; paper: 1000 episodes, 100
-generations.
+different mutation rates sigma. Small: 3 generations of the ES, 10,240 steps of PPO, 3000 of DDPG; 3 generations per sigma;
+paper: 1000 episodes, 100 generations.
 
 A machine that was doing something else meanwhile is told in the data by its load average; without
 ``experiments/results/figure2_centre.csv``, ``--run`` measures again.
@@ -157,7 +157,7 @@ def learning_jobs(paper: bool) -> list[Learning]:
     :param paper: Whether in the paper's size. An ES whose members all play 2000 steps takes more of them, and they are cheap.
     """
     budgets = {"ES": (1000, 2_000_000), "PPO": (1000, 2_000_000), "DDPG": (1000, 2_000_000)}
-    small = {"ES": (300, 400_000), "PPO": (300, 20_480), "DDPG": (300, 20_000)}
+    small = {"ES": (150, 300_000), "PPO": (500, 10_240), "DDPG": (500, 3_000)}
     chosen = budgets if paper else small
     return [Learning(name, seed, *chosen[name]) for seed in range(3) for name in chosen]
 
@@ -305,8 +305,8 @@ def mutation_jobs(paper: bool) -> list[Mutation]:
 
     :param paper: Whether in the paper's size.
     """
-    populations, seeds, generations = ([10, 50, 100], 10, 100) if paper else ([50], 3, 10)
-    sigmas = [0.001, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0]
+    populations, seeds, generations = ([10, 50, 100], 10, 100) if paper else ([50], 3, 3)
+    sigmas = [0.001, 0.01, 0.03, 0.1, 0.3, 1.0]
     return [Mutation(s, members, seed, generations) for seed in range(seeds) for members in populations for s in sigmas]
 
 

@@ -79,18 +79,19 @@ class Stopwatch(BaseCallback):
 
     def __init__(self) -> None:
         super().__init__()
-        self.seen: dict[int, tuple[float, float, int, int]] = {}
+        self.seen: dict[int, tuple[float, float, float, int]] = {}
 
     def _on_step(self) -> bool:
         number = self.model.population.generation
         if number not in self.seen:
             model = self.model
-            self.seen[number] = (time.perf_counter(), model.seconds["evaluation"], model._n_updates, model.agent_timesteps)
+            updates = getattr(model, "_n_updates", 0)
+            self.seen[number] = (time.perf_counter(), model.seconds["evaluation"], time.process_time(), updates)
         return number < self.LAST
 
     @property
-    def differences(self) -> tuple[float, float, int, int]:
-        """Seconds, seconds of evaluation, updates and agent steps between the two ends."""
+    def differences(self) -> tuple[float, float, float, int]:
+        """Seconds, seconds of evaluation, this process's seconds of CPU, and updates, between the two ends."""
         first, last = self.seen[self.FIRST], self.seen[self.LAST]
         return last[0] - first[0], last[1] - first[1], last[2] - first[2], last[3] - first[3]
 
@@ -111,22 +112,29 @@ def make(job: Timing) -> Any:
     return ES("MlpPolicy", env, seed=0, normalize_observations=False, policy_kwargs=network, **rules, **common)
 
 
-def measure_training(job: Timing) -> tuple[float, float, int]:
+def measure_training(job: Timing) -> dict[str, Any]:
     """
     Time generations of a training run.
 
     :param job: What is timed.
-    :return: Seconds of the members' part of a generation, seconds of an interval, and updates of it.
+    :return: Seconds of the members' part of a generation; seconds, seconds of CPU and updates of an interval.
     """
     model, watch = make(job), Stopwatch()
-    model._n_updates = getattr(model, "_n_updates", 0)
     model.learn(10**9, callback=watch)
-    seconds, playing, updates, agent_steps = watch.differences
+    seconds, playing, cpu, updates = watch.differences
     n = watch.LAST - watch.FIRST
     if job.algorithm == "ES":
-        return seconds / n, 0.0, 0
-    assert agent_steps > 0
-    return playing / n, seconds - playing, updates
+        return _columns(job.workers, seconds / n, 0.0, 0.0, 0)
+    if updates == 0:
+        raise RuntimeError(f"no gradient interval came while {job} was timed")
+    return _columns(job.workers, playing / n, seconds - playing, cpu, updates)
+
+
+def _columns(workers: int, playing: float, interval: float | str, cpu: float | str, updates: int | str) -> dict[str, Any]:
+    numbers = {"seconds_playing": playing, "seconds_interval": interval, "cpu_interval": cpu}
+    rounded = {name: round(value, 4) if isinstance(value, float) else value for name, value in numbers.items()}
+    machine = {"load_average": round(os.getloadavg()[0], 1), "cores": os.cpu_count()}
+    return {"workers": workers, **rounded, "updates_interval": updates, **machine}
 
 
 def measure(job: Timing) -> Rows:
@@ -138,25 +146,11 @@ def measure(job: Timing) -> Rows:
     warnings.simplefilter("ignore")
     th.set_num_threads(1)
     if job.measured:
-        playing, interval, updates = measure_training(job)
-        found = {job.workers: playing}
-    else:
-        setting = Setting(job.task, "2 x 512", 1, job.members)
-        parts = scaling.measure_parts(setting, False, "subproc", 1)
-        found = {n: scaling.predict(parts, job.members, n, BANDWIDTH, MACHINE_CORES)["seconds"] for n in WORKERS}
-        # Of the interval is known what was measured
-        interval, updates = float("nan"), 0
-    return [
-        {
-            "workers": workers,
-            "seconds_playing": round(playing, 4),
-            "seconds_interval": "" if np.isnan(interval) else round(interval, 3),
-            "updates_interval": updates,
-            "load_average": round(os.getloadavg()[0], 1),
-            "cores": os.cpu_count(),
-        }
-        for workers, playing in found.items()
-    ]
+        return [measure_training(job)]
+    parts = scaling.measure_parts(Setting(job.task, "2 x 512", 1, job.members), False, "subproc", 1)
+    seconds = {n: scaling.predict(parts, job.members, n, BANDWIDTH, MACHINE_CORES)["seconds"] for n in WORKERS}
+    # Of the interval is known what was measured
+    return [_columns(workers, playing, "", "", "") for workers, playing in seconds.items()]
 
 
 def jobs(paper: bool) -> list[Timing]:

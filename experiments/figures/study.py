@@ -8,7 +8,7 @@ again.
 """
 
 import argparse
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,6 +88,21 @@ def key_of(fields: Iterable[Any]) -> tuple[str, ...]:
     return tuple(str(value) for value in fields)
 
 
+def one_by_one(items: list[Work]) -> Iterator[tuple[Work, Rows | Exception]]:
+    """
+    Measure in this process, which has loaded all it needs.
+
+    :param items: The jobs.
+    :return: Each with its rows or what went wrong.
+    """
+    for item in items:
+        try:
+            outcome: Rows | Exception = work(item)
+        except Exception as error:
+            outcome = error
+        yield item, outcome
+
+
 def run(study: Study, options: argparse.Namespace, path: Path) -> None:
     """
     Run what is missing.
@@ -102,7 +117,10 @@ def run(study: Study, options: argparse.Namespace, path: Path) -> None:
     known = {key_of(row[name] for name in names) for row in rows}
     missing = [Work(study.measure, job) for job in jobs if key_of(asdict(job).values()) not in known]
     print(f"{study.name}: {len(jobs)} runs, {len(jobs) - len(missing)} done before", flush=True)
-    outcomes = on_ray(missing, options.ray, work) if options.ray else on_this_machine(missing, options.processes, work)
+    if options.ray:
+        outcomes = on_ray(missing, options.ray, work)
+    else:
+        outcomes = one_by_one(missing) if options.processes == 1 else on_this_machine(missing, options.processes, work)
     for item, outcome in outcomes:
         if isinstance(outcome, Exception):
             print(f"FAILED {item.job}: {type(outcome).__name__}: {outcome}", flush=True)
@@ -112,28 +130,27 @@ def run(study: Study, options: argparse.Namespace, path: Path) -> None:
         print(f"  {item.job}", flush=True)
 
 
-def parse(doc: str, arguments: Sequence[str] | None, add: Callable[[argparse.ArgumentParser], None] | None = None) -> Any:
+def parse(doc: str | None, arguments: Sequence[str] | None, can_run: bool = True) -> argparse.Namespace:
     """
     Read the command line.
 
     :param doc: What the command does.
     :param arguments: Its words, None for those of the process.
-    :param add: Adds arguments of one figure.
+    :param can_run: Whether the command makes data of its own.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", action="store_true", help="make the data first")
-    parser.add_argument("--paper", action="store_true", help="in the paper's size")
-    parser.add_argument("--processes", type=int, default=1, help="runs at once; 1 where time is measured")
-    parser.add_argument("--ray", metavar="ADDRESS", help='a Ray cluster, "auto" for the one of this machine')
+    if can_run:
+        parser.add_argument("--run", action="store_true", help="make the data first")
+        parser.add_argument("--paper", action="store_true", help="in the paper's size")
+        parser.add_argument("--processes", type=int, default=1, help="runs at once; 1 where time is measured")
+        parser.add_argument("--ray", metavar="ADDRESS", help='a Ray cluster, "auto" for the one of this machine')
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER", help="of the data")
     parser.add_argument("--pictures", type=Path, default=PICTURES, metavar="FOLDER", help="where to draw")
-    if add is not None:
-        add(parser)
     return parser.parse_args(arguments)
 
 
 def command(
-    doc: str,
+    doc: str | None,
     name: str,
     studies: Sequence[Study],
     check: Callable[[dict[str, Rows]], list[Outcome]],
