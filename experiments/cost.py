@@ -1,5 +1,5 @@
 """
-What an experiment costs in core-hours: ``python -m experiments.cost [NAME]`` ("table1" by default), from rates in the repository.
+What an experiment costs in core-hours: ``python -m experiments.cost [NAME]`` ("table1" by default), from measured rates.
 
 Where the experiment's own results or those of "benchmark" have the algorithm on the task, seconds of CPU per true step are
 theirs. Elsewhere a run costs its steps times the seconds of a step (``benchmarks/results/evaluation.csv``: whole episodes in

@@ -216,3 +216,11 @@ def test_the_clock_can_be_chosen(tmp_path, capsys, monkeypatch):
     assert "in wall seconds" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         report.main([str(tmp_path / "missing.csv")])
+
+
+def test_each_task_is_read_from_the_experiment_with_the_largest_budget(tmp_path):
+    small = results(tmp_path / "small.csv", {"SAC": (1.0, 1.0, 1.0)}, ["Hopper-v5", "Swimmer-v5"], budget=100)
+    large = results(tmp_path / "large.csv", {"SAC": (1.0, 1.0, 1.0)}, ["Hopper-v5"], budget=1000)
+    runs = comparison.read_all([small, large, tmp_path / "missing.csv"])
+    budgets = {task: seeds[0][-1]["total_steps"] for (task, _), seeds in runs.items()}
+    assert budgets == {"Hopper-v5": 1000.0, "Swimmer-v5": 100.0}

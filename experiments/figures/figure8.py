@@ -1,10 +1,10 @@
 """
 Figure 8 of ESAC: a strip of frames of a walker that nearly falls.
 
-``--run`` trains ESAC (``esac.yml``) on the task and saves it; ``--model FILE`` takes a saved one. An episode is played twice with
-the same seed: once to see where the torso is lowest after the walker has stood up, once to take frames around that moment.
-Without a display set MUJOCO_GL to egl or osmesa, whichever the machine has; egl is tried by default. Small: 30,000 true steps,
-which is not enough for a good gait; paper: 1e6.
+``--run`` trains ESAC (``esac.yml``) on the task and saves it; ``--model FILE`` takes a saved one. An episode is played twice
+with the same seed: once to see where the torso is lowest after the walker has stood up, once to take frames around that moment.
+Frames are drawn by EGL, or, if MUJOCO_GL says so, by osmesa or glfw. Small: 30,000 true steps, which is not enough for a good
+gait; paper: 1e6.
 """
 
 import argparse
@@ -154,7 +154,9 @@ def main(arguments: Sequence[str] | None = None) -> list[Outcome]:
     parser.add_argument("--every", type=int, default=4, help="steps between frames")
     parser.add_argument("--pictures", type=Path, default=PICTURES, metavar="FOLDER")
     options = parser.parse_args(arguments)
-    os.environ.setdefault("MUJOCO_GL", "egl")
+    if os.environ.get("MUJOCO_GL", "disable") == "disable":
+        # Runs without pictures switch rendering off
+        os.environ["MUJOCO_GL"] = "egl"
     quieten_mujoco()
     if options.run:
         budget = options.steps or (1_000_000 if options.paper else 30_000)
