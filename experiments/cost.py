@@ -147,7 +147,7 @@ def estimate(name: str, rates: Rates) -> tuple[list[list[str]], float]:
 
     :param name: Of the experiment.
     :param rates: What was measured.
-    :return: A line for each task and algorithm, and core-hours of all.
+    :return: A line for each task and algorithm, and core-hours of all that have a rate.
     """
     steps: dict[tuple[str, str], int] = {}
     for job in MATRICES[name]():
@@ -157,7 +157,7 @@ def estimate(name: str, rates: Rates) -> tuple[list[list[str]], float]:
     for (task, algorithm), number in steps.items():
         seconds, source = seconds_per_step(task, algorithm, rates)
         hours = number * seconds / 3600
-        total += hours
+        total += 0.0 if np.isnan(hours) else hours
         lines.append([task, algorithm, f"{number / 1e6:g}", f"{1e6 * seconds:.0f}", f"{hours:.1f}", source])
     return lines, total
 
@@ -181,8 +181,11 @@ def main(arguments: Sequence[str] | None = None) -> float:
     by_algorithm: dict[str, float] = {}
     for _, algorithm, _, _, hours, _ in lines:
         by_algorithm[algorithm] = by_algorithm.get(algorithm, 0.0) + float(hours)
+    unknown = sum(hours == "nan" for _, _, _, _, hours, _ in lines)
     print("; ".join(f"{algorithm}: {hours:.0f} core-hours" for algorithm, hours in by_algorithm.items()))
-    print(f"{options.name}: {total:.0f} core-hours in all")
+    print(
+        f"{options.name}: {total:.0f} core-hours" + (f", without {unknown} lines that have no rate" if unknown else " in all")
+    )
     return total
 
 

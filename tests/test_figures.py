@@ -9,10 +9,11 @@ import pytest
 study = pytest.importorskip("experiments.figures.study", reason="the experiments are not part of the package")
 pytest.importorskip("rliable", reason="an extra")
 pytest.importorskip("matplotlib", reason="an extra")
+from test_statistics import results  # noqa: E402
+
 from experiments import cost, drawing  # noqa: E402
 from experiments.figures import figure2, figure4, figure5, figure6, figure7, figure8, pel, table1  # noqa: E402
 from experiments.matrices import MATRICES, TABLE1  # noqa: E402
-from tests.test_statistics import results  # noqa: E402
 
 
 def is_drawn(folder, name):
@@ -126,7 +127,7 @@ def test_figure_2_times_members_that_make_no_mistake():
 
 
 def test_figure_2_perturbs_the_members():
-    (row,) = figure2.mutate(figure2.Mutation(0.05, 2, 0, 1))
+    (row,) = figure2.mutate(figure2.Mutation(0.05, 4, 0, 1))
     assert {"steps", "first", "mean", "members"} == set(row) and row["steps"] > 0
 
 
@@ -165,10 +166,10 @@ def test_figure_4_times_an_interval(monkeypatch):
     real = figure4.from_file
     small = {"policy_kwargs": {"net_arch": [8]}, "agent_episodes": 1, "train_freq": 10}
     monkeypatch.setattr(figure4, "from_file", lambda *given, **changes: real(*given, **changes, **small))
-    (row,) = figure4.measure(figure4.Timing("Pendulum-v1", "ESAC", 2, 1, True))
+    (row,) = figure4.measure(figure4.Timing("Pendulum-v1", "ESAC", 4, 1, True))
     assert row["seconds_playing"] > 0 and row["seconds_interval"] > 0
     assert row["updates_interval"] == 20, "one interval of one episode"
-    (row,) = figure4.measure(figure4.Timing("Pendulum-v1", "ES", 2, 1, True))
+    (row,) = figure4.measure(figure4.Timing("Pendulum-v1", "ES", 4, 1, True))
     assert row["seconds_playing"] > 0 and row["seconds_interval"] == 0
 
 

@@ -105,7 +105,9 @@ def make(job: Timing) -> Any:
     common: dict[str, Any] = {"population_size": job.members, "n_workers": job.workers, "backend": "subproc"}
     common["champion_episodes"] = 0
     if job.algorithm == "ESAC":
-        return from_file("esac_paper", job.task, 0, 0, gradient_interval=2, agent_probability=1.0, **common)
+        # An interval in the first generation that is timed, and updates from its first step on, as in later ones
+        common |= {"gradient_interval": 2, "agent_probability": 1.0, "learning_starts": 0}
+        return from_file("esac_paper", job.task, 0, 0, **common)
     network = {"net_arch": [512, 512], "activation_fn": th.nn.ReLU}
     rules = {"sigma": 0.005, "es_learning_rate": 0.005, "es_optimizer": "sgd", "mirrored": False}
     env = make_task(job.task, 0)

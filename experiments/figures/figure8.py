@@ -2,7 +2,7 @@
 Figure 8 of ESAC: a strip of frames of a walker that nearly falls.
 
 ``--run`` trains ESAC (``esac.yml``) on the task and saves it; ``--model FILE`` takes a saved one. An episode is played twice
-with the same seed: once to see where the torso is lowest after the walker has stood up, once to take frames around that moment.
+with one seed: once to see where the torso is lowest after the walker has stood up, once to take frames around that moment.
 Frames are drawn by EGL, or, if MUJOCO_GL says so, by osmesa or glfw. Small: 30,000 true steps, which is not enough for a good
 gait; paper: 1e6.
 """
