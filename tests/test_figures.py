@@ -257,8 +257,11 @@ def test_frames_are_taken_where_the_walker_is_lowest():
     heights[60], heights[98] = 1.2, 0.7
     assert figure8.moments(heights, 5, 4).tolist() == [83, 87, 91, 95, 99]
     outcome = figure8.check(np.ones(100), heights)
-    assert outcome.holds and "lowest after it first stood: 0.70 m" in outcome.evidence
-    assert figure8.check(np.ones(9), np.full(9, 0.3)).holds is None
+    assert outcome.holds and "lowest after it had stood up: 0.70 m" in outcome.evidence
+    assert figure8.stood_up(heights) == 5 + 24
+    falling = np.linspace(1.3, 0.0, 50)
+    assert figure8.stood_up(falling) is None and figure8.check(np.ones(50), falling).holds is None
+    assert figure8.stood_up(falling[:9]) is None
     heights[70] = 0.3
     assert figure8.check(np.ones(100), heights).holds is False
 

@@ -31,6 +31,9 @@ MODEL = Path("runs") / "figure8.zip"
 STANDING, FALLEN = 1.0, 0.5
 """Heights of the torso in metres: dm_control's walker counts as standing above 1.2, and lies below 0.4."""
 
+N_STANDING = 25
+"""Steps above that height which count as having stood up: a walker of dm_control begins in the air."""
+
 
 def make_env(task: str, render: bool) -> gym.Env:
     """
@@ -78,17 +81,27 @@ def play(model: Any, env: gym.Env, seed: int) -> Iterator[tuple[float, float]]:
         yield float(reward), height(env)
 
 
+def stood_up(heights: np.ndarray) -> int | None:
+    """
+    Find when the walker had stood up.
+
+    :param heights: (k,) heights of the torso.
+    :return: A step, None if it never did.
+    """
+    upright = np.convolve(heights >= STANDING, np.ones(N_STANDING), mode="valid") >= N_STANDING
+    return int(upright.argmax()) + N_STANDING - 1 if len(heights) >= N_STANDING and upright.any() else None
+
+
 def moments(heights: np.ndarray, n_frames: int, every: int) -> np.ndarray:
     """
-    Choose the steps of the strip: around the lowest moment after the first upright one.
+    Choose the steps of the strip: around the lowest moment after the walker has stood up.
 
     :param heights: (k,) heights of the torso.
     :param n_frames: How many frames.
     :param every: Steps between them.
     :return: (n_frames,) steps, in the episode.
     """
-    upright = np.flatnonzero(heights >= STANDING)
-    begin = int(upright[0]) if upright.size else 0
+    begin = stood_up(heights) or 0
     lowest = begin + int(heights[begin:].argmin())
     steps = lowest + every * (np.arange(n_frames) - n_frames // 2)
     # Moved into the episode as a whole, so that frames stay evenly spaced
@@ -105,14 +118,14 @@ def check(rewards: np.ndarray, heights: np.ndarray) -> Outcome:
     :param heights: (k,) heights of the torso.
     """
     claim = "the policy keeps the walking robot from falling when it loses its balance"
-    upright = np.flatnonzero(heights >= STANDING)
+    begin = stood_up(heights)
     evidence = (
         f"return {rewards.sum():.0f}; torso above {STANDING:g} m in {np.mean(heights >= STANDING):.0%} of {len(heights)} steps"
     )
-    if not upright.size:
-        return Outcome(claim, None, f"{evidence}: it never stood")
-    lowest = float(heights[upright[0] :].min())
-    return Outcome(claim, lowest > FALLEN, f"{evidence}; lowest after it first stood: {lowest:.2f} m")
+    if begin is None:
+        return Outcome(claim, None, f"{evidence}: it never stood up")
+    lowest = float(heights[begin:].min())
+    return Outcome(claim, lowest > FALLEN, f"{evidence}; lowest after it had stood up: {lowest:.2f} m")
 
 
 def draw(frames: Sequence[np.ndarray], steps: np.ndarray, heights: np.ndarray, title: str) -> "Figure":
