@@ -24,7 +24,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_worker_niceness", "0")
 os.environ.setdefault("MUJOCO_GL", "disable")
 
-from benchmarks.tasks import MEMBERS, NETS, Setting  # noqa: E402
+from benchmarks.tasks import CNN, MEMBERS, NETS, Setting, nets  # noqa: E402
 from benchmarks.ways import QUICK, WAYS, Run, Work  # noqa: E402
 
 NEEDED = ["simulator", "simulator + forward", "workers"]
@@ -194,7 +194,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--envs", nargs="+", default=list(MEMBERS), choices=list(MEMBERS))
-    parser.add_argument("--nets", nargs="+", default=list(NETS), choices=list(NETS))
+    parser.add_argument("--nets", nargs="+", default=[*NETS, CNN], choices=[*NETS, CNN])
     parser.add_argument("--workers", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS))
     parser.add_argument("--rounds", type=int, default=5)
@@ -234,7 +234,8 @@ def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
     settings = [
         Setting(env, net, n_workers, MEMBERS[env])
         for env in options.envs
-        for net in options.nets
+        for net in nets(env)
+        if net in options.nets
         for n_workers in options.workers
     ]
     if options.quick:

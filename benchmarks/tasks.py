@@ -7,10 +7,13 @@ from functools import cached_property, partial
 import gymnasium as gym
 import numpy as np
 from stable_baselines3 import SAC
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecTransposeImage
 
+from sb3_esac import ES
 from sb3_esac.evaluation.evaluator import EvaluationRequest
+from sb3_esac.evaluation.factories import LaneRecipe
 from sb3_esac.evaluation.parameters import make_player, to_vector
 from sb3_esac.evaluation.rollout import Recording
 
@@ -21,10 +24,22 @@ MEMBERS = {
     "Pendulum-v1": 40,
     "cheetah-run": 8,
     "HalfCheetah-v5, 20 steps": 400,
+    "Pong": 4,
 }
-"""Environments, and how many members make a generation of about 8000 steps (2500 of Humanoid) with random networks."""
+"""Environments, and how many members make about 8000 steps (2500 of Humanoid, 4000 of Pong) with random networks."""
 
 NETS = {"2 x 64": [64, 64], "2 x 256": [256, 256], "2 x 512": [512, 512]}
+CNN = "Nature CNN"
+"""The network for images."""
+
+
+def nets(env: str) -> list[str]:
+    """
+    Networks that an environment is measured with.
+
+    :param env: One of ``MEMBERS``.
+    """
+    return [CNN] if env == "Pong" else list(NETS)
 
 
 def make_env(name: str) -> gym.Env:
@@ -37,6 +52,13 @@ def make_env(name: str) -> gym.Env:
         import shimmy  # noqa: F401  (registers the environments)
 
         return gym.wrappers.FlattenObservation(gym.make("dm_control/cheetah-run-v0"))
+    if name == "Pong":
+        # What VecFrameStack and VecTransposeImage make, without them.
+        from sb3_esac.envs.atari import N_STACK, make_atari
+
+        return gym.wrappers.ReshapeObservation(
+            gym.wrappers.FrameStackObservation(make_atari(name), N_STACK), (N_STACK, 84, 84)
+        )
     import mujoco
 
     mujoco.set_mju_user_warning(lambda message: None)
@@ -55,6 +77,13 @@ def make_monitored(name: str) -> gym.Env:
     return Monitor(make_env(name))
 
 
+def make_single_frames() -> gym.Env:
+    """Make Pong as one lane of ``make_vec_env`` has it, under ``VecFrameStack``."""
+    from sb3_esac.envs.atari import make_atari
+
+    return Monitor(make_atari("Pong"))
+
+
 @dataclass(frozen=True)
 class Setting:
     """
@@ -71,19 +100,29 @@ class Setting:
     n_workers: int
     n_members: int
 
+    @property
+    def recipe(self) -> LaneRecipe:
+        """What a worker builds for a user of that environment."""
+        if self.net != CNN:
+            return LaneRecipe(partial(make_monitored, self.env))
+        return LaneRecipe(make_single_frames, (partial(VecFrameStack, n_stack=4), VecTransposeImage))
+
     @cached_property
-    def model(self) -> SAC:
-        """An agent of that size."""
+    def model(self) -> BaseAlgorithm:
+        """A model with a network of that size."""
+        if self.net == CNN:
+            return ES("CnnPolicy", self.recipe.wrap(self.recipe.build()), seed=0)
         lane = DummyVecEnv([partial(make_monitored, self.env)])
         return SAC("MlpPolicy", lane, buffer_size=10, seed=0, device="cpu", policy_kwargs={"net_arch": NETS[self.net]})
 
     @cached_property
     def request(self) -> EvaluationRequest:
         """A generation: a random network and small perturbations of it."""
-        center = to_vector(self.model.actor)
+        actor = getattr(self.model, "actor", self.model.policy)
+        center = to_vector(actor)
         noise = np.random.default_rng(0).standard_normal((self.n_members, len(center)), dtype=np.float32)
         seeds = np.arange(self.n_members).reshape(-1, 1)
-        return EvaluationRequest(center + 0.02 * noise, seeds, make_player(self.model.actor))
+        return EvaluationRequest(center + 0.02 * noise, seeds, make_player(actor))
 
     @cached_property
     def sharing(self) -> EvaluationRequest:

@@ -61,7 +61,7 @@ def lockstep_subproc(setting: Setting) -> Iterator[Run]:
 @contextmanager
 def subproc(setting: Setting, *, sharing: bool = False) -> Iterator[Run]:
     """Our worker processes, and with their transitions."""
-    evaluator = SubprocEvaluator(partial(make_monitored, setting.env), setting.n_workers)
+    evaluator = SubprocEvaluator(setting.recipe, setting.n_workers)
     yield partial(_evaluate, evaluator, setting.sharing if sharing else setting.request)
     evaluator.close()
 
@@ -71,7 +71,7 @@ def ray_actors(setting: Setting) -> Iterator[Run]:
     """Our Ray actors."""
     from sb3_esac.evaluation.ray import RayEvaluator
 
-    evaluator = RayEvaluator(partial(make_monitored, setting.env), setting.n_workers)
+    evaluator = RayEvaluator(setting.recipe, setting.n_workers)
     yield partial(_evaluate, evaluator, setting.request)
     evaluator.close()
 

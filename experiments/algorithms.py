@@ -9,14 +9,16 @@ import yaml
 from stable_baselines3 import SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from torch import nn
 
 from sb3_esac import ES, ESAC
 from sb3_esac.evolution.episode_lengths import ProgressiveEpisodeLength
+from sb3_esac.zoo.files import linear_schedule
 
 HYPERPARAMS = Path(__file__).resolve().parent.parent / "hyperparams"
-CONSTRUCTORS: dict[str, type[BaseAlgorithm]] = {"esac": ESAC, "esac_paper": ESAC, "es": ES}
+CONSTRUCTORS: dict[str, type[BaseAlgorithm]] = {"esac": ESAC, "esac_paper": ESAC, "esac_fast": ESAC, "es": ES}
 
 ALIVE_BONUS = {"Hopper-v5": 1.0, "Walker2d-v5": 1.0, "Ant-v5": 1.0, "Humanoid-v5": 5.0}
 """Reward per step for being alive."""
@@ -57,19 +59,39 @@ def from_file(name: str, task: str, seed: int, total_timesteps: int, **changes: 
         arguments.pop(other, None)
     if isinstance(arguments.get("policy_kwargs"), str):
         arguments["policy_kwargs"] = eval(arguments["policy_kwargs"], {"nn": nn, "dict": dict})
+    for argument, value in arguments.items():
+        if isinstance(value, str) and value.startswith("lin_"):
+            arguments[argument] = linear_schedule(argument, value)
     arguments.update(changes)
     return CONSTRUCTORS[name](arguments.pop("policy"), make_task(task, seed), seed=seed, device="cpu", **arguments)
 
 
-def sac(task: str, seed: int, total_timesteps: int, **arguments: Any) -> BaseAlgorithm:
+MUJOCO_TASKS = ("Swimmer-v5", "Hopper-v5", "HalfCheetah-v5", "Walker2d-v5", "Ant-v5", "Humanoid-v5")
+SAC_ARGUMENTS: dict[str, dict[str, Any]] = {
+    **{task: {"learning_starts": 10_000} for task in MUJOCO_TASKS},
+    "Swimmer-v5": {"learning_starts": 10_000, "gamma": 0.999},
+    "Pendulum-v1": {"learning_rate": 1e-3},
+    "LunarLanderContinuous-v3": {
+        "learning_rate": LinearSchedule(7.3e-4, 0.0, 1.0),
+        "batch_size": 256,
+        "tau": 0.01,
+        "learning_starts": 10_000,
+        "policy_kwargs": {"net_arch": [400, 300]},
+    },
+}
+"""Arguments of rl-zoo3 2.9's ``sac.yml`` (those of MuJoCo's v4 tasks); SAC's own defaults, as there, for all other tasks."""
+
+
+def sac(task: str, seed: int, total_timesteps: int, **changes: Any) -> BaseAlgorithm:
     """
-    Make a stock SAC.
+    Make a stock SAC with rl-zoo3's arguments.
 
     :param task: Environment.
     :param seed: Seed of the run.
     :param total_timesteps: Budget, which nothing depends on here.
-    :param arguments: Arguments of SAC.
+    :param changes: Arguments that differ from the zoo's.
     """
+    arguments = {**SAC_ARGUMENTS.get(task, {}), **changes}
     return SAC("MlpPolicy", make_task(task, seed), seed=seed, device="cpu", **arguments)
 
 
@@ -112,44 +134,52 @@ def ars(task: str, seed: int, total_timesteps: int, **arguments: Any) -> BaseAlg
 FIRST_LENGTH = {"Hopper-v5": None}
 """First lengths of progressive episodes; None measures them by random play, which is of no use where no episode ends early."""
 
+STRATEGY_ARGUMENTS: dict[str, dict[str, Any]] = {
+    "openai": {"sigma": 0.05, "es_learning_rate": 0.02},
+    "canonical": {"sigma": 0.1, "winner_fraction": 0.2},
+}
+"""What each strategy is compared with, the same on all tasks."""
 
-def pel(task: str, seed: int, total_timesteps: int, time_schedule: str, **changes: Any) -> BaseAlgorithm:
+
+def pel(task: str, seed: int, total_timesteps: int, strategy: str, time_schedule: str | None = None) -> BaseAlgorithm:
     """
-    Make an ES with progressive episode lengths.
+    Make an ES with or without progressive episode lengths.
 
     :param task: Environment.
     :param seed: Seed of the run.
-    :param total_timesteps: Budget.
-    :param time_schedule: "constant" (T_c) or "doubling" (T_d).
-    :param changes: Arguments that differ from the file's.
+    :param total_timesteps: Budget, which nothing depends on here.
+    :param strategy: "openai" or "canonical".
+    :param time_schedule: "constant" (T_c), "doubling" (T_d) or None for whole episodes throughout.
     """
-    lengths = ProgressiveEpisodeLength(time_schedule, first_length=FIRST_LENGTH.get(task, 125))
-    return es(task, seed, total_timesteps, episode_length_schedule=lengths, **changes)
-
-
-def es(task: str, seed: int, total_timesteps: int, **changes: Any) -> BaseAlgorithm:
-    """
-    Make an ES by ``es.yml``.
-
-    :param task: Environment.
-    :param seed: Seed of the run.
-    :param total_timesteps: Budget.
-    :param changes: Arguments that differ from the file's.
-    """
-    return from_file("es", task, seed, total_timesteps, **changes)
+    lengths = None
+    if time_schedule is not None:
+        lengths = ProgressiveEpisodeLength(time_schedule, first_length=FIRST_LENGTH.get(task, 125))
+    return ES(
+        "MlpPolicy",
+        make_task(task, seed),
+        strategy=strategy,
+        alive_bonus_offset=ALIVE_BONUS.get(task, 0.0),
+        episode_length_schedule=lengths,
+        seed=seed,
+        **STRATEGY_ARGUMENTS[strategy],
+    )
 
 
 ALGORITHMS: dict[str, Make] = {
     "ESAC": partial(from_file, "esac"),
     "ESAC, paper": partial(from_file, "esac_paper"),
+    "ESAC, fast": partial(from_file, "esac_fast", n_workers=2),
     "SAC": sac,
-    "SAC, gamma 0.999": partial(sac, gamma=0.999),
+    "SAC, gamma 0.99": partial(sac, gamma=0.99),
+    "SAC, a third of the updates": partial(sac, train_freq=3),
     "SAC, ESAC's network": sac_same_network,
     "ARS": ars,
-    "ES": es,
-    "ES, T_c": partial(pel, time_schedule="constant"),
-    "ES, T_d": partial(pel, time_schedule="doubling"),
-    "canonical ES": partial(es, strategy="canonical"),
+    "ES": partial(from_file, "es"),
+    "ES, two workers": partial(from_file, "es", n_workers=2),
+    "OpenAI ES": partial(pel, strategy="openai"),
+    "OpenAI ES, T_c": partial(pel, strategy="openai", time_schedule="constant"),
+    "OpenAI ES, T_d": partial(pel, strategy="openai", time_schedule="doubling"),
+    "canonical ES": partial(pel, strategy="canonical"),
     "canonical ES, T_c": partial(pel, strategy="canonical", time_schedule="constant"),
     "canonical ES, T_d": partial(pel, strategy="canonical", time_schedule="doubling"),
 }

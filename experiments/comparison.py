@@ -144,12 +144,12 @@ def measures(runs: Runs, task: str, scale: Scale, seconds: str) -> dict[str, dic
     :param task: Environment.
     :param scale: Its scale.
     :param seconds: Column of time.
-    :return: By algorithm, seed and name in :data:`MEASURES`. Areas go to the largest budget in steps and to the end of the
+    :return: By algorithm, seed and name in :data:`MEASURES`. Areas go to the smallest budget in steps, and to the end of the
         longest run in seconds; a run that ends before keeps its last return.
     """
     here = {algorithm: seeds for (name, algorithm), seeds in runs.items() if name == task}
     every = [rows for seeds in here.values() for rows in seeds.values()]
-    budget = max(int(rows[-1]["budget"]) for rows in every)
+    budget = min(int(rows[-1]["budget"]) for rows in every)
     longest = max(rows[-1][seconds] for rows in every)
 
     def of_run(rows: Rows) -> dict[str, float]:

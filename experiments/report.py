@@ -109,7 +109,7 @@ def by_task(measured: Measures) -> str:
 
 
 def _ratio(value: float) -> str:
-    return f"{value:.2f}" if np.isfinite(value) else "never"
+    return "" if np.isnan(value) else f"{value:.2f}" if np.isfinite(value) else "never"
 
 
 def times(runs: Runs, axis: str, baseline: str = BASELINE) -> str:
@@ -129,7 +129,7 @@ def times(runs: Runs, axis: str, baseline: str = BASELINE) -> str:
             mean, seeds = comparison.ratios(runs, task, algorithm, baseline, axis)
             passed = f"{int(np.isfinite(mean.ratios).sum())} of {len(mean.levels)}"
             each = [", ".join(_ratio(getattr(found, name)) for found in seeds.values()) for name in ("worst", "median")]
-            top = f"{mean.levels[-1]:.0f}"
+            top = f"{mean.levels[-1]:.4g}" if mean.levels.size else ""
             lines.append([task, algorithm, top, passed, _ratio(mean.worst), _ratio(mean.median), *each])
     header = ["task", "algorithm", f"{baseline}'s best mean return", "levels passed", "worst ratio", "median ratio"]
     return markdown([*header, "worst, seed by seed", "median, seed by seed"], lines)
@@ -217,20 +217,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     :param arguments: Words of the command line.
     """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", help="an experiment, or a CSV file")
+    parser.add_argument("names", nargs="+", metavar="NAME", help="an experiment, or a CSV file; several are put together")
     parser.add_argument("--seconds", choices=list(SECONDS), default="cpu", help="the clock of areas and ratios")
     parser.add_argument("--baseline", default=BASELINE, help="what times are compared with")
     parser.add_argument("--pictures", type=Path, default=drawing.PICTURES, metavar="FOLDER", help="where to draw")
     parser.add_argument("--no-pictures", action="store_true")
     options = parser.parse_args(arguments)
-    path = Path(options.name) if options.name.endswith(".csv") else RESULTS / f"{options.name}.csv"
-    runs = comparison.read(path)
+    paths = [Path(name) if name.endswith(".csv") else RESULTS / f"{name}.csv" for name in options.names]
+    runs = {key: seeds for path in paths for key, seeds in comparison.read(path).items()}
     if not runs:
-        parser.error(f"{path} has no run that has ended")
+        parser.error(f"no run that has ended in {', '.join(map(str, paths))}")
     summary = summarise(runs, SECONDS[options.seconds], options.baseline)
     print(tables(runs, summary, SECONDS[options.seconds], options.baseline))
     if not options.no_pictures:
-        for file in draw(runs, summary, options.pictures, path.stem):
+        for file in draw(runs, summary, options.pictures, "_".join(path.stem for path in paths)):
             print(file)
 
 

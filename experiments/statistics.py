@@ -68,13 +68,13 @@ class Ratios:
 
     @property
     def worst(self) -> float:
-        """The largest ratio."""
-        return float(self.ratios.max())
+        """The largest ratio, NaN without levels."""
+        return float(self.ratios.max()) if self.ratios.size else float("nan")
 
     @property
     def median(self) -> float:
-        """The median ratio, of the upper two where there are two."""
-        return float(np.quantile(self.ratios, 0.5, method="higher"))
+        """The median ratio, the upper one where there are two."""
+        return float(np.quantile(self.ratios, 0.5, method="higher")) if self.ratios.size else float("nan")
 
 
 # -- aggregates over tasks -------------------------------------------------------------------------------------------------
@@ -239,9 +239,11 @@ def time_ratios(baseline: Curve, other: Curve, n_levels: int = N_LEVELS) -> Rati
     :param baseline: Learning curve of the baseline.
     :param other: That of the other.
     :param n_levels: Levels, evenly from the baseline's first evaluation (before which nothing is known) to its highest.
+        Those that it passes at zero are left out: they cost it nothing, as those before its first update.
     """
     first, highest = baseline.y[0], baseline.y.max()
     levels = np.linspace(first, highest, n_levels) if highest > first else np.array([first])
     theirs = np.array([first_passage(baseline, level) for level in levels])
+    levels, theirs = levels[theirs > 0], theirs[theirs > 0]
     ours = np.array([first_passage(other, level) for level in levels])
     return Ratios(levels, ours / theirs)

@@ -101,7 +101,12 @@ class EpisodeCaps:
 
         :param mean_length: Mean length of the last generation's episodes.
         """
-        return max(mean_length, self.whole_length) if self.cut else mean_length
+        if not self.cut:
+            return mean_length
+        # As long as nobody has played a whole one, it may last to the horizon.
+        if self.phases is not None and self.whole_length == 0:
+            return float(self.phases.lengths[-1])
+        return max(mean_length, self.whole_length)
 
     def _seconds(self, schedule: ProgressiveEpisodeLength) -> float:
         """Seconds since the last generation; 0 where nothing depends on them, so that they are not in what is saved."""

@@ -13,7 +13,7 @@ from gymnasium import spaces
 from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, TensorDict
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule, TensorDict
 
 from sb3_esac import validation
 from sb3_esac.episode_caps import EpisodeLengthSchedule
@@ -43,7 +43,7 @@ class ES(PopulationBasedAlgorithm):
     :param policy: The policy model to use (MlpPolicy, LinearPolicy, CnnPolicy, MultiInputPolicy, or a class).
     :param env: The environment to learn from (if registered in Gym, can be str). Actions are ``Box`` or ``Discrete``.
     :param population_size: Rollouts per generation, n. Even if ``mirrored``.
-    :param sigma: Mutation rate: standard deviation of the perturbations.
+    :param sigma: Mutation rate: standard deviation of the perturbations, a number or a function of the remaining progress.
     :param es_learning_rate: Step size of the mean's optimiser ("openai" only).
     :param es_optimizer: "adam" or "sgd" ("openai" only).
     :param mirrored: Whether perturbations come in pairs of opposite sign. None means: as published, with "openai" but not
@@ -90,7 +90,7 @@ class ES(PopulationBasedAlgorithm):
         policy: str | type[ESPolicy],
         env: GymEnv | str,
         population_size: int = 40,
-        sigma: float = 0.05,
+        sigma: float | Schedule = 0.05,
         es_learning_rate: float = 0.02,
         es_optimizer: str = "adam",
         mirrored: bool | None = None,
@@ -170,7 +170,8 @@ class ES(PopulationBasedAlgorithm):
             weight_decay=self.weight_decay,
         )
         self._held_mean: np.ndarray | None = None
-        self._setup_population(Population(to_vector(self._policy), self.sigma, config))
+        sigma = self.sigma(1.0) if callable(self.sigma) else self.sigma
+        self._setup_population(Population(to_vector(self._policy), sigma, config))
 
     def _adopt_env(self) -> None:
         validation.check_vec_normalize(self._vec_normalize_env, self.observation_space, self.normalize_observations)
@@ -244,6 +245,11 @@ class ES(PopulationBasedAlgorithm):
         """
         self._learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
         return self
+
+    def _begin_generation(self) -> None:
+        if callable(self.sigma):
+            self.population.sigma = float(self.sigma(self._current_progress_remaining))
+        super()._begin_generation()
 
     def _run_generation(self, callback: BaseCallback) -> bool:
         population, before = self.population, self.population.mean

@@ -267,6 +267,7 @@ class ESAC(HybridAlgorithm):
             recombination=self.recombination,
             guest_gradient=self.guest_gradient,
         )
+        assert not callable(self.sigma)
         self._setup_population(Population(to_vector(self.actor), self.sigma, config))
         self.amt_callback: BaseCallback | None = AutomaticMutationTuning(
             self.amt_clip, self.amt_input, self.amt_rule, self.sigma_max

@@ -11,6 +11,7 @@ import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import Schedule
 
 from sb3_esac.champion import PROBE_FRACTION, Candidate, Champion, ChampionRecord, most_trusted
 from sb3_esac.episode_caps import EpisodeCaps, EpisodeLengthSchedule, horizon_of
@@ -34,7 +35,7 @@ class PlayingAlgorithm(BaseAlgorithm):
     """
 
     # Set by the constructors of the subclasses.
-    sigma: float
+    sigma: float | Schedule
     n_eval_episodes: int
     champion_episodes: int
     alive_bonus_offset: float
@@ -105,7 +106,7 @@ class PlayingAlgorithm(BaseAlgorithm):
             self._population = population
         # A model that is loaded may have been given other arguments than it was saved with.
         self._population.configure(population.config)
-        if self.sigma != getattr(self, "_initial_sigma", self.sigma):
+        if not callable(self.sigma) and self.sigma != getattr(self, "_initial_sigma", self.sigma):
             self._population.sigma = self.sigma
         self._initial_sigma = self.sigma
         self._generation_start: Population | None = None

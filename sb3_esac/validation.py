@@ -86,8 +86,7 @@ def check_common_arguments(model: Any) -> None:
 
     :param model: The model, whose attributes they are.
     """
-    for name in ("sigma", "es_learning_rate"):
-        require_positive(name, getattr(model, name))
+    require_positive("es_learning_rate", model.es_learning_rate)
     for name, least in (("n_eval_episodes", 1), ("champion_episodes", 0), ("max_worker_restarts", 0)):
         require_count(name, getattr(model, name), least)
     require_option("es_optimizer", model.es_optimizer, ("adam", "sgd"))
@@ -109,6 +108,7 @@ def check_arguments(model: Any) -> None:
     check_agent_class(model.agent_class)
     check_population(model.population_size, model.mirrored, model.winner_fraction, model.n_agent_members)
     check_common_arguments(model)
+    require_positive("sigma", model.sigma)
     for name, least in COUNTS.items():
         require_count(name, getattr(model, name), least)
     for name, options in OPTIONS.items():
@@ -133,10 +133,22 @@ def check_es_arguments(model: Any) -> None:
     require_option("mirrored", model.mirrored, (True, False, None))
     require_option("deploy", model.deploy, ("best", "population"))
     check_common_arguments(model)
+    _check_sigma_schedule(model.sigma)
     require_not_negative("weight_decay", model.weight_decay)
     decays = model.weight_decay == 0 or model.strategy == "openai"
     require(decays, "weight_decay", model.weight_decay, f"0 with strategy={model.strategy!r}, whose mean does not decay")
     check_population(model.population_size, is_mirrored(model.strategy, model.mirrored), model.winner_fraction)
+
+
+def _check_sigma_schedule(sigma: Any) -> None:
+    if not callable(sigma):
+        require_positive("sigma", sigma)
+        return
+    ends = [sigma(progress_remaining) for progress_remaining in (1.0, 0.0)]
+    is_positive = all(is_number(value) and value > 0 for value in ends)
+    require(
+        is_positive, "sigma", sigma, f"positive from the start to the end of training (it goes from {ends[0]} to {ends[1]})"
+    )
 
 
 def check_workers(backend: Any, n_workers: Any, episode_timeout: Any) -> None:

@@ -11,12 +11,15 @@ from stable_baselines3.common.atari_wrappers import (
     StickyActionEnv,
     WarpFrame,
 )
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import is_wrapped, unwrap_wrapper
 
 pytest.importorskip("ale_py", reason="ale-py is not installed")
 
+from sb3_esac import ES
 from sb3_esac.envs.atari import GAMES, make_atari, make_atari_vec_env
 from sb3_esac.evaluation.random_play import time_limit
+from sb3_esac.evolution.episode_lengths import ProgressiveEpisodeLength
 
 
 @pytest.mark.parametrize("game", GAMES)
@@ -94,3 +97,62 @@ def test_episodes_are_monitored_in_steps_of_the_policy():
 def test_what_is_no_game_is_refused():
     with pytest.raises(ValueError, match=r"`game` must be the name of an Atari game.*, not 'Chess'"):
         make_atari("Chess")
+
+
+class Lengths(BaseCallback):
+    """Writes down how long offspring's episodes were, under the cap that they were played with."""
+
+    def __init__(self):
+        super().__init__()
+        self.lengths: dict[int, list[int]] = {}
+        self.length = 0
+
+    def _on_step(self):
+        for done in self.locals["dones"]:
+            self.length += 1
+            if done:
+                # Random play comes before there is a cap.
+                self.lengths.setdefault(self.model._episode_caps.cap, []).append(self.length)
+                self.length = 0
+        return True
+
+
+@pytest.mark.expensive
+@pytest.mark.timeout(1800)
+def test_canonical_es_plays_pong_with_progressive_lengths(tmp_path):
+    """A short real run: E(0) by random play, lengths that double, all steps counted, and a model that can be played."""
+    venv = make_atari_vec_env("Pong", seed=0)
+    lengths = Lengths()
+    model = ES(
+        "CnnPolicy",
+        venv,
+        population_size=8,
+        strategy="canonical",
+        winner_fraction=0.5,
+        champion_episodes=0,
+        n_workers=2,
+        episode_length_schedule=ProgressiveEpisodeLength("constant", n_random_episodes=4),
+        seed=0,
+    )
+    budget = 80_000
+    begin = model.population.mean
+    model.learn(budget, callback=lengths)
+    phases = model._episode_caps.phases
+    assert phases is not None and phases.is_last and phases.lengths[-1] == 25_000
+    # Random play of Pong lasts about 900 steps: 0:21 takes as long as the opponent needs to score.
+    assert 350 < phases.lengths[0] < 600
+    played = lengths.lengths
+    assert played.pop(None) and sorted(played) == list(phases.lengths), "each phase was played"
+    assert all(len(episodes) % 8 == 0 and max(episodes) <= cap for cap, episodes in played.items())
+    assert max(played[phases.lengths[0]]) == phases.lengths[0], "in the first phase games are cut"
+    assert max(played[25_000]) < 25_000, "in the last one they end by themselves"
+    assert budget <= model.num_timesteps < budget + 8 * 8000
+    assert not np.array_equal(model.population.mean, begin)
+    model.save(tmp_path / "pong")
+    loaded = ES.load(tmp_path / "pong", env=venv)
+    observation, score, done = venv.reset(), 0.0, False
+    while not done:
+        observation, reward, dones, _ = venv.step(loaded.predict(observation, deterministic=True)[0])
+        score, done = score + float(reward[0]), bool(dones[0])
+    assert -21 <= score <= 21
+    venv.close()

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium.wrappers import TimeLimit
+from helpers import ALGORITHMS, HYBRIDS, arguments_for
 from stable_baselines3 import TD3
 from stable_baselines3.common.envs import FakeImageEnv
 from stable_baselines3.common.monitor import Monitor
@@ -11,7 +12,7 @@ from stable_baselines3.common.utils import zip_strict
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecTransposeImage, is_vecenv_wrapped
 from support import is_finite, tiny
 
-from sb3_esac import ESAC
+from sb3_esac import ES, ESAC
 from sb3_esac.evaluation.parameters import TorchActor, make_player, to_vector
 
 SMALL = dict(
@@ -33,20 +34,22 @@ def images(n_envs=1, channel_first=False, n_channels=1, n_stack=None):
     return env if n_stack is None else VecFrameStack(env, n_stack)
 
 
-@pytest.mark.parametrize("agent_class", [None, TD3])
+@pytest.mark.parametrize("kwargs", [{}, dict(agent_class=TD3), dict(algorithm=ES)], ids=["ESAC", "TD3", "ES"])
 @pytest.mark.parametrize("channel_first", [False, True])
-def test_learn_save_load_predict(agent_class, channel_first, tmp_path):
-    kwargs = {} if agent_class is None else dict(agent_class=agent_class)
+def test_learn_save_load_predict(kwargs, channel_first, tmp_path):
+    algorithm = kwargs.get("algorithm", ESAC)
     model = tiny(images(channel_first=channel_first), "CnnPolicy", **SMALL, **kwargs).learn(80)
     assert is_vecenv_wrapped(model.get_env(), VecTransposeImage) is not channel_first
     assert model.observation_space.shape == (1, 36, 36)
-    assert model._n_updates > 0 and is_finite(model)
-    for store in (model.replay_buffer, model.replay_buffer.population_store):
-        assert store.observations.dtype == np.uint8 and store.size() > 0
+    assert model.population.generation > 0 and is_finite(model)
+    if algorithm in HYBRIDS:
+        assert model._n_updates > 0
+        for store in (model.replay_buffer, model.replay_buffer.population_store):
+            assert store.observations.dtype == np.uint8 and store.size() > 0
     model.save(tmp_path / "model.zip")
-    loaded = ESAC.load(tmp_path / "model.zip", device="cpu")
+    loaded = algorithm.load(tmp_path / "model.zip", device="cpu")
     observation = model.get_env().reset()
-    for deploy in ("best", "agent", "population"):
+    for deploy in ("best", "agent", "population") if algorithm in HYBRIDS else ("best", "population"):
         model.deploy = loaded.deploy = deploy
         actions = model.predict(observation, deterministic=True)[0]
         np.testing.assert_array_equal(actions, loaded.predict(observation, deterministic=True)[0])
@@ -56,10 +59,12 @@ def test_learn_save_load_predict(agent_class, channel_first, tmp_path):
     assert loaded.predict(raw[0])[0].shape == loaded.action_space.shape
 
 
-def test_stacked_frames():
-    model = tiny(images(2, n_stack=2), "CnnPolicy", **SMALL).learn(60)
-    assert model.observation_space.shape == (2, 36, 36)
-    assert model.replay_buffer.population_store.observations.shape[-3:] == (2, 36, 36)
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_stacked_frames(algorithm):
+    model = tiny(images(2, n_stack=2), "CnnPolicy", algorithm=algorithm, **SMALL).learn(60)
+    assert model.observation_space.shape == (2, 36, 36) and is_finite(model)
+    if algorithm in HYBRIDS:
+        assert model.replay_buffer.population_store.observations.shape[-3:] == (2, 36, 36)
 
 
 def test_the_population_searches_the_actors_own_extractor():
@@ -78,12 +83,13 @@ def test_the_population_searches_the_actors_own_extractor():
             assert th.equal(old, new)
 
 
-def test_offspring_play_what_predict_plays():
-    model = tiny(images(), "CnnPolicy", **SMALL)
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_offspring_play_what_predict_plays(algorithm):
+    model = tiny(images(), "CnnPolicy", algorithm=algorithm, **SMALL)
     player = make_player(model.actor)
     assert isinstance(player, TorchActor)
     observation = model.get_env().reset()[0]
-    expected = model.agent.predict(observation, deterministic=True)[0]
+    expected = model.policy.predict(observation, deterministic=True)[0]
     np.testing.assert_allclose(player.bind(to_vector(model.actor))(observation), expected, atol=1e-6)
 
 
@@ -102,8 +108,9 @@ def test_sharing_an_extractor_without_parameters_does_no_harm():
     assert model.actor.features_extractor is model.critic.features_extractor
 
 
-def test_images_are_not_normalised_by_default():
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_images_are_not_normalised_by_default(algorithm):
     arguments = dict(population_size=4, device="cpu", champion_episodes=1, seed=0, backend="lockstep", **SMALL)
-    model = ESAC("CnnPolicy", images(), **arguments)
+    model = algorithm("CnnPolicy", images(), **arguments_for(algorithm, arguments))
     assert not model.normalize_observations
     model.learn(30)

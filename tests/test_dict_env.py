@@ -4,6 +4,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
+from helpers import ALGORITHMS, HYBRIDS
 from stable_baselines3 import TD3
 from stable_baselines3.common.buffers import DictReplayBuffer
 from stable_baselines3.common.envs import SimpleMultiObsEnv
@@ -12,7 +13,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
 from support import DictWalk, is_finite, tiny, vec, walks
 
-from sb3_esac import ESAC
+from sb3_esac import ES
 
 
 class Mixed(gym.Env):
@@ -56,12 +57,8 @@ SMALL = dict(
 )
 
 
-@pytest.mark.parametrize("channel_last", [False, True])
-@pytest.mark.parametrize("n_envs", [1, 2])
-def test_every_kind_of_part(channel_last, n_envs, tmp_path):
-    env = DummyVecEnv([lambda: Monitor(Mixed(channel_last)) for _ in range(n_envs)])
-    model = tiny(env, "MultiInputPolicy", **SMALL).learn(80)
-    assert model.observation_space["img"].shape == (1, 36, 36)
+def check_stores(model):
+    """Every part of an observation is kept as it is."""
     buffer, store = model.replay_buffer, model.replay_buffer.population_store
     assert isinstance(buffer, DictReplayBuffer) and type(store) is DictReplayBuffer
     for kept in (buffer, store):
@@ -73,9 +70,23 @@ def test_every_kind_of_part(channel_last, n_envs, tmp_path):
             if isinstance(space, spaces.Box):
                 assert all(space.contains(row) for row in flat), key
             assert flat.astype(float).std() > 0, f"{key} was not recorded"
-    assert model._n_updates > 0 and is_finite(model)
+    assert model._n_updates > 0
+
+
+@pytest.mark.parametrize("channel_last", [False, True])
+@pytest.mark.parametrize("n_envs", [1, 2])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_every_kind_of_part(algorithm, channel_last, n_envs, tmp_path):
+    env = DummyVecEnv([lambda: Monitor(Mixed(channel_last)) for _ in range(n_envs)])
+    model = tiny(env, "MultiInputPolicy", algorithm=algorithm, **SMALL)
+    begin = model.population.mean
+    model.learn(80)
+    assert model.observation_space["img"].shape == (1, 36, 36)
+    assert not np.array_equal(model.population.mean, begin) and is_finite(model)
+    if algorithm in HYBRIDS:
+        check_stores(model)
     model.save(tmp_path / "model.zip")
-    loaded = ESAC.load(tmp_path / "model.zip", env=env, device="cpu")
+    loaded = algorithm.load(tmp_path / "model.zip", env=env, device="cpu")
     observation = env.observation_space.sample()
     for each in (observation, {key: np.stack([value, value]) for key, value in observation.items()}):
         np.testing.assert_array_equal(model.predict(each, deterministic=True)[0], loaded.predict(each, deterministic=True)[0])
@@ -84,9 +95,10 @@ def test_every_kind_of_part(channel_last, n_envs, tmp_path):
     loaded.learn(30)
 
 
-def test_policies_for_dict_observations_only():
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_policies_for_dict_observations_only(algorithm):
     with pytest.raises(ValueError, match="MultiInputPolicy"):
-        tiny(vec(1, DictWalk), "MlpPolicy")
+        tiny(vec(1, DictWalk), "MlpPolicy", algorithm=algorithm)
 
 
 def test_transitions_of_the_population_are_those_that_were_played():
@@ -106,11 +118,10 @@ def test_transitions_of_the_population_are_those_that_were_played():
     np.testing.assert_array_equal(store.timeouts[:size, 0], ends)
 
 
-def test_fitness_does_not_depend_on_the_number_of_environments():
-    means = [
-        tiny(vec(n_envs, DictWalk), "MultiInputPolicy", agent_fraction=0.0, champion_episodes=0).learn(80).population.mean
-        for n_envs in (1, 2)
-    ]
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_fitness_does_not_depend_on_the_number_of_environments(algorithm):
+    arguments = dict(algorithm=algorithm, agent_fraction=0.0, champion_episodes=0)
+    means = [tiny(vec(n_envs, DictWalk), "MultiInputPolicy", **arguments).learn(80).population.mean for n_envs in (1, 2)]
     np.testing.assert_array_equal(*means)
 
 
@@ -119,29 +130,33 @@ def test_other_agents():
     assert model._n_updates > 0 and is_finite(model)
 
 
-def test_multi_observations_of_sb3():
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_multi_observations_of_sb3(algorithm):
     env = gym.wrappers.TimeLimit(SimpleMultiObsEnv(discrete_actions=False, random_start=False), 6)
-    model = tiny(env, "MultiInputPolicy", **SMALL).learn(60)
-    assert model._n_updates > 0
+    model = tiny(env, "MultiInputPolicy", algorithm=algorithm, **SMALL).learn(60)
+    assert model.population.generation > 0 and is_finite(model)
 
 
 @pytest.mark.parametrize("n_envs", [1, 2])
-def test_vec_normalize(n_envs, tmp_path):
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_vec_normalize(algorithm, n_envs, tmp_path):
     env = VecNormalize(vec(n_envs, DictWalk, scale=20.0), norm_obs_keys=["place", "step"])
-    model = tiny(env, "MultiInputPolicy").learn(120)
+    model = tiny(env, "MultiInputPolicy", algorithm=algorithm).learn(120)
     assert set(env.obs_rms) == {"place", "step"}
     assert abs(env.obs_rms["step"].mean[0] - 4.5) < 0.5
-    for store in (model.replay_buffer, model.replay_buffer.population_store):
-        steps = store.observations["step"][: store.size()]
-        assert set(np.unique(steps)) == set(range(10)), "raw observations are stored"
-    batch = model.replay_buffer.sample(64, env=env)
-    assert float(batch.observations["step"].abs().max()) < 3
+    if algorithm in HYBRIDS:
+        for store in (model.replay_buffer, model.replay_buffer.population_store):
+            steps = store.observations["step"][: store.size()]
+            assert set(np.unique(steps)) == set(range(10)), "raw observations are stored"
+        batch = model.replay_buffer.sample(64, env=env)
+        assert float(batch.observations["step"].abs().max()) < 3
     env.save(str(tmp_path / "normalize.pkl"))
     again = VecNormalize.load(str(tmp_path / "normalize.pkl"), vec(n_envs, DictWalk))
     np.testing.assert_array_equal(again.obs_rms["place"].var, env.obs_rms["place"].var)
 
 
-def test_frame_stack():
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_frame_stack(algorithm):
     class Boxes(gym.ObservationWrapper):
         """Without the discrete part, which cannot be stacked."""
 
@@ -154,7 +169,10 @@ def test_frame_stack():
             return {key: value for key, value in observation.items() if key != "side"}
 
     env = VecFrameStack(vec(2, lambda env: Boxes(DictWalk(env))), 3)
-    model = tiny(env, "MultiInputPolicy").learn(100)
+    model = tiny(env, "MultiInputPolicy", algorithm=algorithm).learn(100)
+    assert model.observation_space["step"].shape == (3,) and is_finite(model)
+    if algorithm is ES:
+        return
     store = model.replay_buffer.population_store
     rows = store.observations["step"][: store.size(), 0]
     assert rows.shape[1] == 3

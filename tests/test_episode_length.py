@@ -321,6 +321,9 @@ def test_what_was_cut_does_not_count_against_a_candidate():
             len(model._candidates()) - 1
         )
         assert caps.probe_length(4.0) == (20.0 if cut else 4.0)
+    caps.note(np.array([5]))
+    caps.whole_length = 0.0
+    assert caps.probe_length(4.0) == 20, "nobody has seen a whole episode yet"
     caps.phases, caps.cap = caps.phases.advance(10, 10), 20
     caps.note(np.array([20]))
     assert not caps.cut

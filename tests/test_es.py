@@ -10,10 +10,12 @@ import torch as th
 from gymnasium import spaces
 from helpers import Drift, Tell, differences, drift, make_model, state_of
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.envs import FakeImageEnv, SimpleMultiObsEnv
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, FlattenExtractor, NatureCNN
+from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack
 from support import Walk, is_finite, tiny, vec, walks
 
@@ -238,6 +240,37 @@ def test_discrete_actions_through_everything(tmp_path):
     assert model.predict(observation)[0].shape == (1,) and model.predict(observation[0])[0].shape == ()
     assert model.predict(observation[0].tolist())[0] in (0, 1)
     assert evaluate_policy(model, model.get_env(), n_eval_episodes=2)[0] >= 8
+
+
+def test_sigma_follows_its_schedule(tmp_path):
+    """From start to end, and on from where it was after loading."""
+    sigmas = []
+
+    class Note(BaseCallback):
+        def _on_step(self):
+            sigmas.append((self.model.population.generation, self.model.population.sigma))
+            return True
+
+    schedule = LinearSchedule(0.2, 0.05, 1.0)
+    model = make_model(ES, "Pendulum-v1", seed=0, sigma=schedule, champion_episodes=0, n_workers=None)
+    assert model.population.sigma == 0.2
+    model.learn(4000, callback=Note())
+    by_generation = dict(sigmas)
+    # Four members of 200 steps each.
+    np.testing.assert_allclose([by_generation[number] for number in range(5)], [0.2, 0.17, 0.14, 0.11, 0.08])
+    model.save(tmp_path / "model")
+    loaded = ES.load(tmp_path / "model", env=gym.make("Pendulum-v1"))
+    for each in (model, loaded):
+        each.learn(4000, reset_num_timesteps=False)
+    np.testing.assert_allclose(model.population.sigma, 0.2 - 0.15 * 7200 / 8000)
+    assert differences(state_of(model), state_of(loaded)) == []
+
+
+def test_a_schedule_of_sigma_that_ends_at_nothing_is_refused():
+    with pytest.raises(ValueError, match=r"`sigma` must be positive from the start to the end of training .*0\.1 to 0\.0"):
+        make_model(ES, "Pendulum-v1", sigma=LinearSchedule(0.1, 0.0, 1.0))
+    with pytest.raises(ValueError, match="`sigma` must be a positive finite number"):
+        make_model(ESAC, "Pendulum-v1", sigma=LinearSchedule(0.1, 0.05, 1.0))
 
 
 # -- a generation -------------------------------------------------------------------------------------------------------

@@ -7,6 +7,8 @@ import torch.nn as nn
 import yaml
 
 from sb3_esac import ES, ESAC
+from sb3_esac.evolution.episode_lengths import ProgressiveEpisodeLength
+from sb3_esac.zoo.files import linear_schedule
 
 FOLDER = Path(__file__).parent.parent / "hyperparams"
 FILES = sorted(FOLDER.glob("es*.yml"))
@@ -44,6 +46,10 @@ def test_every_entry_is_a_set_of_arguments(path):
         if "policy_kwargs" in arguments:
             arguments["policy_kwargs"] = eval(arguments["policy_kwargs"], {"nn": nn, "dict": dict})
             arguments["policy_kwargs"]["net_arch"] = [8, 8]
+        if isinstance(arguments.get("sigma"), str):
+            arguments["sigma"] = linear_schedule("sigma", arguments["sigma"])
+        if "episode_length_schedule" in arguments:
+            arguments["episode_length_schedule"] = ProgressiveEpisodeLength(**arguments["episode_length_schedule"])
         if path.stem.startswith("esac"):
             model = ESAC(values["policy"], "Pendulum-v1", buffer_size=10, **arguments)
         elif values["policy"] == "MlpPolicy":

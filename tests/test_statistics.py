@@ -130,6 +130,15 @@ def test_time_ratio_where_the_other_never_gets_there():
     assert statistics.time_ratios(STRAIGHT, Curve(STRAIGHT.x / 2, STRAIGHT.y - 50)).median == np.inf
 
 
+def test_levels_that_cost_the_baseline_nothing_are_left_out():
+    late = Curve(np.array([0.0, 0.0, 10.0]), np.array([0.0, 5.0, 10.0]))
+    found = statistics.time_ratios(late, Curve(np.array([0.0, 5.0]), np.array([0.0, 10.0])), n_levels=11)
+    assert found.levels.tolist() == [6.0, 7.0, 8.0, 9.0, 10.0]
+    assert found.ratios == pytest.approx(np.array([3.0, 3.5, 4.0, 4.5, 5.0]) / np.array([2.0, 4.0, 6.0, 8.0, 10.0]))
+    nothing = statistics.time_ratios(Curve(np.array([0.0, 1.0]), np.array([2.0, 1.0])), late)
+    assert nothing.levels.size == 0 and np.isnan(nothing.worst) and np.isnan(nothing.median)
+
+
 def test_a_baseline_that_only_falls_has_one_level():
     falling = Curve(STRAIGHT.x, -STRAIGHT.y)
     assert statistics.time_ratios(falling, Curve(falling.x / 2, falling.y)).ratios.tolist() == [0.5]
@@ -216,6 +225,14 @@ def test_the_clock_can_be_chosen(tmp_path, capsys, monkeypatch):
     assert "in wall seconds" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         report.main([str(tmp_path / "missing.csv")])
+
+
+def test_experiments_are_put_together(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(statistics, "N_SAMPLES", 20)
+    slow = results(tmp_path / "slow.csv", {"SAC": (1.0, 1.0, 1.0)}, ["Hopper-v5"], seeds=1)
+    fast = results(tmp_path / "fast.csv", {"ES": (1.0, 0.01, 0.0)}, ["Hopper-v5"], seeds=1, budget=10_000)
+    report.main([str(slow), str(fast), "--no-pictures"])
+    assert "| Hopper-v5 | ES | 1000 | 51 of 51 | 0.10 | 0.02 |" in capsys.readouterr().out
 
 
 def test_each_task_is_read_from_the_experiment_with_the_largest_budget(tmp_path):

@@ -158,6 +158,17 @@ def test_nan_is_the_worst_return():
     np.testing.assert_allclose(canonical.mean, log_weights(2) @ asked[[4, 1]], rtol=1e-5)
 
 
+@pytest.mark.parametrize("kind", [OpenAIES, CanonicalES])
+def test_a_generation_of_which_nothing_is_known_changes_nothing(kind):
+    """Not even by the momentum of what was learned before."""
+    strategy = kind(np.zeros(3), sigma=0.3, population_size=10)
+    before = search(strategy, quadratic, 5)
+    first = strategy.ask()
+    strategy.tell(np.full(10, NAN))
+    np.testing.assert_array_equal(strategy.mean, before)
+    assert not np.isin(strategy.ask(), first).any(), "the next generation plays other perturbations"
+
+
 @pytest.mark.parametrize("strategy", [OpenAIES(np.ones(4), 0.1), CanonicalES(np.ones(4), 0.1)], ids=["openai", "canonical"])
 def test_nothing_is_known(strategy):
     strategy.ask()

@@ -225,6 +225,11 @@ def test_names_in_files_become_objects(commands):
     (commands.folder / "mine.yml").write_text(yaml.dump({"Pendulum-v1": {**given, "agent_fraction": "exp_0.4"}}))
     with pytest.raises(ValueError, match=r"agent_fraction.*lin_0\.5.*exp_0\.4"):
         commands.train("esac", "-conf", "mine.yml")
+    es = {"policy": "MlpPolicy", "n_timesteps": 900, "sigma": "lin_0.1_0.02"}
+    (commands.folder / "mine.yml").write_text(yaml.dump({"Pendulum-v1": es}))
+    commands.train("es", "-conf", "mine.yml")
+    sigma = ES.load(commands.run_folder("es") / "Pendulum-v1.zip").sigma
+    assert (sigma(1.0), sigma(0.0)) == pytest.approx((0.1, 0.02))
 
 
 def test_a_file_that_is_not_there():

@@ -19,7 +19,7 @@ from experiments.tables import markdown
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FAMILIES = ("canonical ES", "ES")
+FAMILIES = ("canonical ES", "OpenAI ES")
 SCHEDULES = {"": "without", ", T_c": "T_c", ", T_d": "T_d"}
 CLAIMS = {", T_c": (5, 49), ", T_d": (6, 80)}
 """Of 9 games, and mean improvement in percent, after 2 hours."""
@@ -131,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Outcome]:
     if not runs:
         raise SystemExit(f"no data in {options.results}: make them with `python -m experiments.run pel`")
     print(table(runs))
-    outcomes = check(runs, comparison.scales(runs, "ES"))
+    outcomes = check(runs, comparison.scales(runs, "OpenAI ES"))
     for outcome in outcomes:
         print(outcome)
     for file in drawing.save(draw(runs), options.pictures / "pel"):

@@ -110,6 +110,9 @@ class Population:
             if len(indices):
                 self.mean = operators.recombine(self.winners).astype(np.float32)
             return
+        if not len(indices):
+            # Momentum and decay would carry the mean on although nothing is known.
+            return
         utilities = operators.centered_ranks(returns)
         counted = np.ones(self.config.size, dtype=bool)
         if self.config.guest_gradient == "exclude":

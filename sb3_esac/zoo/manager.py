@@ -8,11 +8,11 @@ from typing import Any
 import gymnasium as gym
 import rl_zoo3.exp_manager
 from gymnasium.envs.registration import EnvSpec
-from rl_zoo3.utils import SimpleLinearSchedule, get_class_by_name
+from rl_zoo3.utils import get_class_by_name
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_esac.zoo.files import hyperparameter_file
+from sb3_esac.zoo.files import hyperparameter_file, linear_schedule
 
 ALGORITHMS = ("esac", "es")
 """Names on the command line."""
@@ -20,8 +20,8 @@ ALGORITHMS = ("esac", "es")
 FLATTENED = "sb3_esac.envs.dm_control.FlatObservation"
 """Wrapper that DM Control tasks need, whose observations are dicts with scalars in them."""
 
-SCHEDULES = ("agent_fraction", "agent_probability")
-"""Arguments that may be written as ``lin_0.5``, as the zoo's learning rates are."""
+SCHEDULES = {"esac": ("agent_fraction", "agent_probability"), "es": ("sigma",)}
+"""Arguments that may be written as ``lin_0.5``, as the zoo's learning rates are, or ``lin_0.5_0.1`` with the end as well."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class ExperimentManager(rl_zoo3.exp_manager.ExperimentManager):
     - finds their hyperparameters without ``-conf``,
     - tells the algorithm how to make copies of the environment, so that offspring can play in processes,
     - flattens the observations of DM Control tasks that no file names,
-    - understands ``agent_class: sb3_contrib.TQC`` and ``agent_fraction: lin_0.5``.
+    - understands ``agent_class: sb3_contrib.TQC`` and ``agent_fraction: lin_0.5``, ``sigma: lin_0.1_0.02``.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -73,10 +73,10 @@ class ExperimentManager(rl_zoo3.exp_manager.ExperimentManager):
 
     def _preprocess_hyperparams(self, hyperparams: dict[str, Any]) -> Any:
         if self._is_ours():
-            for name in SCHEDULES:
+            for name in SCHEDULES[self.algo]:
                 value = hyperparams.get(name)
                 if isinstance(value, str):
-                    hyperparams[name] = _schedule(name, value)
+                    hyperparams[name] = linear_schedule(name, value)
             if isinstance(hyperparams.get("agent_class"), str):
                 hyperparams["agent_class"] = get_class_by_name(hyperparams["agent_class"])
         return super()._preprocess_hyperparams(hyperparams)
@@ -91,10 +91,3 @@ class ExperimentManager(rl_zoo3.exp_manager.ExperimentManager):
                 gym.spec(self.env_name.gym_id), self.env_kwargs, self.monitor_kwargs, self.env_wrapper
             )
         return hyperparams
-
-
-def _schedule(name: str, text: str) -> SimpleLinearSchedule:
-    kind, _, value = text.partition("_")
-    if kind != "lin":
-        raise ValueError(f"`{name}` must be a number or, as in `lin_0.5`, the start of a linear schedule, not {text!r}")
-    return SimpleLinearSchedule(value)
