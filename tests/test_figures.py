@@ -12,7 +12,19 @@ pytest.importorskip("matplotlib", reason="an extra")
 from test_statistics import results  # noqa: E402
 
 from experiments import cost, drawing  # noqa: E402
-from experiments.figures import figure2, figure4, figure5, figure6, figure7, figure8, pel, table1  # noqa: E402
+from experiments.figures import (  # noqa: E402  # noqa: E402, I001
+    figure2,
+    figure2_centre,
+    figure2_left,
+    figure2_right,
+    figure4,
+    figure5,
+    figure6,
+    figure7,
+    figure8,
+    pel,
+    table1,
+)
 from experiments.matrices import MATRICES, TABLE1  # noqa: E402
 
 
@@ -107,18 +119,18 @@ def test_table_1_when_all_is_there(tmp_path):
 
 
 def test_figure_2_learns(monkeypatch):
-    monkeypatch.setattr(figure2, "MEMBERS", 4)
-    rows = figure2.learn(figure2.Learning("ES", 0, 8, 20_000))
+    monkeypatch.setattr(figure2_left, "MEMBERS", 4)
+    rows = figure2_left.learn(figure2_left.Learning("ES", 0, 8, 20_000))
     assert [row["episode"] for row in rows] == sorted(row["episode"] for row in rows) and rows[-1]["episode"] >= 8
     assert all(-2 <= row["return"] <= 2000 for row in rows)
     for algorithm in ("PPO", "DDPG"):
-        rows = figure2.learn(figure2.Learning(algorithm, 0, 5, 110))
+        rows = figure2_left.learn(figure2_left.Learning(algorithm, 0, 5, 110))
         assert rows and rows[-1]["generation"] == ""
 
 
 def test_figure_2_times_members_that_make_no_mistake():
-    setting = figure2.WholeEpisodes(figure2.TASK, "2 x 64", 1, 2)
-    evaluator = figure2.scaling.open_evaluator(setting, "subproc")
+    setting = figure2_centre.WholeEpisodes(figure2_left.TASK, "2 x 64", 1, 2)
+    evaluator = figure2_centre.scaling.open_evaluator(setting, "subproc")
     try:
         result = evaluator.evaluate(setting.request, lambda variables: True)
     finally:
@@ -127,7 +139,7 @@ def test_figure_2_times_members_that_make_no_mistake():
 
 
 def test_figure_2_perturbs_the_members():
-    (row,) = figure2.mutate(figure2.Mutation(0.05, 4, 0, 1))
+    (row,) = figure2_right.measure(figure2_right.Mutation(0.05, 4, 0, 1))
     assert {"steps", "first", "mean", "members"} == set(row) and row["steps"] > 0
 
 
@@ -156,7 +168,7 @@ def test_figure_2_is_judged_by_its_data(tmp_path, capsys):
     assert [outcome.holds for outcome in outcomes] == [True] * 5
     assert "0.0013 with 64 (predicted)" in outcomes[3].evidence and "load average 1.5" in outcomes[3].evidence
     assert is_drawn(tmp_path, "figure2")
-    assert figure2.solved_after(study.read_csv(tmp_path / "figure2_left.csv"), "PPO") == [np.inf] * 3
+    assert figure2_left.solved_after(study.read_csv(tmp_path / "figure2_left.csv"), "PPO") == [np.inf] * 3
 
 
 # -- figure 4 --------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,198 @@
+"""Left part of figure 2: return over training episodes on the cyclic MDP, for ES, PPO and DDPG."""
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch as th
+from stable_baselines3 import DDPG, PPO
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.noise import NormalActionNoise
+
+from experiments.drawing import COLORS, finish
+from experiments.figures.study import Outcome, Rows, Study
+from sb3_esac import ES
+
+TASK, CONTINUOUS = "CyclicMDP-v0", "CyclicMDPContinuous-v0"
+SOLVED = 2000.0
+MEMBERS = 50
+CLAIM_EPISODES = 100
+CHECKPOINTS = np.unique(np.geomspace(1, 10_000, 60).astype(int))
+"""Training episodes after which the deterministic policy is played."""
+
+
+@dataclass(frozen=True)
+class Learning:
+    """
+    One run.
+
+    :param algorithm: "ES", "PPO" or "DDPG".
+    :param seed: Seed of the run.
+    :param episodes: Training ends after so many,
+    :param steps: or after so many steps.
+    """
+
+    algorithm: str
+    seed: int
+    episodes: int
+    steps: int
+
+
+def make(algorithm: str, seed: int) -> Any:
+    """
+    Make a model with the defaults of its library.
+
+    :param algorithm: Its name.
+    :param seed: Seed of the run.
+    """
+    if algorithm == "ES":
+        return ES("MlpPolicy", gym.make(TASK), population_size=MEMBERS, seed=seed)
+    if algorithm == "PPO":
+        return PPO("MlpPolicy", gym.make(TASK), seed=seed, device="cpu")
+    noise = NormalActionNoise(np.zeros(3), 0.1 * np.ones(3))
+    return DDPG("MlpPolicy", gym.make(CONTINUOUS), action_noise=noise, seed=seed, device="cpu")
+
+
+def play_once(model: Any, continuous: bool) -> float:
+    """
+    Play an episode with the deterministic policy: nothing in this MDP is random.
+
+    :param model: What is played.
+    :param continuous: Whether actions are vectors.
+    :return: Undiscounted return.
+    """
+    env = gym.make(CONTINUOUS if continuous else TASK)
+    observation, _ = env.reset()
+    # There are three observations, and the policy is a function of them
+    actions: dict[bytes, Any] = {}
+    total, ended = 0.0, False
+    while not ended:
+        key = observation.tobytes()
+        if key not in actions:
+            actions[key] = model.predict(observation, deterministic=True)[0]
+        observation, reward, terminated, truncated, _ = env.step(actions[key])
+        total += float(reward)
+        ended = terminated or truncated
+    return total
+
+
+class Episodes(BaseCallback):
+    """
+    Counts training episodes, and plays the deterministic policy now and then.
+
+    :param job: The run.
+    """
+
+    def __init__(self, job: Learning) -> None:
+        super().__init__()
+        self.job, self.rows, self.episodes, self.next = job, list[dict[str, Any]](), 0, 0
+        self.lengths: list[int] = []
+
+    def _on_step(self) -> bool:
+        dones = self.locals["dones"]
+        self.episodes += int(np.sum(dones))
+        if np.any(dones) and self.episodes >= CHECKPOINTS[self.next]:
+            self.take_down()
+            self.next = int(np.searchsorted(CHECKPOINTS, self.episodes, side="right"))
+        return self.episodes < self.job.episodes
+
+    def take_down(self) -> None:
+        """Write down where training is."""
+        generation = self.model.population.generation if isinstance(self.model, ES) else ""
+        result = play_once(self.model, self.job.algorithm == "DDPG")
+        row = {"episode": self.episodes, "generation": generation, "step": self.num_timesteps, "return": result}
+        self.rows.append(row)
+
+
+def learn(job: Learning) -> Rows:
+    """
+    Train once.
+
+    :param job: The run.
+    """
+    warnings.simplefilter("ignore")
+    th.set_num_threads(1)
+    episodes = Episodes(job)
+    make(job.algorithm, job.seed).learn(job.steps, callback=episodes)
+    episodes.take_down()
+    return episodes.rows
+
+
+def jobs(paper: bool) -> list[Learning]:
+    """
+    List the runs.
+
+    :param paper: Whether in the paper's size. An ES whose members all play 2000 steps takes more of them, and they are cheap.
+    """
+    budgets = {"ES": (1000, 2_000_000), "PPO": (1000, 2_000_000), "DDPG": (1000, 2_000_000)}
+    small = {"ES": (150, 300_000), "PPO": (500, 10_240), "DDPG": (500, 3_000)}
+    chosen = budgets if paper else small
+    return [Learning(name, seed, *chosen[name]) for seed in range(3) for name in chosen]
+
+
+STUDY = Study("figure2_left", jobs, learn)
+
+
+def solved_after(rows: Rows, algorithm: str) -> list[float]:
+    """
+    Find after how many training episodes each run's policy solves the task.
+
+    :param rows: Rows of the left part.
+    :param algorithm: Its name.
+    :return: For each seed; infinite where it never does.
+    """
+    found = {row["seed"]: float("inf") for row in rows if row["algorithm"] == algorithm}
+    for row in rows:
+        if row["algorithm"] == algorithm and float(row["return"]) >= SOLVED:
+            found[row["seed"]] = min(found[row["seed"]], float(row["episode"]))
+    return list(found.values())
+
+
+def check(rows: Rows) -> list[Outcome]:
+    """
+    Compare the left part with the paper.
+
+    :param rows: Its rows.
+    """
+    after = {name: solved_after(rows, name) for name in ("ES", "DDPG", "PPO")}
+    if not all(after.values()):
+        return []
+    seen = "; ".join(f"{name} after {', '.join(f'{n:g}' for n in numbers)} episodes" for name, numbers in after.items())
+    first = max(after["ES"]) <= CLAIM_EPISODES
+    later = np.isfinite(after["DDPG"]).all() and np.median(after["DDPG"]) > np.median(after["ES"])
+    last = {row["seed"]: float(row["return"]) for row in rows if row["algorithm"] == "PPO"}
+    never = bool(np.isinf(after["PPO"]).any())
+    note = f"solved: {seen} (inf: not within the run)"
+    stopped = f"{note}; PPO's deterministic policy ends at {', '.join(f'{value:g}' for value in last.values())}"
+    return [
+        Outcome(f"ES solves the task within the first {CLAIM_EPISODES} episodes", bool(first), note),
+        Outcome("DDPG solves it as well, later than ES", bool(later), note),
+        Outcome("PPO does not converge towards solving it", never, stopped),
+    ]
+
+
+def draw(panel: Any, rows: Rows) -> None:
+    """
+    Draw each run, thin, and the median over runs.
+
+    :param panel: Where to.
+    :param rows: Rows of the left part.
+    """
+    for number, algorithm in enumerate(("ES", "DDPG", "PPO")):
+        here = [row for row in rows if row["algorithm"] == algorithm]
+        series = []
+        for seed in dict.fromkeys(row["seed"] for row in here):
+            run = [(float(row["episode"]), float(row["return"])) for row in here if row["seed"] == seed]
+            series.append(run)
+            panel.step(*zip(*run, strict=True), where="post", color=COLORS[number], linewidth=0.8, alpha=0.5)
+        if series:
+            end = min(run[-1][0] for run in series)
+            points = np.unique([episode for run in series for episode, _ in run if episode <= end])
+            heights = [[[y for x, y in run if x <= point or x == run[0][0]][-1] for point in points] for run in series]
+            panel.step(points, np.median(heights, axis=0), where="post", color=COLORS[number], linewidth=2.0, label=algorithm)
+    panel.set_xscale("log")
+    panel.axhline(SOLVED, color="black", linestyle=":", linewidth=1.0)
+    finish(panel, "training episodes (every member's)", "return, deterministic policy", "cyclic MDP, 3 runs and their median")
+    panel.legend(frameon=False)
