@@ -145,7 +145,8 @@ def test_figure_2_perturbs_the_members():
 
 def test_figure_2_is_judged_by_its_data(tmp_path, capsys):
     left = [
-        dict(algorithm=name, seed=seed, episodes=9, steps=9, episode=episode, generation="", step=1) | {"return": value}
+        dict(algorithm=name, seed=seed, episodes=9, steps=9, episode=episode, generation=episode // 50, step=1, best=value)
+        | {"return": value}
         for name, run in {"ES": [(50, -1), (100, 2000)], "DDPG": [(50, 5), (300, 2000)], "PPO": [(50, -1), (900, 7)]}.items()
         for seed in range(3)
         for episode, value in run
@@ -165,8 +166,8 @@ def test_figure_2_is_judged_by_its_data(tmp_path, capsys):
     for part, rows in zip(figure2.STUDIES, (left, centre, right), strict=True):
         study.write_csv(tmp_path / f"{part.name}.csv", rows)
     outcomes = figure2.main(["--results", str(tmp_path), "--pictures", str(tmp_path)])
-    assert [outcome.holds for outcome in outcomes] == [True] * 5
-    assert "0.0013 with 64 (predicted)" in outcomes[3].evidence and "load average 1.5" in outcomes[3].evidence
+    assert [outcome.holds for outcome in outcomes] == [True] * 6
+    assert "0.0013 with 64 (predicted)" in outcomes[4].evidence and "load average 1.5" in outcomes[4].evidence
     assert is_drawn(tmp_path, "figure2")
     assert figure2_left.solved_after(study.read_csv(tmp_path / "figure2_left.csv"), "PPO") == [np.inf] * 3
 

@@ -5,8 +5,8 @@ Left: return of the deterministic policy over training episodes, for ES with 50 
 3-dimensional ``Box`` whose argmax is the action; 3 runs. Every member's episode is counted. Centre: seconds per episode of an
 ES all of whose members play 2000 steps, against the number of worker processes and of members: measured up to the cores that
 the machine has, and predicted beyond by ``benchmarks/scaling.py`` from what was measured with one worker. Right: ES with
-different mutation rates sigma. Small: 3 generations of the ES, 10,240 steps of PPO, 3000 of DDPG; 3 generations per sigma;
-paper: 1000 episodes, 100 generations.
+different mutation rates sigma. Small: 1000 episodes of the ES, 10,240 steps of PPO, 1500 of DDPG; 6 generations for each
+sigma. Paper: 5000 episodes or more, 100 generations.
 
 A machine that was doing something else meanwhile is told in the data by its load average; without
 ``experiments/results/figure2_centre.csv``, ``--run`` measures again.

@@ -88,11 +88,13 @@ class Episodes(BaseCallback):
     def __init__(self, job: Learning) -> None:
         super().__init__()
         self.job, self.rows, self.episodes, self.next = job, list[dict[str, Any]](), 0, 0
-        self.lengths: list[int] = []
+        self.best = -float("inf")
 
     def _on_step(self) -> bool:
         dones = self.locals["dones"]
         self.episodes += int(np.sum(dones))
+        ended = [info["episode"]["r"] for info in self.locals["infos"] if "episode" in info]
+        self.best = max([self.best, *map(float, ended)])
         if np.any(dones) and self.episodes >= CHECKPOINTS[self.next]:
             self.take_down()
             self.next = int(np.searchsorted(CHECKPOINTS, self.episodes, side="right"))
@@ -102,8 +104,8 @@ class Episodes(BaseCallback):
         """Write down where training is."""
         generation = self.model.population.generation if isinstance(self.model, ES) else ""
         result = play_once(self.model, self.job.algorithm == "DDPG")
-        row = {"episode": self.episodes, "generation": generation, "step": self.num_timesteps, "return": result}
-        self.rows.append(row)
+        row = {"episode": self.episodes, "generation": generation, "step": self.num_timesteps, "best": self.best}
+        self.rows.append({**row, "return": result})
 
 
 def learn(job: Learning) -> Rows:
@@ -126,8 +128,8 @@ def jobs(paper: bool) -> list[Learning]:
 
     :param paper: Whether in the paper's size. An ES whose members all play 2000 steps takes more of them, and they are cheap.
     """
-    budgets = {"ES": (1000, 2_000_000), "PPO": (1000, 2_000_000), "DDPG": (1000, 2_000_000)}
-    small = {"ES": (150, 300_000), "PPO": (500, 10_240), "DDPG": (500, 3_000)}
+    budgets = {"ES": (5000, 10_000_000), "PPO": (5000, 2_000_000), "DDPG": (1000, 2_000_000)}
+    small = {"ES": (1000, 300_000), "PPO": (5000, 10_240), "DDPG": (5000, 1_500)}
     chosen = budgets if paper else small
     return [Learning(name, seed, *chosen[name]) for seed in range(3) for name in chosen]
 
@@ -135,19 +137,25 @@ def jobs(paper: bool) -> list[Learning]:
 STUDY = Study("figure2_left", jobs, learn)
 
 
-def solved_after(rows: Rows, algorithm: str) -> list[float]:
+def solved_after(rows: Rows, algorithm: str, column: str = "return", axis: str = "episode") -> list[float]:
     """
-    Find after how many training episodes each run's policy solves the task.
+    Find after how many training episodes each run solves the task.
 
     :param rows: Rows of the left part.
     :param algorithm: Its name.
+    :param column: "return" for the deterministic policy, "best" for the best training episode so far.
+    :param axis: "episode", or "generation" of an ES.
     :return: For each seed; infinite where it never does.
     """
     found = {row["seed"]: float("inf") for row in rows if row["algorithm"] == algorithm}
     for row in rows:
-        if row["algorithm"] == algorithm and float(row["return"]) >= SOLVED:
-            found[row["seed"]] = min(found[row["seed"]], float(row["episode"]))
+        if row["algorithm"] == algorithm and float(row[column]) >= SOLVED:
+            found[row["seed"]] = min(found[row["seed"]], float(row[axis]))
     return list(found.values())
+
+
+def _listed(numbers: list[float]) -> str:
+    return ", ".join("never" if np.isinf(number) else f"{number:g}" for number in numbers)
 
 
 def check(rows: Rows) -> list[Outcome]:
@@ -159,17 +167,23 @@ def check(rows: Rows) -> list[Outcome]:
     after = {name: solved_after(rows, name) for name in ("ES", "DDPG", "PPO")}
     if not all(after.values()):
         return []
-    seen = "; ".join(f"{name} after {', '.join(f'{n:g}' for n in numbers)} episodes" for name, numbers in after.items())
-    first = max(after["ES"]) <= CLAIM_EPISODES
-    later = np.isfinite(after["DDPG"]).all() and np.median(after["DDPG"]) > np.median(after["ES"])
+    note = "; ".join(f"{name}'s policy solves it after {_listed(numbers)} episodes" for name, numbers in after.items())
+    member, generations = solved_after(rows, "ES", "best"), solved_after(rows, "ES", axis="generation")
+    by_generation = (
+        f"ES's policy solves it in generation {_listed(generations)}; a member does after {_listed(member)} episodes"
+    )
     last = {row["seed"]: float(row["return"]) for row in rows if row["algorithm"] == "PPO"}
-    never = bool(np.isinf(after["PPO"]).any())
-    note = f"solved: {seen} (inf: not within the run)"
-    stopped = f"{note}; PPO's deterministic policy ends at {', '.join(f'{value:g}' for value in last.values())}"
+    within = f"within the first {CLAIM_EPISODES} episodes"
+    later = np.isfinite(after["DDPG"]).all() and np.median(after["DDPG"]) > np.median(after["ES"])
     return [
-        Outcome(f"ES solves the task within the first {CLAIM_EPISODES} episodes", bool(first), note),
+        Outcome(f"ES solves the task {within}, every member's counted", max(after["ES"]) <= CLAIM_EPISODES, note),
+        Outcome(f"ES solves the task {within}, one counted per generation", max(generations) <= CLAIM_EPISODES, by_generation),
         Outcome("DDPG solves it as well, later than ES", bool(later), note),
-        Outcome("PPO does not converge towards solving it", never, stopped),
+        Outcome(
+            "PPO does not converge towards solving it",
+            bool(np.isinf(after["PPO"]).any()),
+            f"PPO's policy ends at {_listed(list(last.values()))}",
+        ),
     ]
 
 

@@ -76,7 +76,7 @@ def jobs(paper: bool) -> list[Mutation]:
 
     :param paper: Whether in the paper's size.
     """
-    populations, seeds, generations = ([10, 50, 100], 10, 100) if paper else ([50], 3, 3)
+    populations, seeds, generations = ([10, 50, 100], 10, 100) if paper else ([50], 3, 6)
     sigmas = [0.001, 0.01, 0.03, 0.1, 0.3, 1.0]
     return [Mutation(s, members, seed, generations) for seed in range(seeds) for members in populations for s in sigmas]
 
