@@ -178,7 +178,7 @@ def check(rows: Rows) -> list[Outcome]:
     return [
         Outcome(f"ES solves the task {within}, every member's counted", max(after["ES"]) <= CLAIM_EPISODES, note),
         Outcome(f"ES solves the task {within}, one counted per generation", max(generations) <= CLAIM_EPISODES, by_generation),
-        Outcome("DDPG solves it as well, later than ES", bool(later), note),
+        Outcome("DDPG solves it as well, later than ES, every member's episode counted", bool(later), note),
         Outcome(
             "PPO does not converge towards solving it",
             bool(np.isinf(after["PPO"]).any()),

@@ -67,7 +67,8 @@ def measure(job: Mutation) -> Rows:
     for _ in range(20):
         load_vector(model.policy, center + job.sigma * generator.standard_normal(len(center), dtype=np.float32))
         members.append(play_once(model, False))
-    return [{"steps": steps, "first": first, "mean": mean, "members": round(float(np.mean(members)), 1)}]
+    numbers = {"return_first": first, "return_mean": mean, "return_members": round(float(np.mean(members)), 1)}
+    return [{"steps": steps, **numbers}]
 
 
 def jobs(paper: bool) -> list[Mutation]:
@@ -93,7 +94,7 @@ def check(rows: Rows) -> list[Outcome]:
     if not rows:
         return []
     sigmas = sorted({float(row["sigma"]) for row in rows})
-    means = [float(np.mean([float(row["mean"]) for row in rows if float(row["sigma"]) == sigma])) for sigma in sigmas]
+    means = [float(np.mean([float(row["return_mean"]) for row in rows if float(row["sigma"]) == sigma])) for sigma in sigmas]
     numbers = ", ".join(f"{sigma:g}: {value:.0f}" for sigma, value in zip(sigmas, means, strict=True))
     sensitive = max(means) - min(means) > 0.5 * SOLVED
     return [
@@ -110,14 +111,14 @@ def draw(panel: Any, rows: Rows) -> None:
     """
     for number, members in enumerate(sorted({int(row["members"]) for row in rows})):
         sigmas = sorted({float(row["sigma"]) for row in rows if int(row["members"]) == members})
-        for column, style in (("mean", "-"), ("members", "--")):
+        for column, style in (("return_mean", "-"), ("return_members", "--")):
             values = [
                 [float(row[column]) for row in rows if int(row["members"]) == members and float(row["sigma"]) == sigma]
                 for sigma in sigmas
             ]
             heights = np.array([np.mean(each) for each in values])
             spread = np.array([(np.mean(each) - min(each), max(each) - np.mean(each)) for each in values]).T
-            label = f"n = {members}, {'the mean' if column == 'mean' else 'its perturbed members'}"
+            label = f"n = {members}, {'the mean' if column == 'return_mean' else 'its perturbed members'}"
             color, marker = COLORS[number], MARKERS[number]
             panel.errorbar(sigmas, heights, spread, linestyle=style, color=color, marker=marker, capsize=3, label=label)
     if rows:
