@@ -206,6 +206,11 @@ def test_figure_4_is_judged_by_its_data(tmp_path):
     # 10 s of members and a fifth of 100 s: 64 workers leave 20.16 of 30
     assert "64 take 33% off (PREDICTED)" in begin.evidence
     assert is_drawn(tmp_path, "figure4")
+    study.write_csv(
+        tmp_path / "figure4.csv", [{**row, "load_average": 5.0} for row in study.read_csv(tmp_path / "figure4.csv")]
+    )
+    busy = figure4.main(["--results", str(tmp_path), "--pictures", str(tmp_path)])
+    assert [outcome.holds for outcome in busy] == [None] * 3 and "load average 5 to 5 on 2 cores" in busy[0].evidence
     assert cost.read_rates(tmp_path).update[512] == pytest.approx(0.01)
 
 

@@ -14,7 +14,7 @@ from benchmarks import scaling
 from benchmarks.tasks import Setting
 from experiments.drawing import COLORS, MARKERS, finish
 from experiments.figures.figure2_left import MEMBERS, TASK
-from experiments.figures.study import Outcome, Rows, Study
+from experiments.figures.study import Outcome, Rows, Study, machine, was_busy
 from sb3_esac import ES
 from sb3_esac.evaluation.evaluator import EvaluationRequest
 from sb3_esac.evaluation.parameters import make_player, to_vector
@@ -116,14 +116,11 @@ def check(rows: Rows) -> list[Outcome]:
     if one is None or two is None:
         return []
     last = max(workers for measured, members, workers in seconds if members == MEMBERS)
-    loads = sorted({float(row["load_average"]) for row in rows})
     note = f"{MEMBERS} members: {one:.4f} s per episode with one worker, {two:.4f} with two (measured)"
     if ("False", MEMBERS, last) in seconds:
         note += f", {seconds['False', MEMBERS, last]:.4f} with {last} (predicted)"
-    note += f"; load average {loads[0]:g} to {loads[-1]:g} on {rows[0]['cores']} cores"
-    # Somebody else had the second core
-    busy = loads[-1] > int(rows[0]["cores"]) + 1
-    return [Outcome("more CPUs reduce the seconds per episode", None if busy else two < 0.9 * one, note)]
+    holds = None if was_busy(rows) else two < 0.9 * one
+    return [Outcome("more CPUs reduce the seconds per episode", holds, f"{note}; {machine(rows)}")]
 
 
 def draw(panel: Any, rows: Rows) -> None:
@@ -142,6 +139,6 @@ def draw(panel: Any, rows: Rows) -> None:
                 panel.plot(x, y, style, color=COLORS[number], marker=MARKERS[number], label=label)
                 panel.set_xscale("log", base=2)
     panel.set_yscale("log")
-    finish(panel, "worker processes", "seconds per episode", "2000 steps in every episode")
+    finish(panel, "worker processes", "seconds per episode", f"2000 steps in every episode; {machine(rows)}")
     if rows:
         panel.legend(frameon=False, fontsize="small")

@@ -189,24 +189,23 @@ def check(rows: Rows) -> list[Outcome]:
 
 def draw(panel: Any, rows: Rows) -> None:
     """
-    Draw each run, thin, and the median over runs.
+    Draw each run, thin, and the median over runs; a run that ends keeps what it had.
 
     :param panel: Where to.
     :param rows: Rows of the left part.
     """
-    for number, algorithm in enumerate(("ES", "DDPG", "PPO")):
+    points = np.unique([float(row["episode"]) for row in rows])
+    for number, (algorithm, style) in enumerate({"ES": "-", "DDPG": "--", "PPO": ":"}.items()):
         here = [row for row in rows if row["algorithm"] == algorithm]
-        series = []
+        heights = []
         for seed in dict.fromkeys(row["seed"] for row in here):
-            run = [(float(row["episode"]), float(row["return"])) for row in here if row["seed"] == seed]
-            series.append(run)
-            panel.step(*zip(*run, strict=True), where="post", color=COLORS[number], linewidth=0.8, alpha=0.5)
-        if series:
-            end = min(run[-1][0] for run in series)
-            points = np.unique([episode for run in series for episode, _ in run if episode <= end])
-            heights = [[[y for x, y in run if x <= point or x == run[0][0]][-1] for point in points] for run in series]
-            panel.step(points, np.median(heights, axis=0), where="post", color=COLORS[number], linewidth=2.0, label=algorithm)
+            run = {float(row["episode"]): float(row["return"]) for row in here if row["seed"] == seed}
+            before = np.searchsorted(list(run), points, side="right") - 1
+            heights.append(np.array(list(run.values()))[np.maximum(before, 0)])
+            panel.step(points, heights[-1], where="post", color=COLORS[number], linewidth=0.8, alpha=0.6)
+        if heights:
+            median = np.median(heights, axis=0)
+            panel.step(points, median, style, where="post", color=COLORS[number], linewidth=2.2, label=algorithm)
     panel.set_xscale("log")
-    panel.axhline(SOLVED, color="black", linestyle=":", linewidth=1.0)
     finish(panel, "training episodes (every member's)", "return, deterministic policy", "cyclic MDP, 3 runs and their median")
-    panel.legend(frameon=False)
+    panel.legend(frameon=False, loc="center left")

@@ -104,24 +104,24 @@ def check(rows: Rows) -> list[Outcome]:
 
 def draw(panel: Any, rows: Rows) -> None:
     """
-    Draw the mean's return and that of its perturbed members against sigma.
+    Draw the mean's return and that of its perturbed members against sigma: each seed, and the mean over seeds.
 
     :param panel: Where to.
     :param rows: Rows of the right part.
     """
+    styles = {"return_mean": ("the mean", "-", 0), "return_members": ("its perturbed members", "--", 1)}
     for number, members in enumerate(sorted({int(row["members"]) for row in rows})):
-        sigmas = sorted({float(row["sigma"]) for row in rows if int(row["members"]) == members})
-        for column, style in (("return_mean", "-"), ("return_members", "--")):
-            values = [
-                [float(row[column]) for row in rows if int(row["members"]) == members and float(row["sigma"]) == sigma]
-                for sigma in sigmas
-            ]
-            heights = np.array([np.mean(each) for each in values])
-            spread = np.array([(np.mean(each) - min(each), max(each) - np.mean(each)) for each in values]).T
-            label = f"n = {members}, {'the mean' if column == 'return_mean' else 'its perturbed members'}"
-            color, marker = COLORS[number], MARKERS[number]
-            panel.errorbar(sigmas, heights, spread, linestyle=style, color=color, marker=marker, capsize=3, label=label)
+        here = [row for row in rows if int(row["members"]) == members]
+        for column, (name, style, offset) in styles.items():
+            index = 2 * number + offset
+            points = np.array([[float(row["sigma"]), float(row[column])] for row in here])
+            sigmas = np.unique(points[:, 0])
+            means = [points[points[:, 0] == sigma, 1].mean() for sigma in sigmas]
+            color, marker = COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)]
+            panel.plot(sigmas, means, style, color=color, label=f"n = {members}, {name}")
+            panel.plot(points[:, 0] * 1.08 ** (offset - 0.5), points[:, 1], marker, color=color, alpha=0.6)
     if rows:
         panel.set_xscale("log")
-        panel.legend(frameon=False, fontsize="small")
-    finish(panel, "sigma", "return", "ES after its last generation, range of seeds")
+        panel.set_ylim(top=1.3 * SOLVED)
+        panel.legend(frameon=False, fontsize="small", loc="upper left")
+    finish(panel, "sigma", "return", "ES after its last generation, each seed and the mean")

@@ -130,6 +130,25 @@ def run(study: Study, options: argparse.Namespace, path: Path) -> None:
         print(f"  {item.job}", flush=True)
 
 
+def machine(rows: Rows) -> str:
+    """
+    Say how busy the machine was while time was measured.
+
+    :param rows: With columns ``load_average`` and ``cores``.
+    """
+    loads = sorted(float(row["load_average"]) for row in rows)
+    return f"load average {loads[0]:g} to {loads[-1]:g} on {rows[0]['cores']} cores" if rows else ""
+
+
+def was_busy(rows: Rows) -> bool:
+    """
+    Say whether somebody else had a core while time was measured, so that nothing can be told from it.
+
+    :param rows: With columns ``load_average`` and ``cores``.
+    """
+    return any(float(row["load_average"]) > int(row["cores"]) + 1 for row in rows)
+
+
 def parse(doc: str | None, arguments: Sequence[str] | None, can_run: bool = True) -> argparse.Namespace:
     """
     Read the command line.
