@@ -116,22 +116,23 @@ def train(arguments: argparse.Namespace) -> tuple[ESAC, float]:
 
 def report(model: ESAC, elapsed: float) -> str:
     """
-    Sum up where steps and time went. Callbacks fired during the population's episodes, evaluations among them, count there.
+    Sum up where steps and time went.
 
     :param model: the trained model
     :param elapsed: seconds that ``learn`` took
     :return: a table
     """
-    evaluation, gradients = model.seconds["evaluation"], model.seconds["gradients"]
     rows = [
         ("environment steps", f"{model.num_timesteps:,}"),
         ("  by the agent", f"{model.agent_timesteps:,}"),
         ("  by the population", f"{model.population_timesteps:,}"),
         ("gradient updates", f"{model._n_updates:,}"),
         ("seconds", f"{elapsed:,.1f}"),
-        ("  population and callbacks", f"{evaluation:,.1f}"),
-        ("  gradients", f"{gradients:,.1f}"),
-        ("  elsewhere", f"{elapsed - evaluation - gradients:,.1f}"),
+        ("  population", f"{model.seconds['population']:,.1f}"),
+        ("  agent", f"{model.seconds['agent']:,.1f}"),
+        ("  gradients", f"{model.seconds['gradient']:,.1f}"),
+        ("  callbacks, evaluations", f"{model.seconds['callback']:,.1f}"),
+        ("  elsewhere", f"{elapsed - sum(model.seconds.values()):,.1f}"),
     ]
     return "\n".join(f"{name:<30}{value:>14}" for name, value in rows)
 

@@ -22,10 +22,11 @@ from sb3_esac import validation
 from sb3_esac.agent import arguments_of
 from sb3_esac.callbacks import AutomaticMutationTuning, HindsightCrossover
 from sb3_esac.episode_caps import EpisodeLengthSchedule
+from sb3_esac.evaluation.evaluator import EvaluationResult
 from sb3_esac.evaluation.parameters import to_vector
 from sb3_esac.evolution.noise import Stream, generator
 from sb3_esac.evolution.operators import winner_count
-from sb3_esac.evolution.population import Origin, Population, PopulationConfig
+from sb3_esac.evolution.population import Population, PopulationConfig
 from sb3_esac.evolution.schedules import ExponentialAnnealing, as_schedule
 from sb3_esac.hybrid import HybridAlgorithm
 from sb3_esac.observations import can_normalize
@@ -375,7 +376,6 @@ class ESAC(HybridAlgorithm):
         if not self._operate(self.crossover_callback, variables):  # line 26
             return False
         self._log_population(result)
-        self.logger.record("population/winners_from_agent", int((population.winner_origins == Origin.AGENT).sum()))
         population.form(to_vector(self.actor))  # line 27
         return True
 
@@ -403,6 +403,11 @@ class ESAC(HybridAlgorithm):
         if self._agent_share is not None:
             return self.agent_timesteps < self._agent_share(self._current_progress_remaining) * self.num_timesteps
         return n_episodes < self.agent_episodes
+
+    def _log_population(self, result: EvaluationResult) -> None:
+        super()._log_population(result)
+        name, schedule = ("fraction", self._agent_share) if self._agent_share is not None else ("probability", self._p_sac)
+        self.logger.record(f"agent/{name}", schedule(self._current_progress_remaining))
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "amt_callback", "crossover_callback", "_p_sac", "_agent_share"]

@@ -2,7 +2,6 @@
 
 import io
 import pathlib
-import time
 from abc import abstractmethod
 from dataclasses import replace
 from functools import partial
@@ -20,6 +19,7 @@ from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 from sb3_esac.agent import make_agent, make_room, plain_agent, share_experience
 from sb3_esac.buffers import SharedExperience, add_episode
 from sb3_esac.champion import Candidate
+from sb3_esac.clock import ClockedCallback, without_callbacks
 from sb3_esac.evaluation.evaluator import EvaluationResult
 from sb3_esac.evaluation.normalization import normalizers, update_normalizers
 from sb3_esac.evaluation.parameters import to_vector
@@ -27,6 +27,7 @@ from sb3_esac.evaluation.rollout import Recording, stack
 from sb3_esac.evaluation.seeding import adopt
 from sb3_esac.evaluation.statistics import observation_moments
 from sb3_esac.evolution.noise import Stream, episode_seed
+from sb3_esac.evolution.population import Origin
 from sb3_esac.population_based import PopulationBasedAlgorithm
 from sb3_esac.validation import check_vec_normalize
 
@@ -124,6 +125,7 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
 
     def _reset_counters(self) -> None:
         super()._reset_counters()
+        self.seconds.update(agent=0.0, gradient=0.0)
         self._agent_level = float("nan")
         if "agent" in self.__dict__:
             self.agent.num_timesteps = 0
@@ -235,15 +237,16 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
         """Play ``train_freq``, then take gradient steps; False if a callback asked to stop."""
         agent = self.agent
         assert self.env is not None and agent.replay_buffer is not None
-        rollout = agent.collect_rollouts(
-            self.env,
-            train_freq=agent.train_freq,  # type: ignore[arg-type]
-            action_noise=agent.action_noise,
-            callback=callback,
-            learning_starts=self.learning_starts,
-            replay_buffer=agent.replay_buffer,
-            log_interval=None,
-        )
+        with without_callbacks(self.seconds, "agent"):
+            rollout = agent.collect_rollouts(
+                self.env,
+                train_freq=agent.train_freq,  # type: ignore[arg-type]
+                action_noise=agent.action_noise,
+                callback=ClockedCallback(callback, self.seconds),
+                learning_starts=self.learning_starts,
+                replay_buffer=agent.replay_buffer,
+                log_interval=None,
+            )
         self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
         if not rollout.continue_training:
             return False
@@ -251,9 +254,8 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
         if n_steps > 0 and agent.num_timesteps > self.learning_starts and agent.replay_buffer.size() > 0:
             # The schedule of the learning rate follows the whole budget, not the agent's part of it.
             agent._current_progress_remaining = self._current_progress_remaining
-            start = time.perf_counter()
-            agent.train(gradient_steps=n_steps, batch_size=self.batch_size)
-            self.seconds["gradients"] += time.perf_counter() - start
+            with without_callbacks(self.seconds, "gradient"):
+                agent.train(gradient_steps=n_steps, batch_size=self.batch_size)
         return True
 
     def _close_interval(self, buffer: SharedExperience) -> None:
@@ -273,6 +275,12 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
         buffer.fresh_observations = None
         # A copy that was made to play the mean has the statistics of before.
         self._mean_actor = None
+
+    def _log_population(self, result: EvaluationResult) -> None:
+        super()._log_population(result)
+        origins = self.population.winner_origins
+        for name, origin in (("mean", Origin.MEAN), ("winners", Origin.WINNER), ("agent", Origin.AGENT)):
+            self.logger.record(f"population/winners_from_{name}", int((origins == origin).sum()))
 
     # -- saving --------------------------------------------------------------------------------------------------------
 

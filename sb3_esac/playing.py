@@ -1,6 +1,5 @@
 """A population that plays: counters, evaluation with callbacks, statistics, and the champion's probes."""
 
-import time
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,6 +13,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import Schedule
 
 from sb3_esac.champion import PROBE_FRACTION, Candidate, Champion, ChampionRecord, most_trusted
+from sb3_esac.clock import ClockedCallback, without_callbacks
 from sb3_esac.episode_caps import EpisodeCaps, EpisodeLengthSchedule, horizon_of
 from sb3_esac.evaluation.backends import make_evaluator
 from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, Evaluator, Pending
@@ -93,7 +93,8 @@ class PlayingAlgorithm(BaseAlgorithm):
     def _reset_counters(self) -> None:
         self.population_timesteps, self.probe_timesteps, self.paper_timesteps = 0, 0, 0.0
         self._mean_length, self._best_return, self._probed_generation = 0.0, float("nan"), -1
-        self.seconds = {"evaluation": 0.0, "gradients": 0.0}
+        # Where the time goes; what is missing from the whole is bookkeeping.
+        self.seconds = {"population": 0.0, "callback": 0.0}
         if not hasattr(self, "_episode_caps"):
             self._episode_caps = EpisodeCaps()
         self._episode_caps.start_count()
@@ -157,25 +158,19 @@ class PlayingAlgorithm(BaseAlgorithm):
         pending: Pending | None = None,
     ) -> EvaluationResult | None:
         """Evaluate parameter vectors, telling the callbacks of every step; None if one asked to stop."""
-        in_callbacks = 0.0
+        clocked = ClockedCallback(callback, self.seconds)
 
         def on_step(variables: dict[str, Any]) -> bool:
-            nonlocal in_callbacks
             self.population_timesteps += len(variables["dones"])
-            begin = time.perf_counter()
-            callback.update_locals(variables)
-            goes_on = callback.on_step()
-            in_callbacks += time.perf_counter() - begin
+            clocked.update_locals(variables)
+            goes_on = clocked.on_step()
             if goes_on:
                 self._update_info_buffer(variables["infos"], variables["dones"])
             return goes_on
 
         assert self._evaluator is not None
-        start = time.perf_counter()
-        try:
+        with without_callbacks(self.seconds, "population"):
             result = pending.finish(on_step) if pending is not None else self._evaluator.evaluate(request, on_step)
-        finally:
-            self.seconds["evaluation"] += time.perf_counter() - start - in_callbacks
         self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
         if result is not None:
             self._episode_num += len(result.episodes)

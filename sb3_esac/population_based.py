@@ -16,6 +16,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 
 from sb3_esac.champion import FINAL_PROBE_FRACTION
+from sb3_esac.dashboard import write_layout
 from sb3_esac.episode_caps import horizon_of
 from sb3_esac.evaluation.evaluator import EvaluationResult
 from sb3_esac.evaluation.parameters import copy_actor, load_vector
@@ -69,6 +70,7 @@ class PopulationBasedAlgorithm(PlayingAlgorithm):
         total, callback = self._setup_learn(int(total_timesteps), callback, reset_num_timesteps, tb_log_name, progress_bar)
         # Callbacks such as the progress bar read this name from the locals.
         total_timesteps = total
+        write_layout(self.logger, has_agent="agent" in self.seconds)
         callback.on_training_start(locals(), globals())
         self._evaluator = self._make_evaluator()
         self._episode_caps.start_clock()
@@ -166,7 +168,10 @@ class PopulationBasedAlgorithm(PlayingAlgorithm):
         self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
         self.logger.record("time/agent_timesteps", self.agent_timesteps)
         self.logger.record("time/population_timesteps", self.population_timesteps)
+        self.logger.record("time/probe_timesteps", self.probe_timesteps)
         self.logger.record("time/paper_timesteps", int(self.paper_timesteps))
+        for phase, seconds in self.seconds.items():
+            self.logger.record(f"time/{phase}_seconds", round(seconds, 3))
         self.logger.dump(step=self.num_timesteps)
 
     # -- acting --------------------------------------------------------------------------------------------------------

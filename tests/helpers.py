@@ -162,7 +162,8 @@ def keep_log(model: Any) -> list[dict[str, Any]]:
 
 def without_clock(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """What does not depend on the speed of the machine."""
-    return [{k: v for k, v in entry.items() if k not in ("time/fps", "time/time_elapsed")} for entry in entries]
+    clocks = ("time/fps", "time/time_elapsed")
+    return [{k: v for k, v in entry.items() if k not in clocks and not k.endswith("_seconds")} for entry in entries]
 
 
 class Tell(BaseCallback):

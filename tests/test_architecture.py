@@ -17,12 +17,15 @@ DOWNWARD = {
     "evaluation": {"evolution"},
     "envs": set(),
     "plotting": set(),
+    "plot": {"plotting"},
     "callbacks": {"evaluation", "evolution"},
     # Modules that have no row of their own (agent.py, buffers.py, ...): what the algorithms are put together from
     "parts": {"callbacks", "evaluation", "evolution"},
     "esac": {"parts", "callbacks", "evaluation", "evolution"},
     "es": {"parts", "callbacks", "evaluation", "evolution"},
     "__init__": {"esac", "es", "envs"},
+    "recording": {"__init__", "parts", "envs"},
+    "video": {"recording"},
     "zoo": {"__init__", "esac", "es", "parts", "callbacks", "evaluation", "evolution", "envs", "plotting"},
 }
 
@@ -200,6 +203,8 @@ SAMPLE_PACKAGES = {"sb3_esac", "sb3_esac.evolution", "sb3_esac.evaluation", "sb3
         ("sb3_esac.esac", "from sb3_esac.envs.cyclic_mdp import CyclicMDP"),
         ("sb3_esac.envs.cyclic_mdp", "from sb3_esac.evolution import operators"),
         ("sb3_esac.plotting", "from sb3_esac.esac import ESAC"),
+        ("sb3_esac.plotting.figure", "from sb3_esac import ESAC"),
+        ("sb3_esac.plot", "from sb3_esac.population_based import PopulationBasedAlgorithm"),
         ("sb3_esac", "from sb3_esac.zoo import register"),
         ("sb3_esac", "from . import plotting"),
         ("sb3_esac.zoo.train", "import experiments.table_1"),

@@ -1,11 +1,12 @@
 """What is logged, where, and how often."""
 
 import json
+import time
 
 import numpy as np
 import pandas
 import pytest
-from helpers import ALGORITHMS, HYBRIDS, Counted, Drift, drift, keep_log, make_model
+from helpers import ALGORITHMS, HYBRIDS, Counted, Drift, Tell, drift, keep_log, make_model
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import configure
 
@@ -21,13 +22,25 @@ EVERY_GENERATION = {
     "time/total_timesteps",
     "time/agent_timesteps",
     "time/population_timesteps",
+    "time/probe_timesteps",
     "time/paper_timesteps",
+    "time/population_seconds",
+    "time/callback_seconds",
     "population/return_mean",
     "population/return_max",
     "population/return_std",
     "population/sigma",
 }
-OWN = {ESAC: {"population/winners_from_agent"}, ES: {"es/mean_norm", "es/step_norm"}}
+ORIGINS = ("mean", "winners", "agent")
+OWN = {
+    ESAC: {
+        *(f"population/winners_from_{origin}" for origin in ORIGINS),
+        "agent/probability",
+        "time/agent_seconds",
+        "time/gradient_seconds",
+    },
+    ES: {"es/mean_norm", "es/step_norm"},
+}
 AFTER_TRAINING = {
     "agent/return_mean",
     "train/actor_loss",
@@ -171,3 +184,49 @@ def test_success_rate(algorithm, n_envs):
     model.learn(60)
     assert log[-1]["rollout/success_rate"] == 1.0
     assert len(model.ep_success_buffer) == log[-1]["time/episodes"]
+
+
+def test_where_winners_come_from():
+    model = make_model(ESAC, drift(), seed=0, learning_starts=0, winner_fraction=0.5, **INTERVALS)
+    log = keep_log(model)
+    model.learn(400)
+    won = [[entry[f"population/winners_from_{origin}"] for origin in ORIGINS] for entry in log]
+    assert won[0] == [2, 0, 0], "the first members all start from the mean"
+    assert all(sum(counts) == 2 for counts in won)
+    assert sum(counts[1] + counts[2] for counts in won) > 0
+
+
+@pytest.mark.parametrize("fraction", [0.25, lambda remaining: 0.5 * remaining, None], ids=["number", "schedule", "paper"])
+def test_how_much_the_agent_is_to_play(fraction):
+    model = make_model(ESAC, drift(), seed=0, **{**INTERVALS, "agent_fraction": fraction, "agent_probability": 0.7})
+    log = keep_log(model)
+    model.learn(300)
+    if fraction is None:
+        assert all(entry["agent/probability"] == 0.7 and "agent/fraction" not in entry for entry in log)
+        return
+    shown = [entry["agent/fraction"] for entry in log]
+    assert all("agent/probability" not in entry for entry in log)
+    if fraction == 0.25:
+        assert set(shown) == {0.25}
+    else:
+        remaining = [max(1 - entry["time/total_timesteps"] / 300, 0.0) for entry in log]
+        assert shown == pytest.approx([0.5 * value for value in remaining], abs=0.1)
+        assert shown == sorted(shown, reverse=True)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_seconds(algorithm):
+    """They add up to no more than the whole, and what a callback takes is not the population's or the agent's."""
+    model = make_model(algorithm, drift(), seed=0, learning_starts=0, **INTERVALS)
+    log = keep_log(model)
+    start = time.perf_counter()
+    model.learn(200, callback=Tell(on_step=lambda _: time.sleep(0.002)))
+    whole = time.perf_counter() - start
+    assert set(model.seconds) == {"population", "callback", *(("agent", "gradient") if algorithm in HYBRIDS else ())}
+    assert all(seconds > 0 for seconds in model.seconds.values()) and sum(model.seconds.values()) <= whole
+    assert 0.4 <= model.seconds["callback"]
+    for phase, seconds in model.seconds.items():
+        logged = [entry[f"time/{phase}_seconds"] for entry in log]
+        assert logged == sorted(logged) and logged[-1] <= seconds + 1e-3
+    model.learn(10)
+    assert model.seconds["callback"] < 0.4, "a run that starts anew counts anew"

@@ -1,12 +1,17 @@
 """TensorBoard's files, as SAC writes them."""
 
+import re
+
 import pytest
 from helpers import ALGORITHMS, HYBRIDS, drift, make_model
-from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import HParam, TensorBoardOutputFormat
+from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
+from stable_baselines3.common.logger import HParam, TensorBoardOutputFormat, configure
+
+from sb3_esac import ES
 
 pytest.importorskip("tensorboard")
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2, metadata
 
 
 class Hyperparameters(BaseCallback):
@@ -78,3 +83,33 @@ def test_name_with_glob_characters(tmp_path, algorithm):
     for _ in range(2):
         model.learn(40, tb_log_name="[run]")
     assert {folder.name for folder in tmp_path.iterdir()} == {"[run]_1", "[run]_2"}
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_one_page_groups_what_is_logged(tmp_path, algorithm):
+    """The layout stands in the event file, and its charts show tags that the run has."""
+    model = make_model(algorithm, drift(), seed=0, tensorboard_log=str(tmp_path), learning_starts=0)
+    model.learn(300, callback=EvalCallback(drift(), eval_freq=50, n_eval_episodes=1, verbose=0))
+    model.learn(100, reset_num_timesteps=False)
+    events = read(tmp_path / f"{algorithm.__name__}_1")
+    contents = events.Tensors(metadata.CONFIG_SUMMARY_TAG)[-1].tensor_proto.string_val[0]
+    page = layout_pb2.Layout.FromString(contents).category[0]
+    charts = {chart.title: list(chart.multiline.tag) for chart in page.chart}
+    assert page.title == "sb3_esac"
+    assert {"return", "sigma", "steps", "seconds"} <= set(charts)
+    assert ({"winners from", "agent: share or probability of an interval"} <= set(charts)) is (algorithm in HYBRIDS)
+    tags = events.Tags()["scalars"]
+    shown = {
+        title: [tag for tag in tags if any(re.match(pattern, tag) for pattern in patterns)]
+        for title, patterns in charts.items()
+    }
+    assert all(shown.values()), shown
+    n_returns, n_phases = (5, 4) if algorithm in HYBRIDS else (4, 2)
+    assert (len(shown["return"]), len(shown["seconds"])) == (n_returns, n_phases)
+
+
+def test_no_page_without_tensorboard(tmp_path):
+    model = make_model(ES, drift(), seed=0)
+    model.set_logger(configure(str(tmp_path), ["csv"]))
+    model.learn(40)
+    assert [path.name for path in tmp_path.iterdir()] == ["progress.csv"]

@@ -25,6 +25,7 @@ from matplotlib import pyplot
 from sb3_esac import ES, ESAC, playing, zoo
 from sb3_esac.evaluation.evaluator import LockstepEvaluator
 from sb3_esac.evaluation.subproc import SubprocEvaluator
+from sb3_esac.plotting import read_run
 from sb3_esac.zoo import cli
 from sb3_esac.zoo.manager import LaneFactory
 from sb3_esac.zoo.samplers import sample_es_params, sample_esac_params
@@ -98,7 +99,14 @@ def test_a_run_from_training_to_enjoying(commands, algo):
     output = commands.train(algo, "-n", 900, *flags)
     assert str(ROOT / "hyperparams" / f"{algo}.yml") in output
     folder = commands.run_folder(algo)
-    expected = {"0.monitor.csv", "evaluations.npz", "best_model.zip", "Pendulum-v1.zip", "rl_model_400_steps.zip"}
+    expected = {
+        "0.monitor.csv",
+        "progress.csv",
+        "evaluations.npz",
+        "best_model.zip",
+        "Pendulum-v1.zip",
+        "rl_model_400_steps.zip",
+    }
     assert {path.name for path in folder.iterdir()} >= expected
     settings = folder / "Pendulum-v1"
     assert {path.name for path in settings.iterdir()} >= {"config.yml", "args.yml", "command.txt"}
@@ -107,6 +115,9 @@ def test_a_run_from_training_to_enjoying(commands, algo):
     evaluations = np.load(folder / "evaluations.npz")
     assert evaluations["timesteps"].tolist()[:2] == [400, 800] and np.isfinite(evaluations["results"]).all()
     assert list((commands.folder / "tb").rglob("events.out.tfevents*"))
+
+    run = read_run(folder)
+    assert run.missing() == [] and run.has("time/total_timesteps", "population/return_mean", "time/population_seconds")
 
     for which in ([], ["--load-best"], ["--load-last-checkpoint"], ["--load-checkpoint", 400]):
         shown = commands("enjoy", "--algo", algo, "--env", "Pendulum-v1", "-f", "logs", "-n", 201, "--no-render", *which)

@@ -9,6 +9,8 @@ import gymnasium as gym
 import rl_zoo3.exp_manager
 from gymnasium.envs.registration import EnvSpec
 from rl_zoo3.utils import get_class_by_name
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import CSVOutputFormat
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -45,6 +47,32 @@ class LaneFactory:
         return env if self.wrapper is None else self.wrapper(env)
 
 
+class ProgressFile(BaseCallback):
+    """
+    Keeps what is logged in a ``progress.csv`` as well, which ``python -m sb3_esac.plot`` draws.
+
+    :param path: The file; its folder has to be there as training starts.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+        self._output: CSVOutputFormat | None = None
+
+    def _on_training_start(self) -> None:
+        self._output = CSVOutputFormat(str(self.path))
+        self.logger.output_formats.append(self._output)
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_training_end(self) -> None:
+        # The zoo says so once more.
+        if self._output in self.logger.output_formats:
+            self.logger.output_formats.remove(self._output)
+            self._output.close()
+
+
 class ExperimentManager(rl_zoo3.exp_manager.ExperimentManager):
     """
     The zoo's manager, for its own algorithms unchanged. For ours it
@@ -52,7 +80,8 @@ class ExperimentManager(rl_zoo3.exp_manager.ExperimentManager):
     - finds their hyperparameters without ``-conf``,
     - tells the algorithm how to make copies of the environment, so that offspring can play in processes,
     - flattens the observations of DM Control tasks that no file names,
-    - understands ``agent_class: sb3_contrib.TQC`` and ``agent_fraction: lin_0.5``, ``sigma: lin_0.1_0.02``.
+    - keeps what is logged beside the evaluations,
+    - understands ``agent_class: sb3_contrib.TQC``, ``agent_fraction: lin_0.5`` and ``sigma: lin_0.1_0.02``.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -70,6 +99,11 @@ class ExperimentManager(rl_zoo3.exp_manager.ExperimentManager):
             print(f"Flattening the observations of {self.env_name.gym_id}")
             hyperparams["env_wrapper"] = saved["env_wrapper"] = FLATTENED
         return hyperparams, saved
+
+    def create_callbacks(self) -> None:
+        super().create_callbacks()
+        if self._is_ours():
+            self.callbacks.append(ProgressFile(Path(self.save_path) / "progress.csv"))
 
     def _preprocess_hyperparams(self, hyperparams: dict[str, Any]) -> Any:
         if self._is_ours():

@@ -1,0 +1,59 @@
+"""
+Leave out one part of the algorithm at a time, replace one by something else, and watch a run by callbacks.
+
+Mutation tuning and crossover are callbacks that fire once per generation: None leaves one out, a subclass changes it. All
+callbacks of Stable-Baselines3 work as well; their cadence is in true steps.
+"""
+
+import argparse
+
+from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
+from stable_baselines3.common.env_util import make_vec_env
+
+from sb3_esac import ESAC
+from sb3_esac.callbacks import AutomaticMutationTuning
+
+
+class Cooling(AutomaticMutationTuning):
+    """A rule of one's own: sigma shrinks by one percent after each gradient interval."""
+
+    def _on_step(self) -> bool:
+        self.model.population.sigma *= 0.99
+        return True
+
+
+class CountGenerations(BaseCallback):
+    """What any callback of Stable-Baselines3 can do: `self.model` is the ESAC model."""
+
+    generations = 0
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_training_end(self) -> None:
+        self.generations = self.model.population.generation
+
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--steps", type=float, default=15_000)
+steps = parser.parse_args().steps
+
+variants = {
+    "ESAC": {},
+    "no agent": {"agent_fraction": 0.0},
+    "no shared experience": {"share_experience": 0.0},
+    "no crossover": {"crossover_callback": None},
+    "no mutation tuning": {"amt_callback": None},
+    "cooling": {"amt_callback": Cooling()},
+}
+print(f"{'variant':<22}{'return':>10}{'sigma':>9}{'generations':>13}")
+for name, change in variants.items():
+    arguments = {key: value for key, value in change.items() if not key.endswith("_callback")}
+    model = ESAC("MlpPolicy", make_vec_env("Pendulum-v1", seed=0), seed=0, **arguments)
+    for key in change.keys() - arguments.keys():
+        setattr(model, key, change[key])
+    eval_env = make_vec_env("Pendulum-v1", seed=1)
+    evaluation = EvalCallback(eval_env, n_eval_episodes=3, eval_freq=int(steps / 2), verbose=0)
+    counter = CountGenerations()
+    model.learn(steps, callback=[evaluation, counter])
+    print(f"{name:<22}{evaluation.best_mean_reward:>10.1f}{model.population.sigma:>9.4f}{counter.generations:>13}")

@@ -1,0 +1,68 @@
+"""Where the seconds of a run go. They are logged and never saved: a run that is taken up again must not depend on them."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from stable_baselines3.common.callbacks import BaseCallback
+
+
+class ClockedCallback(BaseCallback):
+    """
+    Hands everything on to a callback and counts the seconds that it takes: evaluations happen there.
+
+    :param callback: The user's callbacks.
+    :param seconds: Seconds by phase; those of "callback" grow.
+    """
+
+    def __init__(self, callback: BaseCallback, seconds: dict[str, float]) -> None:
+        super().__init__()
+        self.inner, self.seconds = callback, seconds
+
+    def update_locals(self, locals_: dict[str, Any]) -> None:
+        """
+        Hand on the variables of the caller.
+
+        :param locals_: The variables.
+        """
+        start = time.perf_counter()
+        self.inner.update_locals(locals_)
+        self.seconds["callback"] += time.perf_counter() - start
+
+    def on_step(self) -> bool:
+        """
+        Hand on a step.
+
+        :return: False to stop training.
+        """
+        start = time.perf_counter()
+        goes_on = self.inner.on_step()
+        self.seconds["callback"] += time.perf_counter() - start
+        return goes_on
+
+    def on_rollout_start(self) -> None:
+        """Hand on the start of a rollout."""
+        self.inner.on_rollout_start()
+
+    def on_rollout_end(self) -> None:
+        """Hand on the end of a rollout."""
+        self.inner.on_rollout_end()
+
+    def _on_step(self) -> bool:
+        return True
+
+
+@contextmanager
+def without_callbacks(seconds: dict[str, float], phase: str) -> Iterator[None]:
+    """
+    Count what happens within to a phase, less what callbacks take meanwhile.
+
+    :param seconds: Seconds by phase, "callback" among them.
+    :param phase: Name of the phase.
+    """
+    start, before = time.perf_counter(), seconds["callback"]
+    try:
+        yield
+    finally:
+        seconds[phase] += time.perf_counter() - start - (seconds["callback"] - before)

@@ -1,0 +1,1 @@
+"""Videos of saved models: ``python -m sb3_esac.video MODEL.zip --env ENV -o FILE``."""
