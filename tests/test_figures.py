@@ -254,9 +254,9 @@ def test_updates_and_curves(tmp_path, capsys):
 
 def test_progressive_episode_lengths(tmp_path, capsys):
     slopes = {
-        "ES": 1.0,
-        "ES, T_c": 0.5,
-        "ES, T_d": 2.0,
+        "OpenAI ES": 1.0,
+        "OpenAI ES, T_c": 0.5,
+        "OpenAI ES, T_d": 2.0,
         "canonical ES": 1.0,
         "canonical ES, T_c": 3.0,
         "canonical ES, T_d": 3.0,

@@ -86,7 +86,7 @@ class Stopwatch(BaseCallback):
         if number not in self.seen:
             model = self.model
             updates = getattr(model, "_n_updates", 0)
-            self.seen[number] = (time.perf_counter(), model.seconds["evaluation"], time.process_time(), updates)
+            self.seen[number] = (time.perf_counter(), model.seconds["population"], time.process_time(), updates)
         return number < self.LAST
 
     @property
