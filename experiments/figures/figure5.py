@@ -53,6 +53,10 @@ MARGIN = 0.1
 """Normalised return by which a zeta has to fall short of the best one to count as sensitive."""
 
 
+LEARNED = 0.2
+"""Normalised return that some zeta has to reach: without learning there is nothing that could be sensitive."""
+
+
 @dataclass(frozen=True)
 class Sensitivity:
     """
@@ -177,9 +181,12 @@ def check(data: dict[str, Rows]) -> list[Outcome]:
             small, inside = zetas < 0.09, (zetas > 0.9 * ROBUST[0]) & (zetas < 1.1 * ROBUST[1])
             numbers = ", ".join(f"{zeta:.0e}: {mean:.2f}" for zeta, mean in zip(zetas, means, strict=True))
             best = means.max()
-            holds = bool(means[inside].max() >= best - MARGIN and means[~small].min() < means[small].min())
+            holds: bool | None = bool(means[inside].max() >= best - MARGIN and means[~small].min() < means[small].min())
             claim = f"zeta of 1e-4 to 1e-2 is best, and only 1e-1 to 1 is sensitive ({task}, AMT sees {amt_input} returns)"
-            outcomes.append(Outcome(claim, holds, f"population's normalised return by zeta: {numbers}"))
+            evidence = f"population's normalised return by zeta: {numbers}"
+            if best < LEARNED:
+                holds, evidence = None, f"nothing was learned; {evidence}"
+            outcomes.append(Outcome(claim, holds, evidence))
     return outcomes
 
 
