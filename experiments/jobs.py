@@ -71,6 +71,7 @@ class Row:
     :param mean: Return of the population's mean, if there is a population.
     :param is_last: Whether training has ended.
     :param versions: Packages and commit.
+    :param paper_timesteps: Steps as ESAC's authors count them, one mean episode for each generation; 0 without a population.
     """
 
     task: str
@@ -88,6 +89,7 @@ class Row:
     mean: float | str
     is_last: bool
     versions: str
+    paper_timesteps: int = 0
 
 
 def commit() -> str:
@@ -224,6 +226,7 @@ class Evaluations(BaseCallback):
             mean=mean,
             is_last=is_last,
             versions=self.versions,
+            paper_timesteps=int(getattr(model, "paper_timesteps", 0)),
         )
         rounded = {name: round(value, 2) for name, value in asdict(row).items() if isinstance(value, float)}
         self.rows.append(replace(row, **rounded))

@@ -76,3 +76,32 @@ MATRICES: dict[str, Callable[[], list[Job]]] = {
     ),
 }
 """By name."""
+
+TABLE1 = (
+    "HalfCheetah-v5",
+    "Humanoid-v5",
+    "Ant-v5",
+    "Walker2d-v5",
+    "Swimmer-v5",
+    "Hopper-v5",
+    "LunarLanderContinuous-v3",
+    "Reacher-v5",
+    "InvertedDoublePendulum-v5",
+    "dm_control/humanoid-stand-v0",
+    "dm_control/humanoid-walk-v0",
+    "dm_control/humanoid-run-v0",
+    "dm_control/cheetah-run-v0",
+    "dm_control/cartpole-swingup-v0",
+    "dm_control/acrobot-swingup-v0",
+    "dm_control/quadruped-walk-v0",
+    "dm_control/quadruped-run-v0",
+    "dm_control/walker-walk-v0",
+    "dm_control/walker-run-v0",
+    "dm_control/fish-upright-v0",
+    "dm_control/fish-swim-v0",
+)
+"""The tasks of ESAC's Table 1, in its order."""
+
+MATRICES["table1"] = partial(
+    grid, "table1", dict.fromkeys(TABLE1, 1_000_000), ["ESAC, paper", "ESAC", "SAC", "ES"], list(range(10)), 20
+)

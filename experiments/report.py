@@ -1,128 +1,237 @@
 """
-Tables and curves of an experiment: ``python -m experiments.report NAME``, from ``experiments/results/NAME.csv`` alone.
+Tables and figures of an experiment: ``python -m experiments.report NAME``, from ``experiments/results/NAME.csv`` alone.
 
-Prints, for each task, the last return of every seed and their mean, and with ``--figure FILE`` draws the returns of what
-``predict`` plays against true steps, gradient updates and seconds of CPU: one line for each algorithm, the mean over seeds,
-with the range of the seeds.
+Prints Markdown: the last return of every seed; aggregates over tasks of normalised returns (random play is 0, the reference
+of ``python -m experiments.references`` is 1) with 95% intervals; areas under the learning curves, the worst dip and the spread
+over seeds for each task; the time to every return level that the baseline passes, as a fraction of the baseline's time; and
+the probability of improvement. Draws, as PNG and SVG, learning curves, interquartile means, performance profiles and
+probabilities of improvement.
 """
 
 import argparse
-import csv
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import permutations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from experiments import comparison, drawing, statistics
+from experiments.comparison import BASELINE, MEASURES, SECONDS, Measures, Rectangle, Runs, names
+from experiments.statistics import Estimate
+from experiments.tables import markdown
+
 RESULTS = Path(__file__).parent / "results"
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#000000", "#999999")
-"""Okabe and Ito's palette, which survives the common kinds of colour blindness."""
-
-AXES = {"total_steps": "environment steps", "updates": "gradient updates", "cpu_seconds": "seconds of CPU"}
-
-Runs = dict[tuple[str, str], dict[int, list[dict[str, Any]]]]
-"""Rows of each seed, by task and algorithm."""
+COLUMNS = {"total_steps": "true steps", "updates": "updates", "cpu_seconds": "seconds of CPU"}
 
 
-def read(path: Path) -> Runs:
+def last_returns(runs: Runs) -> str:
     """
-    Read the rows of all runs that have ended.
+    Make a table of last returns: every seed, and the mean.
 
-    :param path: File of the results.
+    :param runs: All runs.
     """
-    runs: Runs = {}
-    with path.open() as file:
-        for row in csv.DictReader(file):
-            numbers = {name: float(row[name]) for name in ("total_steps", "updates", "cpu_seconds", "deployed")}
-            runs.setdefault((row["task"], row["algorithm"]), {}).setdefault(int(row["seed"]), []).append({**row, **numbers})
-    return runs
+    lines = []
+    for task in names(runs)[0]:
+        for algorithm in names(runs)[1]:
+            last = [rows[-1] for rows in runs.get((task, algorithm), {}).values()]
+            if last:
+                returns = [row["deployed"] for row in last]
+                cells = [f"{np.mean([row[name] for row in last]):,.0f}" for name in COLUMNS]
+                each = ", ".join(f"{value:.0f}" for value in returns)
+                lines.append([task, algorithm, *cells, f"{np.mean(returns):.0f}", each])
+    return markdown(["task", "algorithm", *COLUMNS.values(), "mean", "seeds"], lines)
 
 
-def names(runs: Runs) -> tuple[list[str], list[str]]:
-    """Tasks and algorithms, in the order in which they appear."""
-    return list(dict.fromkeys(task for task, _ in runs)), list(dict.fromkeys(algorithm for _, algorithm in runs))
-
-
-def table(runs: Runs) -> str:
+@dataclass(frozen=True)
+class Summary:
     """
-    Make a Markdown table of last returns: every seed, and the mean.
+    Statistics of a comparison.
 
-    :param runs: What :func:`read` gave.
+    :param measured: Measures of all runs.
+    :param algorithms: Names of all algorithms.
+    :param found: What all of them have, of last returns.
+    :param means: Interquartile means by measure and algorithm.
+    :param improvements: Probability that a run of the one ends higher than a run of the other, for each ordered pair.
     """
-    lines = ["| task | algorithm | true steps | updates | seconds of CPU | mean | seeds |", "|---|---|---|---|---|---|---|"]
+
+    measured: Measures
+    algorithms: list[str]
+    found: Rectangle
+    means: dict[str, dict[str, Estimate]]
+    improvements: dict[tuple[str, str], Estimate]
+
+
+def summarise(runs: Runs, seconds: str, baseline: str = BASELINE) -> Summary:
+    """
+    Compute the statistics over tasks.
+
+    :param runs: All runs.
+    :param seconds: Column of time.
+    :param baseline: Name of the baseline.
+    """
+    algorithms = names(runs)[1]
+    measured = comparison.all_measures(runs, comparison.scales(runs, baseline), seconds)
+    cuts = {measure: comparison.rectangle(measured, algorithms, measure) for measure in MEASURES}
+    means = {measure: statistics.intervals(cut.scores, statistics.iqm) for measure, cut in cuts.items()}
+    scores = cuts["last"].scores
+    # rliable wants strings for keys
+    pairs = {f"{one}\n{other}": (one, other) for one, other in permutations(scores, 2)}
+    arrays = {key: [scores[one], scores[other]] for key, (one, other) in pairs.items()}
+    improvements = statistics.intervals(arrays, statistics.improvement)
+    return Summary(measured, algorithms, cuts["last"], means, {pairs[key]: value for key, value in improvements.items()})
+
+
+def aggregates(summary: Summary) -> str:
+    """
+    Make a table of interquartile means over tasks and seeds, with 95% intervals.
+
+    :param summary: The statistics.
+    """
+    lines = [[name, *(str(found.get(name, "")) for found in summary.means.values())] for name in summary.algorithms]
+    return markdown(["algorithm", *MEASURES.values()], lines)
+
+
+def by_task(measured: Measures) -> str:
+    """
+    Make a table of means over seeds, and of the spread of last returns, for each task.
+
+    :param measured: Measures of all runs.
+    """
+    lines = []
+    for task, by_algorithm in measured.items():
+        for algorithm, seeds in by_algorithm.items():
+            cells = [f"{np.mean([run[measure] for run in seeds.values()]):.2f}" for measure in MEASURES]
+            last = [run["last"] for run in seeds.values()]
+            spread = [f"{np.std(last, ddof=1):.2f}" if len(last) > 1 else "", f"{np.ptp(last):.2f}"]
+            lines.append([task, algorithm, len(last), *cells, *spread])
+    return markdown(["task", "algorithm", "seeds", *MEASURES.values(), "std over seeds", "range over seeds"], lines)
+
+
+def _ratio(value: float) -> str:
+    return "" if np.isnan(value) else f"{value:.2f}" if np.isfinite(value) else "never"
+
+
+def times(runs: Runs, axis: str, baseline: str = BASELINE) -> str:
+    """
+    Make a table of times to the baseline's levels, as fractions of the baseline's time.
+
+    :param runs: All runs.
+    :param axis: Column of the time.
+    :param baseline: Name of the baseline.
+    """
     tasks, algorithms = names(runs)
+    lines = []
     for task in tasks:
         for algorithm in algorithms:
-            seeds = runs.get((task, algorithm), {})
-            if not seeds:
+            if algorithm == baseline or (task, baseline) not in runs or (task, algorithm) not in runs:
                 continue
-            last = [rows[-1] for _, rows in sorted(seeds.items())]
-            returns = [row["deployed"] for row in last]
-            cells = [f"{np.mean([row[name] for row in last]):,.0f}" for name in AXES]
-            each = ", ".join(f"{value:.0f}" for value in returns)
-            lines.append(f"| {task} | {algorithm} | {' | '.join(cells)} | {np.mean(returns):.0f} | {each} |")
-    return "\n".join(lines)
+            mean, seeds = comparison.ratios(runs, task, algorithm, baseline, axis)
+            passed = f"{int(np.isfinite(mean.ratios).sum())} of {len(mean.levels)}"
+            each = [", ".join(_ratio(getattr(found, name)) for found in seeds.values()) for name in ("worst", "median")]
+            top = f"{mean.levels[-1]:.4g}" if mean.levels.size else ""
+            lines.append([task, algorithm, top, passed, _ratio(mean.worst), _ratio(mean.median), *each])
+    header = ["task", "algorithm", f"{baseline}'s best mean return", "levels passed", "worst ratio", "median ratio"]
+    return markdown([*header, "worst, seed by seed", "median, seed by seed"], lines)
 
 
-def curve(seeds: dict[int, list[dict[str, Any]]], axis: str) -> tuple[np.ndarray, np.ndarray]:
+def improvement_table(summary: Summary) -> str:
     """
-    Put the evaluations of all seeds on one axis.
+    Make a table of probabilities of improvement, of the line's algorithm over the column's.
 
-    :param seeds: Rows of each seed.
-    :param axis: Column that is the axis.
-    :return: (k,) positions that every seed has reached, and (n_seeds, k) returns there.
+    :param summary: The statistics.
     """
-    series = [(np.array([row[axis] for row in rows]), np.array([row["deployed"] for row in rows])) for rows in seeds.values()]
-    begin, end = max(x[0] for x, _ in series), min(x[-1] for x, _ in series)
-    grid = np.linspace(begin, max(begin, end), 50)
-    return grid, np.stack([np.interp(grid, x, y) for x, y in series])
+    shown = list(summary.found.scores)
+    lines = [[one, *(str(summary.improvements.get((one, other), "")) for other in shown)] for one in shown]
+    return markdown(["P(line > column)", *shown], lines)
 
 
-def draw(runs: Runs, output: Path) -> None:
+def tables(runs: Runs, summary: Summary, seconds: str, baseline: str = BASELINE) -> str:
     """
-    Draw one row of panels for each task.
+    Make all tables.
 
-    :param runs: What :func:`read` gave.
-    :param output: File whose ending decides the format.
+    :param runs: All runs.
+    :param summary: Their statistics.
+    :param seconds: Column of time.
+    :param baseline: Name of the baseline.
     """
-    from matplotlib.figure import Figure
+    parts = ["## Last returns", last_returns(runs)]
+    unscaled = [task for task in names(runs)[0] if task not in summary.measured]
+    if unscaled:
+        parts.append(f"Not normalised, for want of a random return or a reference: {', '.join(unscaled)}.")
+    if summary.measured:
+        parts += [f"## Normalised: interquartile mean and 95% interval\n\nOver {summary.found}.", aggregates(summary)]
+        parts += ["## Normalised: by task, mean over seeds", by_task(summary.measured)]
+    if summary.improvements:
+        parts += ["## Probability of improvement", improvement_table(summary)]
+    if any(algorithm == baseline for _, algorithm in runs):
+        clock = seconds.replace("_", " ")
+        parts += [
+            f"## Time to {baseline}'s return levels, in {clock}, as a fraction of its time",
+            times(runs, seconds, baseline),
+        ]
+        parts += ["## Updates to those levels, likewise", times(with_updates(runs), "updates", baseline)]
+    return "\n\n".join(parts)
 
-    tasks, algorithms = names(runs)
-    figure = Figure(figsize=(12, 2.8 * len(tasks)), layout="constrained")
-    panels = figure.subplots(len(tasks), len(AXES), squeeze=False, sharey="row")
-    for line, task in zip(panels, tasks, strict=True):
-        for panel, (axis, label) in zip(line, AXES.items(), strict=True):
-            for color, algorithm in zip(COLORS * 3, algorithms, strict=False):
-                seeds = runs.get((task, algorithm))
-                if not seeds or (axis == "updates" and all(rows[-1]["updates"] == 0 for rows in seeds.values())):
-                    continue
-                x, returns = curve(seeds, axis)
-                panel.plot(x, returns.mean(axis=0), color=color, label=algorithm)
-                panel.fill_between(x, returns.min(axis=0), returns.max(axis=0), color=color, alpha=0.15, linewidth=0)
-            panel.spines[["top", "right"]].set_visible(False)
-            panel.set_xlabel(label)
-        line[0].set_ylabel(f"{task}\nreturn")
-    figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(output, dpi=110)
+
+def with_updates(runs: Runs) -> Runs:
+    """
+    Leave out algorithms without gradients.
+
+    :param runs: All runs.
+    """
+    return {key: seeds for key, seeds in runs.items() if all(rows[-1]["updates"] > 0 for rows in seeds.values())}
+
+
+def draw(runs: Runs, summary: Summary, folder: Path, name: str) -> list[Path]:
+    """
+    Draw all figures.
+
+    :param runs: All runs.
+    :param summary: Their statistics.
+    :param folder: Where to.
+    :param name: What file names begin with.
+    :return: The files.
+    """
+    files = drawing.save(drawing.curves(runs), folder / f"{name}_curves")
+    found, scores = summary.found, summary.found.scores
+    if not scores:
+        return files
+    note = f"{len(found.tasks)} tasks, {found.n_seeds} seeds"
+    titled = {MEASURES[measure]: estimates for measure, estimates in summary.means.items()}
+    files += drawing.save(drawing.aggregates(titled, summary.algorithms, note), folder / f"{name}_iqm")
+    levels = np.linspace(0.0, max(1.0, *(float(each.max()) for each in scores.values())), 101)
+    profiles = statistics.profiles(scores, levels)
+    files += drawing.save(drawing.profiles(levels, profiles, summary.algorithms, note), folder / f"{name}_profiles")
+    first = next(iter(scores))
+    pairs = {pair: value for pair, value in summary.improvements.items() if pair[0] == first}
+    if pairs:
+        files += drawing.save(drawing.improvements(pairs, note), folder / f"{name}_improvement")
+    return files
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """
-    Print the table, draw the figure.
+    Print the tables, draw the figures.
 
     :param arguments: Words of the command line.
     """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name")
-    parser.add_argument("--figure", type=Path)
+    parser.add_argument("names", nargs="+", metavar="NAME", help="an experiment, or a CSV file; several are put together")
+    parser.add_argument("--seconds", choices=list(SECONDS), default="cpu", help="the clock of areas and ratios")
+    parser.add_argument("--baseline", default=BASELINE, help="what times are compared with")
+    parser.add_argument("--pictures", type=Path, default=drawing.PICTURES, metavar="FOLDER", help="where to draw")
+    parser.add_argument("--no-pictures", action="store_true")
     options = parser.parse_args(arguments)
-    path = Path(options.name) if options.name.endswith(".csv") else RESULTS / f"{options.name}.csv"
-    runs = read(path)
-    print(table(runs))
-    if options.figure is not None:
-        draw(runs, options.figure)
-        print(options.figure)
+    paths = [Path(name) if name.endswith(".csv") else RESULTS / f"{name}.csv" for name in options.names]
+    runs = {key: seeds for path in paths for key, seeds in comparison.read(path).items()}
+    if not runs:
+        parser.error(f"no run that has ended in {', '.join(map(str, paths))}")
+    summary = summarise(runs, SECONDS[options.seconds], options.baseline)
+    print(tables(runs, summary, SECONDS[options.seconds], options.baseline))
+    if not options.no_pictures:
+        for file in draw(runs, summary, options.pictures, "_".join(path.stem for path in paths)):
+            print(file)
 
 
 if __name__ == "__main__":

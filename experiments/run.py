@@ -10,7 +10,7 @@ import csv
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import fields
 from multiprocessing import get_context
@@ -45,15 +45,18 @@ def done(path: Path) -> set[tuple[str, str, int, int]]:
 
 def append(path: Path, rows: list[dict[str, Any]]) -> None:
     """
-    Write a run down, all of its rows at once.
+    Write a run down, all of its rows at once. A file that was begun before there was a column goes on without it.
 
     :param path: The file.
     :param rows: What :func:`experiments.jobs.play` gave.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    is_new = not path.exists()
+    is_new, columns = not path.exists(), COLUMNS
+    if not is_new:
+        with path.open(newline="") as file:
+            columns = next(csv.reader(file), COLUMNS)
     with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(file, columns, lineterminator="\n", extrasaction="ignore")
         if is_new:
             writer.writeheader()
         writer.writerows(rows)
@@ -69,16 +72,19 @@ def quietly(job: Job) -> list[dict[str, Any]]:
     return play(job)
 
 
-def on_this_machine(jobs: list[Job], n_processes: int) -> Iterator[tuple[Job, list[dict[str, Any]] | Exception]]:
+def on_this_machine(
+    jobs: list[Any], n_processes: int, function: Callable[[Any], list[dict[str, Any]]] = quietly
+) -> Iterator[tuple[Any, list[dict[str, Any]] | Exception]]:
     """
     Play runs in processes.
 
     :param jobs: The runs.
     :param n_processes: How many at once.
+    :param function: What plays one.
     :return: Each run as it ends, with its rows or what went wrong.
     """
     with ProcessPoolExecutor(n_processes, get_context("spawn"), max_tasks_per_child=1) as pool:
-        futures = {pool.submit(quietly, job): job for job in jobs}
+        futures = {pool.submit(function, job): job for job in jobs}
         for future in as_completed(futures):
             error = future.exception()
             if error is not None and not isinstance(error, Exception):
@@ -86,19 +92,22 @@ def on_this_machine(jobs: list[Job], n_processes: int) -> Iterator[tuple[Job, li
             yield futures[future], error if isinstance(error, Exception) else future.result()
 
 
-def on_ray(jobs: list[Job], address: str) -> Iterator[tuple[Job, list[dict[str, Any]] | Exception]]:
+def on_ray(
+    jobs: list[Any], address: str, function: Callable[[Any], list[dict[str, Any]]] = quietly
+) -> Iterator[tuple[Any, list[dict[str, Any]] | Exception]]:
     """
     Play runs on a cluster, one core each.
 
     :param jobs: The runs.
     :param address: Of the cluster; "local" starts one here.
+    :param function: What plays one.
     :return: Each run as it ends, with its rows or what went wrong.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
 
     ray.init(address=None if address == "local" else address, include_dashboard=False, log_to_driver=False)
-    remote = ray.remote(num_cpus=1, max_calls=1)(quietly)
+    remote = ray.remote(num_cpus=1, max_calls=1)(function)
     waiting = {remote.remote(job): job for job in jobs}
     try:
         while waiting:

@@ -85,14 +85,16 @@ def test_processes(tmp_path):
     assert played == job and rows[-1]["is_last"]
 
 
-def test_a_report(tiny, tmp_path, capsys):
-    from experiments import report
+def test_a_report(tiny, tmp_path, capsys, monkeypatch):
+    pytest.importorskip("rliable", reason="an extra")
+    from experiments import report, statistics
 
+    monkeypatch.setattr(statistics, "N_SAMPLES", 20)
     path = tmp_path / "tiny.csv"
     run.main(["tiny", "--output", str(path)])
     capsys.readouterr()
-    report.main([str(path), "--figure", str(tmp_path / "tiny.png")])
+    report.main([str(path), "--pictures", str(tmp_path)])
     printed = capsys.readouterr().out
     last = [float(row["deployed"]) for row in read(path) if row["is_last"] == "True"]
     assert f"| {sum(last) / 2:.0f} | {last[0]:.0f}, {last[1]:.0f} |" in printed
-    assert (tmp_path / "tiny.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "tiny_curves.png").read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,193 @@
+"""
+What an experiment costs in core-hours: ``python -m experiments.cost [NAME]`` ("table1" by default), from measured rates.
+
+Where the experiment's own results or those of "benchmark" have the algorithm on the task, seconds of CPU per true step are
+theirs. Elsewhere a run costs its steps times the seconds of a step (``benchmarks/results/evaluation.csv``: whole episodes in
+workers, by environment and network) and its updates times the seconds of an update (``experiments/results/learning_check.csv``
+for 256 units, ``figure4.csv`` for 512). Environments that were not measured cost what the slowest measured one of their kind
+does; which one that is, is printed. Rates are those of the machine that they were measured on, evaluations during training are
+left out, and both are cores, whatever the number of them.
+"""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from experiments.algorithms import HYPERPARAMS
+from experiments.comparison import read
+from experiments.matrices import MATRICES
+from experiments.tables import markdown, read_csv
+from sb3_esac.evolution.schedules import ExponentialAnnealing
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "experiments" / "results"
+STAND_INS = {"humanoid": "Humanoid-v5", "quadruped": "Humanoid-v5", "dm_control": "cheetah-run", "": "Hopper-v5"}
+"""By the first of these words in a task's name: which measured environment it is taken for."""
+
+ESAC_UPDATES = 0.33
+"""Updates per true step of ESAC by default: the agent's share of the steps, one update for each."""
+
+AGENT_HORIZON, MEMBERS, INTERVAL = 1000, 50, 5
+
+
+@dataclass(frozen=True)
+class Shape:
+    """
+    What a true step of an algorithm consists of.
+
+    :param network: Of the actor, as the benchmark of evaluation names it.
+    :param updates: Gradient updates per true step.
+    :param units: Of the critics' layers.
+    """
+
+    network: str
+    updates: float
+    units: int
+
+
+@dataclass(frozen=True)
+class Rates:
+    """
+    Measured seconds.
+
+    :param step: Seconds of a step by environment and network.
+    :param update: Seconds of an update by units of a layer.
+    :param runs: Seconds of CPU per true step by task and algorithm, where whole runs were measured.
+    """
+
+    step: dict[tuple[str, str], float]
+    update: dict[int, float]
+    runs: dict[tuple[str, str], float]
+
+
+def shape_of(task: str, algorithm: str) -> Shape:
+    """
+    Say what a step of an algorithm consists of.
+
+    :param task: Environment.
+    :param algorithm: Its name.
+    """
+    if algorithm == "ESAC, paper":
+        content = yaml.safe_load((HYPERPARAMS / "esac_paper.yml").read_text())
+        episodes = content.get(task, content["default"])["agent_episodes"]
+        probability = np.mean([ExponentialAnnealing()(progress) for progress in np.linspace(0.0, 1.0, 101)])
+        # Of an interval's steps, by equally long episodes
+        agent = probability * episodes
+        return Shape("2 x 512", float(agent / (MEMBERS * INTERVAL + agent)), 512)
+    if algorithm.startswith("SAC"):
+        return Shape("2 x 256", 1.0, 256)
+    if algorithm == "ESAC":
+        return Shape("2 x 64", ESAC_UPDATES, 256)
+    return Shape("2 x 64", 0.0, 256)
+
+
+def read_rates(results: Path = RESULTS, evaluation: Path = ROOT / "benchmarks" / "results" / "evaluation.csv") -> Rates:
+    """
+    Read what was measured.
+
+    :param results: Folder of the experiments' results.
+    :param evaluation: Results of the benchmark of evaluation.
+    """
+    step = {
+        (row["env"], row["net"]): 1.0 / float(row["rate"])
+        for row in read_csv(evaluation)
+        if row["way"] == "workers" and row["workers"] == "1"
+    }
+    update: dict[int, float] = {}
+    checks = [row for row in read_csv(results / "learning_check.csv") if row["cpu_seconds"]]
+    if checks:
+        update[256] = float(np.median([float(row["cpu_seconds"]) / float(row["gradient_updates"]) for row in checks]))
+    intervals = [row for row in read_csv(results / "figure4.csv") if float(row["updates_interval"] or 0) > 0]
+    if intervals:
+        update[512] = float(np.median([float(row["cpu_interval"]) / float(row["updates_interval"]) for row in intervals]))
+    runs = {}
+    for name in ("benchmark", "table1"):
+        for key, seeds in read(results / f"{name}.csv").items():
+            last = [rows[-1] for rows in seeds.values()]
+            runs[key] = float(np.mean([row["cpu_seconds"] / row["total_steps"] for row in last]))
+    return Rates(step, update, runs)
+
+
+def stand_in(task: str) -> str:
+    """
+    Name the measured environment that a task is taken for.
+
+    :param task: Environment.
+    """
+    return next(name for word, name in STAND_INS.items() if word in task.lower())
+
+
+def seconds_per_step(task: str, algorithm: str, rates: Rates) -> tuple[float, str]:
+    """
+    Estimate seconds of CPU per true step.
+
+    :param task: Environment.
+    :param algorithm: Its name.
+    :param rates: What was measured.
+    :return: Seconds, and where they are from.
+    """
+    if (task, algorithm) in rates.runs:
+        return rates.runs[task, algorithm], "measured runs"
+    shape = shape_of(task, algorithm)
+    known = {name for name, _ in rates.step}
+    name = task if task in known else stand_in(task)
+    if (name, shape.network) not in rates.step or (shape.updates > 0 and shape.units not in rates.update):
+        return float("nan"), "no rate"
+    seconds = rates.step[name, shape.network] + shape.updates * rates.update.get(shape.units, 0.0)
+    return seconds, "rates" if name == task else f"rates, steps as {name}'s"
+
+
+def estimate(name: str, rates: Rates) -> tuple[list[list[str]], float]:
+    """
+    Estimate the cost of an experiment.
+
+    :param name: Of the experiment.
+    :param rates: What was measured.
+    :return: A line for each task and algorithm, and core-hours of all that have a rate.
+    """
+    steps: dict[tuple[str, str], int] = {}
+    for job in MATRICES[name]():
+        key = job.task, job.algorithm
+        steps[key] = steps.get(key, 0) + job.total_timesteps
+    lines, total = [], 0.0
+    for (task, algorithm), number in steps.items():
+        seconds, source = seconds_per_step(task, algorithm, rates)
+        hours = number * seconds / 3600
+        total += 0.0 if np.isnan(hours) else hours
+        lines.append([task, algorithm, f"{number / 1e6:g}", f"{1e6 * seconds:.0f}", f"{hours:.1f}", source])
+    return lines, total
+
+
+def main(arguments: Sequence[str] | None = None) -> float:
+    """
+    Print the cost.
+
+    :param arguments: Words of the command line.
+    :return: Core-hours.
+    """
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", nargs="?", default="table1", choices=list(MATRICES))
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER")
+    options = parser.parse_args(arguments)
+    rates = read_rates(options.results)
+    lines, total = estimate(options.name, rates)
+    print(markdown(["task", "algorithm", "million steps", "microseconds of CPU per step", "core-hours", "from"], lines))
+    for units, seconds in rates.update.items():
+        print(f"an update with {units} units: {1000 * seconds:.1f} ms of CPU")
+    by_algorithm: dict[str, float] = {}
+    for _, algorithm, _, _, hours, _ in lines:
+        by_algorithm[algorithm] = by_algorithm.get(algorithm, 0.0) + float(hours)
+    unknown = sum(hours == "nan" for _, _, _, _, hours, _ in lines)
+    print("; ".join(f"{algorithm}: {hours:.0f} core-hours" for algorithm, hours in by_algorithm.items()))
+    print(
+        f"{options.name}: {total:.0f} core-hours" + (f", without {unknown} lines that have no rate" if unknown else " in all")
+    )
+    return total
+
+
+if __name__ == "__main__":
+    main()

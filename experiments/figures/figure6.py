@@ -1,0 +1,71 @@
+"""
+Figures 6 and 9 of ESAC: back-propagation updates of ESAC against SAC.
+
+Drawn is the return of the deployed policy against gradient updates, from the experiments "benchmark" and "table1", whatever
+there is of them (``python -m experiments.run benchmark``). An update is one call for a minibatch: critics, actor and, where it
+is learned, the entropy coefficient.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from experiments import comparison, drawing
+from experiments.comparison import BASELINE, Runs, names
+from experiments.figures.study import Outcome, parse
+from experiments.report import times, with_updates
+
+EXPERIMENTS = ("benchmark", "table1")
+
+
+def check(runs: Runs) -> list[Outcome]:
+    """
+    Compare with "ESAC executes lesser number of updates".
+
+    :param runs: All runs.
+    """
+    outcomes = []
+    for algorithm in [name for name in names(with_updates(runs))[1] if name.startswith("ESAC")]:
+        fewer, sooner, tasks = 0, [], []
+        for task in names(runs)[0]:
+            if (task, algorithm) in runs and (task, BASELINE) in runs:
+                tasks.append(task)
+                mean = {
+                    name: np.mean([rows[-1]["updates"] for rows in runs[task, name].values()])
+                    for name in (algorithm, BASELINE)
+                }
+                fewer += bool(mean[algorithm] < mean[BASELINE])
+                if comparison.ratios(runs, task, algorithm, BASELINE, "updates")[0].worst < 1:
+                    sooner.append(task)
+        if not tasks:
+            continue
+        evidence = f"fewer at the same number of true steps on {fewer} of {len(tasks)} tasks"
+        outcomes.append(Outcome(f"{algorithm} executes fewer updates than SAC", fewer == len(tasks), evidence))
+        evidence = f"on {len(sooner)} of {len(tasks)} tasks" + (f" ({', '.join(sooner)})" if sooner else "")
+        claim = f"{algorithm} reaches every return that SAC reaches with fewer updates"
+        outcomes.append(Outcome(claim, len(sooner) == len(tasks), evidence))
+    return outcomes
+
+
+def main(arguments: Sequence[str] | None = None) -> list[Outcome]:
+    """
+    Print, and draw.
+
+    :param arguments: Words of the command line.
+    """
+    options = parse(__doc__, arguments, can_run=False)
+    runs = comparison.read_all([options.results / f"{name}.csv" for name in EXPERIMENTS])
+    runs = with_updates(runs)
+    if not runs:
+        raise SystemExit(f"no data in {options.results}: make them with `python -m experiments.run benchmark`")
+    print(times(runs, "updates"))
+    outcomes = check(runs)
+    for outcome in outcomes:
+        print(outcome)
+    for file in drawing.save(drawing.curve_grid(runs, names(runs)[0], "updates"), options.pictures / "figure6"):
+        print(file)
+    return outcomes
+
+
+if __name__ == "__main__":
+    main()

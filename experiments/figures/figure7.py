@@ -1,0 +1,61 @@
+"""
+Figure 7 of ESAC: learning curves, from the experiments "benchmark" and "table1", whatever there is of them.
+
+The x axis counts every step of training, offspring's included; the paper counts one episode per generation.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from experiments import comparison, drawing
+from experiments.comparison import BASELINE, Runs, names
+from experiments.figures.figure6 import EXPERIMENTS
+from experiments.figures.study import Outcome, parse
+from experiments.figures.table1 import PAPER
+
+
+def check(runs: Runs) -> list[Outcome]:
+    """
+    Compare with "ESAC demonstrates improved returns on 16 out of 21 tasks".
+
+    :param runs: All runs.
+    """
+    outcomes = []
+    for algorithm in [name for name in names(runs)[1] if name.startswith("ESAC")]:
+        tasks = [task for task in names(runs)[0] if (task, algorithm) in runs and (task, BASELINE) in runs]
+        ahead = []
+        for task in tasks:
+            last = {
+                name: np.mean([rows[-1]["deployed"] for rows in runs[task, name].values()]) for name in (algorithm, BASELINE)
+            }
+            if last[algorithm] > last[BASELINE]:
+                ahead.append(task)
+        if tasks:
+            evidence = f"{algorithm} ends above our SAC on {len(ahead)} of {len(tasks)} tasks: {', '.join(ahead) or 'none'}"
+            whole = set(PAPER) <= set(tasks)
+            claim = f"improved returns on 16 of 21 tasks ({algorithm}, at equal true steps)"
+            outcomes.append(Outcome(claim, len(set(ahead) & set(PAPER)) >= 16 if whole else None, evidence))
+    return outcomes
+
+
+def main(arguments: Sequence[str] | None = None) -> list[Outcome]:
+    """
+    Print, and draw.
+
+    :param arguments: Words of the command line.
+    """
+    options = parse(__doc__, arguments, can_run=False)
+    runs = comparison.read_all([options.results / f"{name}.csv" for name in EXPERIMENTS])
+    if not runs:
+        raise SystemExit(f"no data in {options.results}: make them with `python -m experiments.run benchmark`")
+    outcomes = check(runs)
+    for outcome in outcomes:
+        print(outcome)
+    for file in drawing.save(drawing.curve_grid(runs, names(runs)[0], "total_steps"), options.pictures / "figure7"):
+        print(file)
+    return outcomes
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,249 @@
+"""
+Statistics of a comparison: aggregates over tasks with their intervals, and what a learning curve says of a run.
+
+Aggregates are those of Agarwal et al. (2021), "Deep Reinforcement Learning at the Edge of the Statistical Precipice", by their
+library ``rliable``: the interquartile mean, the probability of improvement and performance profiles, with intervals of a
+bootstrap that is stratified over tasks. Scores are (n_seeds, n_tasks) arrays of normalised returns. Everything here is a
+function of numbers: no files, no pictures.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+Scores = Mapping[str, np.ndarray]
+"""(n_seeds, n_tasks) normalised returns by algorithm."""
+
+N_SAMPLES = 2000
+"""Samples of a bootstrap."""
+
+N_LEVELS = 51
+"""Return levels at which two learning curves are compared."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """
+    A number and its 95% interval.
+
+    :param value: What the data say.
+    :param low: Lower end.
+    :param high: Upper end.
+    """
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """
+    A learning curve.
+
+    :param x: (k,) steps, updates or seconds, rising.
+    :param y: (k,) returns.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+
+
+@dataclass(frozen=True)
+class Ratios:
+    """
+    How much of the baseline's time another algorithm needs.
+
+    :param levels: (k,) returns that the baseline passes.
+    :param ratios: (k,) time of the other over time of the baseline; infinite where the other never gets there.
+    """
+
+    levels: np.ndarray
+    ratios: np.ndarray
+
+    @property
+    def worst(self) -> float:
+        """The largest ratio, NaN without levels."""
+        return float(self.ratios.max()) if self.ratios.size else float("nan")
+
+    @property
+    def median(self) -> float:
+        """The median ratio, the upper one where there are two."""
+        return float(np.quantile(self.ratios, 0.5, method="higher")) if self.ratios.size else float("nan")
+
+
+# -- aggregates over tasks -------------------------------------------------------------------------------------------------
+
+
+def normalise(returns: np.ndarray | float, random: float, reference: float) -> np.ndarray:
+    """
+    Put returns on the scale on which random play is 0 and the reference 1.
+
+    :param returns: Undiscounted returns.
+    :param random: Mean return of random play.
+    :param reference: Return of the reference.
+    :return: Array of the same shape, not clipped.
+    """
+    if reference <= random:
+        raise ValueError(f"`reference` must be more than random play's {random!r}, not {reference!r}")
+    return (np.asarray(returns, dtype=np.float64) - random) / (reference - random)
+
+
+def iqm(scores: np.ndarray) -> float:
+    """
+    Interquartile mean: the mean of what is left without the lowest and the highest quarter.
+
+    :param scores: Array of any shape; seeds and tasks are taken together.
+    """
+    from rliable.metrics import aggregate_iqm
+
+    return float(aggregate_iqm(np.asarray(scores)))
+
+
+def improvement(x: np.ndarray, y: np.ndarray) -> float:
+    """
+    Probability that a run of one algorithm is better than a run of another on the same task; ties count half.
+
+    :param x: (n, n_tasks) scores of the one.
+    :param y: (m, n_tasks) scores of the other.
+    :return: Mean over tasks of the Mann-Whitney statistic over n m, as ``rliable`` has it, in one go.
+    """
+    above = np.sign(x[:, None, :] - y[None, :, :])
+    return float(np.mean((above + 1.0) / 2.0))
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed numpy's global generator, which rliable draws from, and put it back afterwards."""
+    state = np.random.get_state()
+    np.random.seed(seed)
+    try:
+        yield
+    finally:
+        np.random.set_state(state)
+
+
+def intervals(
+    scores: Mapping[str, np.ndarray] | Mapping[str, list[np.ndarray]],
+    statistic: Callable[..., float],
+    n_samples: int | None = None,
+    seed: int = 0,
+) -> dict[str, Estimate]:
+    """
+    Estimate a statistic of each algorithm, or of each pair.
+
+    :param scores: (n_seeds, n_tasks) scores by algorithm, or lists of two such arrays by pair.
+    :param statistic: Of one array, or of two.
+    :param n_samples: Samples of the bootstrap, in which each task's seeds are drawn anew; :data:`N_SAMPLES` by default.
+    :param seed: Of the bootstrap, so that a table is the same each time it is made.
+    """
+    from rliable.library import get_interval_estimates
+
+    with _seeded(seed):
+        points, bounds = get_interval_estimates(
+            scores, lambda *given: np.array([statistic(*given)]), reps=n_samples or N_SAMPLES
+        )
+    return {name: Estimate(float(points[name][0]), *(float(bound[0]) for bound in bounds[name])) for name in points}
+
+
+def profiles(
+    scores: Scores, levels: np.ndarray, n_samples: int | None = None, seed: int = 0
+) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """
+    Make performance profiles: which fraction of all runs is above a level.
+
+    :param scores: By algorithm.
+    :param levels: (k,) normalised returns.
+    :param n_samples: Samples of the bootstrap, :data:`N_SAMPLES` by default.
+    :param seed: Of the bootstrap.
+    :return: (k,) fractions, and lower and upper ends of their intervals, by algorithm.
+    """
+    from rliable.library import create_performance_profile
+
+    with _seeded(seed):
+        points, bounds = create_performance_profile(dict(scores), levels, reps=n_samples or N_SAMPLES)
+    return {name: (points[name], bounds[name][0], bounds[name][1]) for name in points}
+
+
+# -- learning curves -------------------------------------------------------------------------------------------------------
+
+
+def area(curve: Curve, end: float, start: float = 0.0) -> float:
+    """
+    Mean height of a learning curve from zero to an end, which is the area below it over the width.
+
+    :param curve: Evaluations of a run.
+    :param end: Where to stop. A run that ended before keeps what it had: its policy is still there.
+    :param start: Return at zero, before anything was learned.
+    """
+    x, y = np.concatenate([[0.0], curve.x]), np.concatenate([[start], curve.y])
+    inside = x[x < end]
+    points = np.append(inside, end)
+    heights = np.interp(points, x, y)
+    return float(np.trapezoid(heights, points) / end)
+
+
+def worst_dip(curve: Curve) -> float:
+    """
+    Largest fall below what had been reached before, at evaluations in the second half of a run.
+
+    :param curve: Evaluations of a run.
+    :return: A number >= 0, in units of the returns.
+    """
+    falls = np.maximum.accumulate(curve.y) - curve.y
+    return float(falls[curve.x > curve.x[-1] / 2].max())
+
+
+def first_passage(curve: Curve, level: float) -> float:
+    """
+    Where a curve first reaches a level, between evaluations by a straight line.
+
+    :param curve: Evaluations.
+    :param level: A return.
+    :return: Position; that of the first evaluation if it is there already, since nothing is known of before; infinite if the
+        curve never gets there.
+    """
+    reached = np.flatnonzero(curve.y >= level)
+    if not reached.size:
+        return float("inf")
+    after = int(reached[0])
+    if after == 0:
+        return float(curve.x[0])
+    low, high = curve.y[after - 1], curve.y[after]
+    share = (level - low) / (high - low)
+    return float(curve.x[after - 1] + share * (curve.x[after] - curve.x[after - 1]))
+
+
+def mean_curve(curves: Sequence[Curve]) -> Curve:
+    """
+    Mean over seeds, at every position where one of them was evaluated.
+
+    :param curves: One for each seed. Between evaluations a straight line, after its end what it had there.
+    :return: From where all have been evaluated once.
+    """
+    begin = max(curve.x[0] for curve in curves)
+    points = np.unique(np.concatenate([curve.x for curve in curves]))
+    points = points[points >= begin]
+    return Curve(points, np.mean([np.interp(points, curve.x, curve.y) for curve in curves], axis=0))
+
+
+def time_ratios(baseline: Curve, other: Curve, n_levels: int = N_LEVELS) -> Ratios:
+    """
+    Compare when two curves reach every level that the baseline reaches.
+
+    :param baseline: Learning curve of the baseline.
+    :param other: That of the other.
+    :param n_levels: Levels, evenly from the baseline's first evaluation (before which nothing is known) to its highest.
+        Those that it passes at zero are left out: they cost it nothing, as those before its first update.
+    """
+    first, highest = baseline.y[0], baseline.y.max()
+    levels = np.linspace(first, highest, n_levels) if highest > first else np.array([first])
+    theirs = np.array([first_passage(baseline, level) for level in levels])
+    levels, theirs = levels[theirs > 0], theirs[theirs > 0]
+    ours = np.array([first_passage(other, level) for level in levels])
+    return Ratios(levels, ours / theirs)

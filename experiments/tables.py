@@ -1,0 +1,44 @@
+"""Tables in Markdown, and rows of CSV files."""
+
+import csv
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+
+def markdown(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """
+    Make a table.
+
+    :param header: Titles of the columns.
+    :param rows: What stands under them.
+    """
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """
+    Read a file.
+
+    :param path: The file.
+    :return: Its rows, none if there is no such file.
+    """
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """
+    Write a file.
+
+    :param path: The file.
+    :param rows: All of one form, at least one.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
