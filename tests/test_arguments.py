@@ -29,13 +29,12 @@ WRONG = [
     (dict(population_size=True), "population_size", True, "even integer >= 2"),
     (dict(population_size="ten"), "population_size", "ten", "even integer >= 2"),
     (dict(population_size=1, mirrored=False), "population_size", 1, "an integer >= 2"),
-    # A winner fraction outside (0, 1], and zero winners
+    # A winner fraction outside (0, 1]
     (dict(winner_fraction=0.0), "winner_fraction", 0.0, "in (0, 1]"),
     (dict(winner_fraction=-0.1), "winner_fraction", -0.1, "in (0, 1]"),
     (dict(winner_fraction=1.01), "winner_fraction", 1.01, "in (0, 1]"),
     (dict(winner_fraction=NAN), "winner_fraction", NAN, "in (0, 1]"),
     (dict(winner_fraction=None), "winner_fraction", None, "in (0, 1]"),
-    (dict(winner_fraction=0.2), "winner_fraction", 0.2, "at least 1 / population_size = 0.25"),
     # Sigma and rates that are not positive or not finite
     *[
         (dict([(name, value)]), name, value, "a positive finite number")
@@ -128,6 +127,7 @@ def test_wrong_arguments(algorithm, kwargs, name, value, expected):
         dict(population_size=np.int64(4), sigma=np.float32(0.1)),
         dict(population_size=3, mirrored=False),
         dict(winner_fraction=1, n_agent_members=0),
+        dict(winner_fraction=0.01),
         dict(winner_fraction=0.25, n_agent_members=3),
         dict(sigma=1, sigma_max=1.0, amt_clip=0),
         dict(share_experience=0, agent_fraction=0, champion_episodes=0),

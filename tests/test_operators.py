@@ -140,13 +140,13 @@ def test_rank_and_selection_leave_returns_alone(returns):
     [
         (50, 0.4, 20),
         (40, 0.2, 8),
-        (10, 0.0, 0),
+        (10, 0.01, 1),
         (10, 1.0, 10),
         (10, 0.49, 4),
         (10, 0.99, 9),
         (3, 0.5, 1),
-        (1, 0.9, 0),
-        (3, 0.333, 0),
+        (1, 0.9, 1),
+        (3, 0.333, 1),
         (10, 0.399999, 3),
         # The product falls just below the whole number
         (100, 0.29, 29),
@@ -168,12 +168,12 @@ def test_some_of_those_fractions_are_pitfalls():
 @prop
 @given(st.integers(1, 1000), st.integers(0, 1000))
 def test_winner_count_is_exact_for_written_fractions(population_size, thousandths):
-    exact = math.floor(Fraction(thousandths, 1000) * population_size)
+    exact = max(1, math.floor(Fraction(thousandths, 1000) * population_size))
     assert operators.winner_count(population_size, thousandths / 1000) == exact
 
 
 @prop
-@given(st.integers(1, 10_000).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n))))
+@given(st.integers(1, 10_000).flatmap(lambda n: st.tuples(st.just(n), st.integers(1, n))))
 def test_winner_count_inverts_a_quotient(size_and_winners):
     population_size, n_winners = size_and_winners
     assert operators.winner_count(population_size, n_winners / population_size) == n_winners

@@ -251,7 +251,7 @@ def test_names_in_files_become_objects(commands):
 
 
 def test_a_file_that_is_not_there():
-    with pytest.raises(FileNotFoundError, match=r"'esca': there are .*esac, esac_paper"):
+    with pytest.raises(FileNotFoundError, match=r"'esca': there are .*esac, esac_fast, esac_paper"):
         zoo.hyperparameter_file("esca")
 
 

@@ -67,8 +67,6 @@ def check_population(size: Any, mirrored: bool, winner_fraction: Any, n_agent_me
     fraction_is_right = is_number(winner_fraction) and 0 < winner_fraction <= 1
     require(fraction_is_right, "winner_fraction", winner_fraction, "in (0, 1]")
     n_winners = winner_count(size, winner_fraction)
-    least = f"at least 1 / population_size = {1 / size:g}, so that there is a winner"
-    require(n_winners >= 1, "winner_fraction", winner_fraction, least)
     require_count("n_agent_members", n_agent_members, 0)
     room = size - n_winners
     require(

@@ -23,14 +23,14 @@ def centered_ranks(returns: np.ndarray) -> np.ndarray:
 
 def winner_count(population_size: int, winner_fraction: float) -> int:
     """
-    Number of winners, w = int(n * e) (Algorithm 1, line 10).
+    Number of winners, w = int(n * e) (Algorithm 1, line 10), at least one.
 
     :param population_size: n.
     :param winner_fraction: e, in (0, 1].
-    :return: w; 0 if the fraction is less than one member.
+    :return: w.
     """
     # A fraction such as 0.29 * 100 = 28.999... means 29.
-    return int(population_size * winner_fraction + 1e-9)
+    return max(1, int(population_size * winner_fraction + 1e-9))
 
 
 def select_winners(returns: np.ndarray, n_winners: int) -> np.ndarray:
