@@ -163,9 +163,21 @@ def experiment(name: str) -> str:
 
 def search() -> str:
     """Every evaluation of the search for defaults."""
-    columns = ["algorithm", "changes", "statistics", "seed", "total_steps", "agent_steps", "updates", "agent", "deployed"]
+    columns = [
+        "task",
+        "algorithm",
+        "changes",
+        "statistics",
+        "seed",
+        "total_steps",
+        "agent_steps",
+        "updates",
+        "agent",
+        "deployed",
+    ]
     rows = sorted(
-        read("experiments/results/search.csv"), key=lambda row: (row["algorithm"], row["changes"], row["statistics"])
+        read("experiments/results/search.csv"),
+        key=lambda row: (row["task"] != "HalfCheetah-v5", row["task"], row["algorithm"], row["changes"], row["statistics"]),
     )
     return markdown(columns, [[row[name] for name in columns] for row in rows])
 
