@@ -182,7 +182,16 @@ def search() -> str:
     return markdown(columns, [[row[name] for name in columns] for row in rows])
 
 
+def claims() -> str:
+    """What the papers claim, and whether it holds in the data."""
+    sys.path.insert(0, str(ROOT))
+    from experiments.claims import table
+
+    return table()
+
+
 TABLES: dict[str, Callable[[], str]] = {
+    "claims": claims,
     "tasks of esac": lambda: tasks("esac"),
     "tasks of es": lambda: tasks("es"),
     "evaluation rates": evaluation_rates,

@@ -263,7 +263,8 @@ def test_progressive_episode_lengths(tmp_path, capsys):
     }
     results(tmp_path / "pel.csv", {name: (slope, 1.0, 0) for name, slope in slopes.items()})
     outcomes = pel.main(["--results", str(tmp_path), "--pictures", str(tmp_path)])
-    assert [outcome.holds for outcome in outcomes] == [True, True, False, True]
+    # For each family: how often T_c is better and by how much, then T_d.
+    assert [outcome.holds for outcome in outcomes] == [True, True, True, True, False, False, True, True]
     assert "| Hopper-v5 | canonical ES | T_c | 3 | 825.0 | 1650.0 |" in capsys.readouterr().out
     assert is_drawn(tmp_path, "pel")
 

@@ -85,11 +85,13 @@ def check(runs: Runs, scaling: dict[str, Scale]) -> list[Outcome]:
                     won.append(task)
                 if task in scaling and scaling[task](before) > 0:
                     gains.append(100 * float(scaling[task](after) / scaling[task](before) - 1))
+            who = f"{SCHEDULES[schedule]} beats {family}"
             evidence = f"better on {len(won)} of {len(tasks)} tasks ({', '.join(won) or 'none'})"
+            is_often = len(won) / len(tasks) >= n_games / N_GAMES
+            outcomes.append(Outcome(f"{who} on {n_games} of {N_GAMES} games", is_often, evidence))
             if gains:
-                evidence += f", normalised returns change by {np.mean(gains):+.0f}% on average"
-            claim = f"{SCHEDULES[schedule]} beats {family} on {n_games} of {N_GAMES} games, by {percent}% on average"
-            outcomes.append(Outcome(claim, len(won) / len(tasks) >= n_games / N_GAMES, evidence))
+                evidence = f"normalised returns change by {np.mean(gains):+.0f}% on average"
+                outcomes.append(Outcome(f"{who} by {percent}% on average", bool(np.mean(gains) >= percent), evidence))
     return outcomes
 
 

@@ -54,9 +54,13 @@ class Outcome:
     holds: bool | None
     evidence: str
 
+    @property
+    def verdict(self) -> str:
+        """In words."""
+        return {True: "holds here", False: "does NOT hold here", None: "cannot be told from these data"}[self.holds]
+
     def __str__(self) -> str:
-        verdict = {True: "holds here", False: "does NOT hold here", None: "cannot be told from these data"}[self.holds]
-        return f"Claim: {self.claim}\n  {verdict}: {self.evidence}"
+        return f"Claim: {self.claim}\n  {self.verdict}: {self.evidence}"
 
 
 @dataclass(frozen=True)

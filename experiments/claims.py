@@ -1,0 +1,56 @@
+"""
+What the papers claim, and whether it holds in the data of this repository: ``python -m experiments.claims``.
+
+A Markdown table, from the files in ``experiments/results`` alone.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from experiments import comparison
+from experiments.figures import figure2, figure4, figure5, pel, study
+from experiments.figures.study import Outcome
+from experiments.tables import markdown, read_csv
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def of_pel() -> list[Outcome]:
+    """Claims on progressive episode lengths."""
+    runs = comparison.read(RESULTS / "pel.csv")
+    return pel.check(runs, comparison.scales(runs, "OpenAI ES"))
+
+
+def of_studies(
+    studies: list[study.Study], check: Callable[[dict[str, list[dict[str, str]]]], list[Outcome]]
+) -> Callable[[], list[Outcome]]:
+    """
+    Prepare a figure whose data are its own.
+
+    :param studies: Where its data are from.
+    :param check: Compares them with the claims.
+    :return: What gives the outcomes.
+    """
+    return lambda: check({each.name: read_csv(RESULTS / f"{each.name}.csv") for each in studies})
+
+
+SOURCES: dict[str, tuple[str, Callable[[], list[Outcome]]]] = {
+    "ESAC, figure 2": ("figure2", of_studies(figure2.STUDIES, figure2.check)),
+    "ESAC, figure 4": ("figure4", of_studies([figure4.STUDY], figure4.check)),
+    "ESAC, figure 5": ("figure5", of_studies([figure5.STUDY], figure5.check)),
+    "PEL, figures 3 and 4": ("pel", of_pel),
+}
+"""Figures by their names: the command in ``experiments.figures``, and what compares."""
+
+
+def table() -> str:
+    """Make a table of all claims that there are data for."""
+    lines = []
+    for source, (command, outcomes) in SOURCES.items():
+        for outcome in outcomes():
+            lines.append([source, outcome.claim, outcome.verdict, outcome.evidence, f"`python -m experiments.figures.{command}`"])
+    return markdown(["paper", "claim", "here", "evidence", "command"], lines)
+
+
+if __name__ == "__main__":
+    print(table())
