@@ -48,7 +48,9 @@ def table() -> str:
     lines = []
     for source, (command, outcomes) in SOURCES.items():
         for outcome in outcomes():
-            lines.append([source, outcome.claim, outcome.verdict, outcome.evidence, f"`python -m experiments.figures.{command}`"])
+            lines.append(
+                [source, outcome.claim, outcome.verdict, outcome.evidence, f"`python -m experiments.figures.{command}`"]
+            )
     return markdown(["paper", "claim", "here", "evidence", "command"], lines)
 
 

@@ -1,8 +1,8 @@
 """
 The scripts of rl-zoo3, with the algorithms of this package: ``python -m sb3_esac.zoo train --algo esac --env HalfCheetah-v5``.
 
-All flags are the zoo's. ``train --paper`` takes the hyperparameters of the paper, ``train --fast`` those for which the clock is
-the budget.
+All flags are the zoo's. ``train --paper`` takes the hyperparameters of the paper, ``train --fast`` those whose budget is the
+clock.
 """
 
 import importlib
