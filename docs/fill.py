@@ -8,28 +8,20 @@ import argparse
 import csv
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from experiments.tables import markdown  # noqa: E402
+
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"(<!-- table: (?P<name>[\w ,.-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 ANCHORS = {"defaults", "mujoco", "dm_control", "continuous"}
 """Entries of hyperparameter files that are there to be referred to."""
-
-
-def markdown(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """
-    Make a table.
-
-    :param header: Titles of the columns.
-    :param rows: What stands under them.
-    """
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
 def read(path: str) -> list[dict[str, str]]:
@@ -184,7 +176,6 @@ def search() -> str:
 
 def claims() -> str:
     """What the papers claim, and whether it holds in the data."""
-    sys.path.insert(0, str(ROOT))
     from experiments.claims import table
 
     return table()
