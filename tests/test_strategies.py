@@ -240,7 +240,7 @@ WRONG = [
     (OpenAIES, dict(population_size=1, mirrored=False), "`population_size` must be an integer >= 2, not 1"),
     (CanonicalES, dict(population_size=5, mirrored=True), "`population_size` must be an even integer >= 2 (perturbations are"),
     (CanonicalES, dict(winner_fraction=0.0), "`winner_fraction` must be in (0, 1], not 0.0"),
-    (CanonicalES, dict(population_size=4, winner_fraction=0.2), "`winner_fraction` must be at least 1 / population_size"),
+    (CanonicalES, dict(population_size=4, winner_fraction=0.0), "`winner_fraction` must be in (0, 1], not 0.0"),
     (OpenAIES, dict(es_optimizer="lion"), "`es_optimizer` must be one of 'adam', 'sgd', not 'lion'"),
     (OpenAIES, dict(es_learning_rate=0), "`es_learning_rate` must be a positive finite number, not 0"),
     (OpenAIES, dict(weight_decay=-1), "`weight_decay` must be a finite number >= 0, not -1"),
