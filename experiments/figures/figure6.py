@@ -12,7 +12,7 @@ import numpy as np
 
 from experiments import comparison, drawing
 from experiments.comparison import BASELINE, Runs, names
-from experiments.figures.study import Outcome, parse
+from experiments.figures.study import Outcome, parse, show
 from experiments.report import times, with_updates
 
 EXPERIMENTS = ("benchmark", "table1")
@@ -59,12 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Outcome]:
     if not runs:
         raise SystemExit(f"no data in {options.results}: make them with `python -m experiments.run benchmark`")
     print(times(runs, "updates"))
-    outcomes = check(runs)
-    for outcome in outcomes:
-        print(outcome)
-    for file in drawing.save(drawing.curve_grid(runs, names(runs)[0], "updates"), options.pictures / "figure6"):
-        print(file)
-    return outcomes
+    return show(check(runs), drawing.curve_grid(runs, names(runs)[0], "updates"), options.pictures / "figure6")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import numpy as np
 from experiments import comparison, drawing
 from experiments.comparison import BASELINE, Runs, names
 from experiments.figures.figure6 import EXPERIMENTS
-from experiments.figures.study import Outcome, parse
+from experiments.figures.study import Outcome, parse, show
 from experiments.figures.table1 import PAPER
 
 
@@ -49,12 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Outcome]:
     runs = comparison.read_all([options.results / f"{name}.csv" for name in EXPERIMENTS])
     if not runs:
         raise SystemExit(f"no data in {options.results}: make them with `python -m experiments.run benchmark`")
-    outcomes = check(runs)
-    for outcome in outcomes:
-        print(outcome)
-    for file in drawing.save(drawing.curve_grid(runs, names(runs)[0], "total_steps"), options.pictures / "figure7"):
-        print(file)
-    return outcomes
+    return show(check(runs), drawing.curve_grid(runs, names(runs)[0], "total_steps"), options.pictures / "figure7")
 
 
 if __name__ == "__main__":

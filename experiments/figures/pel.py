@@ -13,7 +13,7 @@ import numpy as np
 
 from experiments import comparison, drawing
 from experiments.comparison import Runs, Scale, curves_of, names
-from experiments.figures.study import Outcome, parse
+from experiments.figures.study import Outcome, parse, show
 from experiments.tables import markdown
 
 if TYPE_CHECKING:
@@ -133,12 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Outcome]:
     if not runs:
         raise SystemExit(f"no data in {options.results}: make them with `python -m experiments.run pel`")
     print(table(runs))
-    outcomes = check(runs, comparison.scales(runs, "OpenAI ES"))
-    for outcome in outcomes:
-        print(outcome)
-    for file in drawing.save(draw(runs), options.pictures / "pel"):
-        print(file)
-    return outcomes
+    return show(check(runs, comparison.scales(runs, "OpenAI ES")), draw(runs), options.pictures / "pel")
 
 
 if __name__ == "__main__":

@@ -172,6 +172,22 @@ def parse(doc: str | None, arguments: Sequence[str] | None, can_run: bool = True
     return parser.parse_args(arguments)
 
 
+def show(outcomes: list[Outcome], figure: "Figure", path: Path) -> list[Outcome]:
+    """
+    Print what the data say of the claims, and save the picture.
+
+    :param outcomes: The claims.
+    :param figure: The picture.
+    :param path: Where to, without an ending.
+    :return: The outcomes.
+    """
+    for outcome in outcomes:
+        print(outcome)
+    for file in save(figure, path):
+        print(file)
+    return outcomes
+
+
 def command(
     doc: str | None,
     name: str,
@@ -198,9 +214,4 @@ def command(
     data = {study.name: read_csv(options.results / f"{study.name}.csv") for study in studies}
     if not any(data.values()):
         raise SystemExit(f"no data in {options.results}: make them with --run")
-    outcomes = check(data)
-    for outcome in outcomes:
-        print(outcome)
-    for file in save(draw(data), options.pictures / name):
-        print(file)
-    return outcomes
+    return show(check(data), draw(data), options.pictures / name)
