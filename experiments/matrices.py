@@ -6,9 +6,9 @@ from functools import partial
 from experiments.jobs import Job
 
 SHORT_TASKS = {
-    "Pendulum-v1": 16_500,
-    "InvertedDoublePendulum-v5": 100_000,
-    "Reacher-v5": 100_000,
+    "Pendulum-v1": 20_000,
+    "InvertedDoublePendulum-v5": 50_000,
+    "Reacher-v5": 50_000,
     "Swimmer-v5": 100_000,
     "LunarLanderContinuous-v3": 100_000,
     "Hopper-v5": 100_000,
