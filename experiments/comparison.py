@@ -9,6 +9,7 @@ import numpy as np
 
 from experiments import statistics
 from experiments.references import RANDOM_RETURNS, REFERENCES, Reference, random_returns
+from experiments.speed import SPEED, TIMED, speeds
 from experiments.statistics import Curve, Ratios
 from experiments.tables import read_csv
 
@@ -19,19 +20,28 @@ Rows = list[dict[str, Any]]
 Runs = dict[tuple[str, str], dict[int, Rows]]
 """Rows of each seed, by task and algorithm."""
 
-SECONDS = {"cpu": "cpu_seconds", "wall": "wall_seconds"}
-"""Columns of time, by the name of the clock."""
+SECONDS = {"cpu": "cpu_seconds", "wall": "wall_seconds", "idle": "idle_seconds"}
+"""
+Columns of time, by the name of the clock. "idle" is the baseline's time by measured speeds (:mod:`experiments.speed`), and for
+all others that of the wall.
+"""
 
 
-def read(path: Path) -> Runs:
+def read(path: Path, speed_path: Path = SPEED) -> Runs:
     """
     Read the rows of all runs that have ended; of runs that differ in nothing but their budget, the longest.
 
     :param path: File of the results. Without one there are no runs.
+    :param speed_path: File of measured speeds, for the seconds of an idle machine.
     """
     by_budget: dict[tuple[str, str, int, int], Rows] = {}
+    measured = speeds(speed_path)
     for row in read_csv(path):
         numbers = {name: float(row[name]) for name in NUMBERS if row.get(name)}
+        numbers["idle_seconds"] = numbers["wall_seconds"]
+        if row["algorithm"] in TIMED and row["task"] in measured:
+            step, update = measured[row["task"]]
+            numbers["idle_seconds"] = numbers["total_steps"] * step + numbers["updates"] * update
         key = row["task"], row["algorithm"], int(row["seed"]), int(row["budget"])
         by_budget.setdefault(key, []).append({**row, **numbers})
     runs: Runs = {}

@@ -25,6 +25,7 @@ AXES = {
     "updates": "gradient updates",
     "cpu_seconds": "seconds of CPU",
     "wall_seconds": "seconds on the clock",
+    "idle_seconds": "seconds on two idle cores",
 }
 N_POINTS = 50
 """Points of a drawn learning curve."""
@@ -128,7 +129,7 @@ def draw_curves(panel: "Axes", runs: Runs, task: str, algorithms: Sequence[str],
         thousands(panel)
 
 
-def curves(runs: Runs, axes: Sequence[str] = tuple(AXES)) -> "Figure":
+def curves(runs: Runs, axes: Sequence[str]) -> "Figure":
     """
     Draw one row of panels for each task: learning curves of the deployed policy against all axes.
 

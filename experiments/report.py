@@ -183,17 +183,18 @@ def with_updates(runs: Runs) -> Runs:
     return {key: seeds for key, seeds in runs.items() if all(rows[-1]["updates"] > 0 for rows in seeds.values())}
 
 
-def draw(runs: Runs, summary: Summary, folder: Path, name: str) -> list[Path]:
+def draw(runs: Runs, summary: Summary, seconds: str, folder: Path, name: str) -> list[Path]:
     """
     Draw all figures.
 
     :param runs: All runs.
     :param summary: Their statistics.
+    :param seconds: Column of time.
     :param folder: Where to.
     :param name: What file names begin with.
     :return: The files.
     """
-    files = drawing.save(drawing.curves(runs), folder / f"{name}_curves")
+    files = drawing.save(drawing.curves(runs, ("total_steps", "updates", seconds)), folder / f"{name}_curves")
     found, scores = summary.found, summary.found.scores
     if not scores:
         return files
@@ -230,7 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     summary = summarise(runs, SECONDS[options.seconds], options.baseline)
     print(tables(runs, summary, SECONDS[options.seconds], options.baseline))
     if not options.no_pictures:
-        for file in draw(runs, summary, options.pictures, "_".join(path.stem for path in paths)):
+        for file in draw(runs, summary, SECONDS[options.seconds], options.pictures, "_".join(path.stem for path in paths)):
             print(file)
 
 

@@ -13,6 +13,7 @@ from test_statistics import results  # noqa: E402
 
 from experiments import cost, drawing  # noqa: E402
 from experiments.figures import (  # noqa: E402  # noqa: E402, I001
+    clock,
     figure2,
     figure2_centre,
     figure2_left,
@@ -26,6 +27,9 @@ from experiments.figures import (  # noqa: E402  # noqa: E402, I001
     table1,
 )
 from experiments.matrices import MATRICES, TABLE1  # noqa: E402
+from experiments.tables import write_csv  # noqa: E402
+
+CLOCKED = ["Swimmer-v5", "HalfCheetah-v5"]
 
 
 def is_drawn(folder, name):
@@ -314,3 +318,28 @@ def test_a_file_of_results_keeps_its_columns(tmp_path):
     run.append(path, [{"task": "B", "seed": 1, "paper_timesteps": 5}])
     with path.open() as file:
         assert list(csv.DictReader(file)) == [{"task": "A", "seed": "0"}, {"task": "B", "seed": "1"}]
+
+
+# -- on the clock ----------------------------------------------------------------------------------------------------------
+
+
+def test_targets_on_the_clock(tmp_path, capsys):
+    write_csv(
+        tmp_path / "speed.csv",
+        [{"task": task, "threads": 1, "step_ms": 1.0, "update_ms": 9.0, "load": 0, "versions": ""} for task in CLOCKED],
+    )
+    results(tmp_path / "benchmark.csv", {"SAC": (1.0, 5.0, 1.0), "ARS": (1.0, 1.0, 0.0)}, CLOCKED)
+    results(tmp_path / "clock.csv", {"ESAC, fast": (6.0, 0.0005, 0.1), "ES, two workers": (0.5, 0.001, 0.0)}, CLOCKED)
+    folders = ["--results", str(tmp_path), "--pictures", str(tmp_path)]
+    third, half, swimmer, cheetah = clock.main(folders)
+    # What SAC has after a second, ESAC has at its first evaluation: after a tenth of it
+    assert third.holds and half.holds and "on 2 (Swimmer-v5, HalfCheetah-v5); not on none" in third.evidence
+    assert swimmer.holds and cheetah.holds and "seed 1: " in swimmer.evidence
+    assert is_drawn(tmp_path, "clock") and "| 0.10 |" in capsys.readouterr().out
+    results(tmp_path / "clock.csv", {"ESAC, fast": (0.2, 0.005, 0.1)}, CLOCKED)
+    third, half, swimmer, cheetah = clock.main(folders)
+    assert not third.holds and not half.holds and "HalfCheetah-v5 (never)" in half.evidence
+    assert not swimmer.holds and "never" in swimmer.evidence
+    (tmp_path / "clock.csv").unlink()
+    with pytest.raises(SystemExit, match="no data"):
+        clock.main(folders)

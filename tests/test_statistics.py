@@ -1,6 +1,7 @@
 """Statistics of the experiments on data whose answer is known."""
 
 import csv
+import os
 from dataclasses import fields
 
 import numpy as np
@@ -8,9 +9,10 @@ import pytest
 
 statistics = pytest.importorskip("experiments.statistics", reason="the experiments are not part of the package")
 pytest.importorskip("rliable", reason="an extra")
-from experiments import comparison, references, report  # noqa: E402
+from experiments import comparison, references, report, speed  # noqa: E402
 from experiments.jobs import Row  # noqa: E402
 from experiments.statistics import Curve  # noqa: E402
+from experiments.tables import read_csv, write_csv  # noqa: E402
 
 STRAIGHT = Curve(np.arange(1.0, 11.0), np.arange(10.0, 110.0, 10.0))
 """Ten evaluations, 10 at 1 to 100 at 10."""
@@ -225,6 +227,24 @@ def test_the_clock_can_be_chosen(tmp_path, capsys, monkeypatch):
     assert "in wall seconds" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         report.main([str(tmp_path / "missing.csv")])
+
+
+def test_seconds_of_an_idle_machine(tmp_path, monkeypatch):
+    for name, value in {"N_WARMUP": 20, "N_STEPS": 10, "N_REPEATS": 2}.items():
+        monkeypatch.setattr(speed, name, value)
+    path = tmp_path / "speed.csv"
+    assert speed.main(["--tasks", "Pendulum-v1", "--output", str(path)]) == 0 and len(read_csv(path)) == os.cpu_count()
+    row = {"task": "Hopper-v5", "threads": 1, "step_ms": 1.0, "update_ms": 5.0, "load": 0.0, "versions": ""}
+    write_csv(path, [*read_csv(path), row, row | {"threads": 2, "step_ms": 2.0, "update_ms": 3.0}])
+    assert speed.main(["--tasks", "Pendulum-v1", "--output", str(path)]) == 0
+    found = speed.speeds(path)
+    assert found["Hopper-v5"] == (0.002, 0.003) and 0 < found["Pendulum-v1"][0] < found["Pendulum-v1"][1]
+    algorithms = {"SAC, a third of the updates": (1.0, 1.0, 1 / 3), "ES": (1.0, 1.0, 0.0)}
+    runs = comparison.read(results(tmp_path / "known.csv", algorithms, ["Hopper-v5", "Swimmer-v5"], seeds=1), path)
+    last = {key: seeds[0][-1] for key, seeds in runs.items()}
+    assert last["Hopper-v5", "SAC, a third of the updates"]["idle_seconds"] == pytest.approx(1000 * 0.002 + 333 * 0.003)
+    assert last["Swimmer-v5", "SAC, a third of the updates"]["idle_seconds"] == 2000  # not measured: its own clock
+    assert last["Hopper-v5", "ES"]["idle_seconds"] == 2000
 
 
 def test_experiments_are_put_together(tmp_path, capsys, monkeypatch):

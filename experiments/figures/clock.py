@@ -1,0 +1,83 @@
+"""
+How long it takes on two cores: ESAC and ES for the clock (``hyperparams/esac_fast.yml``, ``hyperparams/es.yml``) against SAC.
+
+From the experiments "clock" (one run at a time on an idle machine) and "benchmark" (SAC, whose seconds are its steps and
+updates at the speeds of ``python -m experiments.speed``, with as many threads as are fastest).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from experiments import comparison, drawing, statistics
+from experiments.comparison import BASELINE, SECONDS, Runs, names
+from experiments.figures.study import Outcome, parse, show
+from experiments.report import times
+
+AXIS = SECONDS["idle"]
+FAST = "ESAC, fast"
+SHOWN = (BASELINE, FAST, "ES, two workers")
+GOALS = {"Swimmer-v5": (340.0, 180.0), "HalfCheetah-v5": (5000.0, 240.0)}
+"""Return and seconds by task: what every seed is to reach."""
+
+
+def collect(results: list[Runs]) -> Runs:
+    """
+    Put experiments together, without tasks that were not timed and algorithms that do not belong here.
+
+    :param results: Runs of each experiment.
+    """
+    runs = {key: seeds for found in results for key, seeds in found.items() if key[1] in SHOWN}
+    timed = {task for task, algorithm in runs if algorithm == FAST}
+    ordered = sorted(runs, key=lambda key: SHOWN.index(key[1]))
+    return {key: runs[key] for key in ordered if key[0] in timed}
+
+
+def _shown(value: float, form: str) -> str:
+    """A number, or that it was never reached."""
+    return f"{value:{form}}" if np.isfinite(value) else "never"
+
+
+def check(runs: Runs) -> list[Outcome]:
+    """
+    Compare with what the package is meant to do.
+
+    :param runs: All runs.
+    """
+    outcomes = []
+    tasks = [task for task in names(runs)[0] if (task, BASELINE) in runs and (task, FAST) in runs]
+    worst = {task: comparison.ratios(runs, task, FAST, BASELINE, AXIS)[0].worst for task in tasks}
+    for fraction, enough in ((1 / 3, min(6, len(tasks))), (1 / 2, len(tasks))):
+        passed = [task for task in tasks if worst[task] <= fraction]
+        missed = [f"{task} ({_shown(worst[task], '.2f')})" for task in tasks if task not in passed]
+        claim = f"every mean return that SAC passes within {fraction:.2f} of its time on {enough} of {len(tasks)} tasks"
+        evidence = f"on {len(passed)} ({', '.join(passed) or 'none'}); not on {', '.join(missed) or 'none'}"
+        outcomes.append(Outcome(claim, len(passed) >= enough, evidence))
+    for task, (level, seconds) in GOALS.items():
+        seeds = runs.get((task, FAST), {})
+        reached = {seed: statistics.first_passage(comparison.curve_of(rows, AXIS), level) for seed, rows in seeds.items()}
+        if reached:
+            evidence = ", ".join(f"seed {seed}: {_shown(value, '.0f')}" for seed, value in reached.items())
+            holds = all(value <= seconds for value in reached.values())
+            claim = f"{task} at {level:.0f} within {seconds:.0f} seconds with every seed"
+            outcomes.append(Outcome(claim, holds, evidence))
+    return outcomes
+
+
+def main(arguments: Sequence[str] | None = None) -> list[Outcome]:
+    """
+    Print, and draw.
+
+    :param arguments: Words of the command line.
+    """
+    options = parse(__doc__, arguments, can_run=False)
+    speed = options.results / "speed.csv"
+    runs = collect([comparison.read(options.results / f"{name}.csv", speed) for name in ("benchmark", "clock")])
+    if not runs:
+        raise SystemExit(f"no data in {options.results}: make them with `python -m experiments.run clock --processes 1`")
+    print(times(runs, AXIS))
+    return show(check(runs), drawing.curve_grid(runs, names(runs)[0], AXIS, 4), options.pictures / "clock")
+
+
+if __name__ == "__main__":
+    main()

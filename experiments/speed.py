@@ -1,0 +1,118 @@
+"""
+What a step and an update of stock SAC cost on an idle machine: ``python -m experiments.speed``.
+
+Long runs are played beside each other, which makes their own clocks useless for comparisons. How many steps and updates
+they took is exact. So ``python -m experiments.report NAME --seconds idle`` takes SAC's time from these numbers, with as many
+threads as were fastest; everybody else's is the clock of a run that was alone on the machine.
+"""
+
+import argparse
+import os
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch as th
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from experiments.algorithms import sac
+from experiments.jobs import versions
+from experiments.matrices import SHORT_TASKS
+from experiments.tables import markdown, read_csv, write_csv
+from sb3_esac.quiet import quieten_mujoco
+
+SPEED = Path(__file__).parent / "results" / "speed.csv"
+N_STEPS, N_REPEATS, N_WARMUP = 300, 5, 400
+TIMED = ("SAC", "SAC, gamma 0.99", "SAC, a third of the updates")
+"""Algorithms whose steps and updates are those that are measured."""
+
+
+def time_steps(model: BaseAlgorithm, gradient_steps: int, n_steps: int) -> float:
+    """
+    Time training.
+
+    :param model: A SAC that is through with its random steps.
+    :param gradient_steps: Updates after each step.
+    :param n_steps: Steps.
+    :return: Seconds of a step.
+    """
+    model.gradient_steps = gradient_steps  # type: ignore[attr-defined]
+    start = time.perf_counter()
+    model.learn(n_steps, log_interval=None, reset_num_timesteps=False)
+    return (time.perf_counter() - start) / n_steps
+
+
+def measure(task: str) -> list[dict[str, Any]]:
+    """
+    Measure a task with every number of threads, in turns.
+
+    :param task: Environment.
+    :return: A row for each number of threads.
+    """
+    model = sac(task, 0, N_WARMUP, learning_starts=0)
+    model.learn(N_WARMUP, log_interval=None)
+    all_threads = range(1, (os.cpu_count() or 1) + 1)
+    found: dict[int, list[tuple[float, float]]] = {threads: [] for threads in all_threads}
+    for _ in range(N_REPEATS):
+        for threads, times in found.items():
+            th.set_num_threads(threads)
+            step = time_steps(model, 0, N_STEPS)
+            times.append((step, time_steps(model, 1, N_STEPS) - step))
+    rows = []
+    for threads, times in found.items():
+        step, update = np.median(times, axis=0)
+        rows.append(
+            {
+                "task": task,
+                "threads": threads,
+                "step_ms": round(1e3 * step, 3),
+                "update_ms": round(1e3 * update, 3),
+                "load": round(os.getloadavg()[0], 2),
+                "versions": versions(),
+            }
+        )
+    return rows
+
+
+def speeds(path: Path = SPEED) -> dict[str, tuple[float, float]]:
+    """
+    Read what was measured.
+
+    :param path: The file.
+    :return: Seconds of a step and of an update by task, with the number of threads of which one of each is fastest.
+    """
+    fastest: dict[str, tuple[float, float]] = {}
+    for row in read_csv(path):
+        found = float(row["step_ms"]) / 1e3, float(row["update_ms"]) / 1e3
+        if row["task"] not in fastest or sum(found) < sum(fastest[row["task"]]):
+            fastest[row["task"]] = found
+    return fastest
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """
+    Measure, write, print.
+
+    :param arguments: Words of the command line.
+    """
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tasks", nargs="+", default=list(SHORT_TASKS), help="only these; others of the file stay")
+    parser.add_argument("--output", type=Path, default=SPEED, help="the file")
+    options = parser.parse_args(arguments)
+    warnings.simplefilter("ignore")
+    quieten_mujoco()
+    rows: list[dict[str, Any]] = [row for row in read_csv(options.output) if row["task"] not in options.tasks]
+    for task in options.tasks:
+        rows += measure(task)
+        write_csv(options.output, rows)
+    header = [name for name in rows[0] if name != "versions"]
+    print(markdown(header, [[row[name] for name in header] for row in rows]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
