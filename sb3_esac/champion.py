@@ -20,14 +20,15 @@ class Candidate:
     A policy that might be the champion.
 
     :param vector: (d,) its parameters.
-    :param estimate: What training has shown of its return at no cost; NaN if nothing.
-    :param understated: Whether the estimate says little of whole episodes without noise (the agent explores, offspring may
-        have been cut): then it only compares with earlier ones of its kind.
+    :param trend: What training has shown of its source at no cost, to be compared with earlier trends of the same source; NaN
+        if nothing.
+    :param bound: More than its return can be expected to be; infinite if training has shown no such thing (the agent
+        explores, offspring may have been cut).
     """
 
     vector: np.ndarray
-    estimate: float
-    understated: bool = False
+    trend: float
+    bound: float = np.inf
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Champion:
         self.actor = copy_actor(actor)
         self.record: ChampionRecord | None = None
         # What each source showed when it was last probed.
-        self.estimates: dict[str, float] = {}
+        self.trends: dict[str, float] = {}
 
     def promising(self, candidates: dict[str, Candidate]) -> dict[str, Candidate]:
         """
@@ -79,9 +80,9 @@ class Champion:
         """
         chosen = {}
         for source, candidate in candidates.items():
-            improved = candidate.estimate > self.estimates.get(source, -np.inf)
-            behind = self.record is not None and candidate.estimate < self.record.return_mean - self.record.margin
-            if improved and (candidate.understated or not behind):
+            improved = candidate.trend > self.trends.get(source, -np.inf)
+            behind = self.record is not None and candidate.bound < self.record.return_mean - self.record.margin
+            if improved and not behind:
                 chosen[source] = candidate
         return chosen
 
@@ -91,7 +92,7 @@ class Champion:
 
         :param sources: Which ones.
         """
-        self.estimates = {source: value for source, value in self.estimates.items() if source not in sources}
+        self.trends = {source: value for source, value in self.trends.items() if source not in sources}
 
     def deserves_probe(self, first_return: float) -> bool:
         """

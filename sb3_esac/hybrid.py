@@ -183,7 +183,7 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
                 add_episode(store, episode.transitions, self.policy.scale_action(episode.transitions.actions))
 
     def _candidates(self) -> dict[str, Candidate]:
-        agent = Candidate(to_vector(self.actor), self._agent_level, understated=True)
+        agent = Candidate(to_vector(self.actor), self._agent_level)
         return {"agent": agent, **super()._candidates()}
 
     def _is_overtaken(self) -> bool:

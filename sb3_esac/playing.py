@@ -60,11 +60,13 @@ class PlayingAlgorithm(BaseAlgorithm):
 
     def _candidates(self) -> dict[str, Candidate]:
         """Policies that could be the champion, by source."""
-        # The best member's return is more than the mean or the winner will show again, so it rules out what has no chance.
-        cut = self._episode_caps.cut
-        candidates = {"mean": Candidate(self.population.mean, self._best_return, understated=cut)}
+        # The best member's return is more than the mean or the winner will show again, so it rules out what has no chance. It
+        # is no trend: luck has it near the task's maximum long before the mean is there.
+        typical, best = self._member_returns
+        bound = np.inf if self._episode_caps.cut else best
+        candidates = {"mean": Candidate(self.population.mean, typical, bound)}
         if len(self.population.winners):
-            candidates["winner"] = Candidate(self.population.winners[0], self._best_return, understated=cut)
+            candidates["winner"] = Candidate(self.population.winners[0], typical, bound)
         return candidates
 
     # -- state ---------------------------------------------------------------------------------------------------------
@@ -92,7 +94,9 @@ class PlayingAlgorithm(BaseAlgorithm):
 
     def _reset_counters(self) -> None:
         self.population_timesteps, self.probe_timesteps, self.paper_timesteps = 0, 0, 0.0
-        self._mean_length, self._best_return, self._probed_generation = 0.0, float("nan"), -1
+        self._mean_length, self._probed_generation = 0.0, -1
+        # Median and maximum over the last generation
+        self._member_returns = (float("nan"), float("nan"))
         # Where the time goes; what is missing from the whole is bookkeeping.
         self.seconds = {"population": 0.0, "callback": 0.0}
         if not hasattr(self, "_episode_caps"):
@@ -119,7 +123,7 @@ class PlayingAlgorithm(BaseAlgorithm):
         if isinstance(self.episode_length_schedule, ProgressiveEpisodeLength) and self.env is not None:
             horizon_of(self.episode_length_schedule, self.env)
         self.champion = Champion(self.actor)
-        self.champion.record, self.champion.estimates = getattr(self, "_champion_state", (None, {}))
+        self.champion.record, self.champion.trends = getattr(self, "_champion_state", (None, {}))
 
     def set_random_seed(self, seed: int | None = None) -> None:
         """
@@ -205,7 +209,8 @@ class PlayingAlgorithm(BaseAlgorithm):
         self._mean_length = float(result.lengths.mean())
         self._episode_caps.note(result.lengths)
         returns = result.returns.mean(axis=1)
-        self._best_return = float(returns[np.isfinite(returns)].max(initial=-np.inf))
+        returns = returns[np.isfinite(returns)]
+        self._member_returns = (float(np.median(returns)), float(returns.max())) if returns.size else (-np.inf, -np.inf)
         self.paper_timesteps += self._mean_length
         self._merge_statistics(result)
         return result
@@ -258,7 +263,7 @@ class PlayingAlgorithm(BaseAlgorithm):
         seeds = np.array([[episode_seed(self.run_seed, 0, Stream.PROBE_EPISODE, k) for k in range(self.champion_episodes)]])
         player = make_player(self.actor)
         vectors = np.stack([candidate.vector for candidate in candidates.values()])
-        self.champion.estimates.update({source: candidate.estimate for source, candidate in candidates.items()})
+        self.champion.trends.update({source: candidate.trend for source, candidate in candidates.items()})
         screening = self._play(EvaluationRequest(vectors, np.repeat(seeds[:, :1], len(vectors), axis=0), player), callback)
         if screening is None:
             return False

@@ -234,7 +234,7 @@ class PopulationBasedAlgorithm(PlayingAlgorithm):
         :param exclude: Names of attributes to leave out.
         :param include: Names of attributes to put in although they are left out by default.
         """
-        self._champion_state = (self.champion.record, dict(self.champion.estimates))
+        self._champion_state = (self.champion.record, dict(self.champion.trends))
         current = self._population
         if self._generation_start is not None:
             self._population = self._generation_start

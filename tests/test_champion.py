@@ -1,5 +1,7 @@
 """The champion: the best policy so far, found by noise-free re-evaluation, and what ``predict`` plays."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch as th
@@ -7,7 +9,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from support import Walk, tiny, vec, walks
 
 from sb3_esac import ESAC
-from sb3_esac.champion import FINAL_PROBE_FRACTION, PROBE_FRACTION, Champion, ChampionRecord
+from sb3_esac.champion import FINAL_PROBE_FRACTION, PROBE_FRACTION, Candidate, Champion, ChampionRecord
 from sb3_esac.evaluation.parameters import load_vector, to_vector
 from sb3_esac.evolution.noise import Stream, episode_seed
 
@@ -51,6 +53,29 @@ def test_first_candidate_becomes_champion(actor):
     assert champion.challenge(actor, vector, record(1.0, 2.0))
     np.testing.assert_array_equal(to_vector(champion.actor), vector)
     assert champion.record.return_mean == 1.5
+
+
+def test_who_has_improved_is_worth_a_probe_unless_out_of_reach(actor):
+    champion = Champion(actor)
+    candidate = Candidate(to_vector(actor), 1.0, 9.0)
+    assert champion.promising({"mean": candidate}) == {"mean": candidate}
+    champion.challenge(actor, to_vector(actor), record(5.0, 5.0))
+    champion.trends["mean"] = 1.0
+    assert not champion.promising({"mean": candidate})
+    # The population gets better while its best member stays where luck had it long ago
+    assert champion.promising({"mean": replace(candidate, trend=2.0)})
+    assert not champion.promising({"mean": replace(candidate, trend=2.0, bound=4.0)})
+    assert not champion.promising({"mean": replace(candidate, trend=float("nan"))})
+    champion.forget("mean")
+    assert champion.promising({"mean": candidate})
+
+
+def test_the_typical_member_is_the_trend_and_the_best_the_bound():
+    model = tiny(vec(1), champion_episodes=0)
+    model.learn(200)
+    typical, best = model._member_returns
+    assert typical < best
+    assert {(c.trend, c.bound) for s, c in model._candidates().items() if s != "agent"} == {(typical, best)}
 
 
 def test_better_replaces_and_worse_does_not(actor):
