@@ -66,6 +66,40 @@ def from_file(name: str, task: str, seed: int, total_timesteps: int, **changes: 
     return CONSTRUCTORS[name](arguments.pop("policy"), make_task(task, seed), seed=seed, device="cpu", **arguments)
 
 
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "without crossover": {"crossover_callback": None},
+    "without AMT": {"amt_callback": None},
+    "one winner": {"winner_fraction": 0.1},
+    "without sharing": {"share_experience": 0.0},
+    "mean by line 11": {"recombination": "es"},
+    "without champion": {"champion_episodes": 0},
+    "without agent members": {"n_agent_members": 0},
+    "with overlap": {"overlap": True, "n_workers": 1},
+}
+"""
+What is changed in ESAC's defaults, one thing at a time: arguments, or callbacks that are taken away from the model. Without a
+champion the agent is deployed.
+"""
+
+
+def ablated(task: str, seed: int, total_timesteps: int, without: str) -> BaseAlgorithm:
+    """
+    Make an ESAC by ``esac.yml`` with one thing changed.
+
+    :param task: Environment.
+    :param seed: Seed of the run.
+    :param total_timesteps: Budget, which nothing depends on here.
+    :param without: A name in :data:`ABLATIONS`.
+    """
+    changes = ABLATIONS[without]
+    callbacks = {name: value for name, value in changes.items() if name.endswith("_callback")}
+    arguments = {name: value for name, value in changes.items() if name not in callbacks}
+    model = from_file("esac", task, seed, total_timesteps, **arguments)
+    for name, value in callbacks.items():
+        setattr(model, name, value)
+    return model
+
+
 MUJOCO_TASKS = ("Swimmer-v5", "Hopper-v5", "HalfCheetah-v5", "Walker2d-v5", "Ant-v5", "Humanoid-v5")
 SAC_ARGUMENTS: dict[str, dict[str, Any]] = {
     **{task: {"learning_starts": 10_000} for task in MUJOCO_TASKS},
@@ -182,5 +216,6 @@ ALGORITHMS: dict[str, Make] = {
     "canonical ES": partial(pel, strategy="canonical"),
     "canonical ES, T_c": partial(pel, strategy="canonical", time_schedule="constant"),
     "canonical ES, T_d": partial(pel, strategy="canonical", time_schedule="doubling"),
+    **{f"ESAC, {name}": partial(ablated, without=name) for name in ABLATIONS},
 }
 """By the name that tables and figures show."""

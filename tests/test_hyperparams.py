@@ -46,8 +46,9 @@ def test_every_entry_is_a_set_of_arguments(path):
         if "policy_kwargs" in arguments:
             arguments["policy_kwargs"] = eval(arguments["policy_kwargs"], {"nn": nn, "dict": dict})
             arguments["policy_kwargs"]["net_arch"] = [8, 8]
-        if isinstance(arguments.get("sigma"), str):
-            arguments["sigma"] = linear_schedule("sigma", arguments["sigma"])
+        for name in ("sigma", "agent_fraction"):
+            if isinstance(arguments.get(name), str):
+                arguments[name] = linear_schedule(name, arguments[name])
         if "episode_length_schedule" in arguments:
             arguments["episode_length_schedule"] = ProgressiveEpisodeLength(**arguments["episode_length_schedule"])
         if path.stem.startswith("esac"):
