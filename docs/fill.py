@@ -174,6 +174,35 @@ def search() -> str:
     return markdown(columns, [[row[name] for name in columns] for row in rows])
 
 
+def search_fast() -> str:
+    """The last evaluation of each run of the search for the file of the clock."""
+    columns = ["task", "algorithm", "network", "changes", "seed", "steps", "seconds", "mean", "deployed"]
+    last = {tuple(row[name] for name in columns[:5]): row for row in read("experiments/results/search_fast.csv")}
+    rows = sorted(last.values(), key=lambda row: (row["algorithm"] != "ES", row["task"]))
+    return markdown(columns, [[row[name] for name in columns] for row in rows])
+
+
+def speed() -> str:
+    """What a step and an update of SAC cost."""
+    columns = ["task", "threads", "step_ms", "update_ms", "load"]
+    return markdown(columns, [[row[name] for name in columns] for row in read("experiments/results/speed.csv")])
+
+
+def on_the_clock() -> str:
+    """How long it takes to reach SAC's returns."""
+    from experiments.figures.clock import AXIS, collect
+    from experiments.report import times
+
+    return times(collect(), AXIS)
+
+
+def targets_on_the_clock() -> str:
+    """What was to be reached on the clock, and whether it was."""
+    from experiments.figures.clock import check, collect
+
+    return markdown(["target", "reached", "evidence"], [[each.claim, each.answer, each.evidence] for each in check(collect())])
+
+
 def claims() -> str:
     """What the papers claim, and whether it holds in the data."""
     from experiments.claims import table
@@ -192,6 +221,11 @@ TABLES: dict[str, Callable[[], str]] = {
     "learning check": learning_check,
     "cost of an update": update_cost,
     "search": search,
+    "networks": search_fast,
+    "speed": speed,
+    "on the clock": on_the_clock,
+    "targets on the clock": targets_on_the_clock,
+    "runs of clock": lambda: experiment("clock"),
     "runs of benchmark": lambda: experiment("benchmark"),
     "runs of pel": lambda: experiment("pel"),
     "zoo check of es": lambda: zoo_check("es"),

@@ -50,13 +50,13 @@ def benchmark() -> list[Job]:
 
 
 CLOCK_TASKS = {
-    "Pendulum-v1": 40_000,
-    "InvertedDoublePendulum-v5": 300_000,
+    "Pendulum-v1": 30_000,
+    "InvertedDoublePendulum-v5": 200_000,
     "Reacher-v5": 100_000,
-    "Swimmer-v5": 2_000_000,
+    "Swimmer-v5": 1_500_000,
+    "Hopper-v5": 1_000_000,
+    "HalfCheetah-v5": 2_500_000,
     "LunarLanderContinuous-v3": 1_000_000,
-    "Hopper-v5": 2_000_000,
-    "HalfCheetah-v5": 3_000_000,
     "dm_control/cartpole-swingup-v0": 200_000,
 }
 """Budgets of those who have the clock for a budget: what two workers play in one to three minutes."""
@@ -65,8 +65,9 @@ CLOCK_TASKS = {
 MATRICES: dict[str, Callable[[], list[Job]]] = {
     "smoke": partial(grid, "smoke", {"Pendulum-v1": 1000}, ["ESAC", "SAC", "ES", "ARS"], [0], 2),
     "benchmark": benchmark,
-    # One run at a time, on an idle machine: these have processes of their own, and what counts is the clock.
-    "clock": partial(grid, "clock", CLOCK_TASKS, ["ESAC, fast"], [0, 1, 2], 40),
+    # One run at a time, on an idle machine: these have processes of their own, and what counts is the clock. Entries of the
+    # file were still changed when seed 0 had been seen.
+    "clock": partial(grid, "clock", CLOCK_TASKS, ["ESAC, fast"], [1, 2, 3], 40),
     "ablations": partial(
         grid,
         "ablations",

@@ -14,6 +14,10 @@ FINAL_PROBE_FRACTION = 0.25
 """The same for the probe that ends a call of ``learn``."""
 
 
+TREND_MEMORY = 10
+"""Generations for which a trend counts that was seen at a probe: it may have been luck."""
+
+
 @dataclass(frozen=True)
 class Candidate:
     """
@@ -68,21 +72,25 @@ class Champion:
     def __init__(self, actor: BasePolicy) -> None:
         self.actor = copy_actor(actor)
         self.record: ChampionRecord | None = None
-        # What each source showed when it was last probed.
-        self.trends: dict[str, float] = {}
+        # What each source showed when it was last probed, and the generation of that.
+        self.trends: dict[str, tuple[float, int]] = {}
 
-    def promising(self, candidates: dict[str, Candidate]) -> dict[str, Candidate]:
+    def promising(self, candidates: dict[str, Candidate], generation: int) -> dict[str, Candidate]:
         """
-        Candidates that are worth steps: better than when they were last probed, and not clearly behind the champion.
+        Candidates that are worth steps: better than when they were last probed, or not probed for long, and not clearly
+        behind the champion.
 
         :param candidates: Candidates by source.
+        :param generation: Number of the generation.
         :return: Some of them.
         """
         chosen = {}
         for source, candidate in candidates.items():
-            improved = candidate.trend > self.trends.get(source, -np.inf)
+            seen, when = self.trends.get(source, (-np.inf, generation))
+            if generation - when >= TREND_MEMORY:
+                seen = -np.inf
             behind = self.record is not None and candidate.bound < self.record.return_mean - self.record.margin
-            if improved and not behind:
+            if candidate.trend > seen and not behind:
                 chosen[source] = candidate
         return chosen
 

@@ -238,7 +238,7 @@ class PlayingAlgorithm(BaseAlgorithm):
 
     def _probe_if_due(self, callback: BaseCallback) -> bool:
         """Probe what might be better than the champion; False if a callback asked to stop."""
-        candidates = self.champion.promising(self._candidates())
+        candidates = self.champion.promising(self._candidates(), self.population.generation)
         due = candidates and self._probe_is_due(len(candidates), PROBE_FRACTION)
         return not due or self._probe(candidates, callback)
 
@@ -259,11 +259,11 @@ class PlayingAlgorithm(BaseAlgorithm):
         :return: False if a callback asked to stop.
         """
         steps_before = self.population_timesteps
-        self._probed_generation = self.population.generation
+        self._probed_generation = generation = self.population.generation
         seeds = np.array([[episode_seed(self.run_seed, 0, Stream.PROBE_EPISODE, k) for k in range(self.champion_episodes)]])
         player = make_player(self.actor)
         vectors = np.stack([candidate.vector for candidate in candidates.values()])
-        self.champion.trends.update({source: candidate.trend for source, candidate in candidates.items()})
+        self.champion.trends.update({source: (candidate.trend, generation) for source, candidate in candidates.items()})
         screening = self._play(EvaluationRequest(vectors, np.repeat(seeds[:, :1], len(vectors), axis=0), player), callback)
         if screening is None:
             return False
@@ -277,7 +277,7 @@ class PlayingAlgorithm(BaseAlgorithm):
                 if rest is None:
                     return False
                 returns = np.concatenate([returns, rest.returns[0]])
-            record = ChampionRecord(source, returns, self.population.generation)
+            record = ChampionRecord(source, returns, generation)
             self.champion.challenge(self.actor, candidates[source].vector, record)
         self.probe_timesteps += self.population_timesteps - steps_before
         return True

@@ -9,7 +9,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from support import Walk, tiny, vec, walks
 
 from sb3_esac import ESAC
-from sb3_esac.champion import FINAL_PROBE_FRACTION, PROBE_FRACTION, Candidate, Champion, ChampionRecord
+from sb3_esac.champion import FINAL_PROBE_FRACTION, PROBE_FRACTION, TREND_MEMORY, Candidate, Champion, ChampionRecord
 from sb3_esac.evaluation.parameters import load_vector, to_vector
 from sb3_esac.evolution.noise import Stream, episode_seed
 
@@ -58,16 +58,21 @@ def test_first_candidate_becomes_champion(actor):
 def test_who_has_improved_is_worth_a_probe_unless_out_of_reach(actor):
     champion = Champion(actor)
     candidate = Candidate(to_vector(actor), 1.0, 9.0)
-    assert champion.promising({"mean": candidate}) == {"mean": candidate}
+
+    def is_promising(generation=3, **changes):
+        return bool(champion.promising({"mean": replace(candidate, **changes)}, generation))
+
+    assert is_promising()
     champion.challenge(actor, to_vector(actor), record(5.0, 5.0))
-    champion.trends["mean"] = 1.0
-    assert not champion.promising({"mean": candidate})
+    champion.trends["mean"] = (1.0, 2)
+    assert not is_promising()
     # The population gets better while its best member stays where luck had it long ago
-    assert champion.promising({"mean": replace(candidate, trend=2.0)})
-    assert not champion.promising({"mean": replace(candidate, trend=2.0, bound=4.0)})
-    assert not champion.promising({"mean": replace(candidate, trend=float("nan"))})
+    assert is_promising(trend=2.0)
+    assert not is_promising(trend=2.0, bound=4.0) and not is_promising(trend=float("nan"))
+    # What was seen may have been luck as well
+    assert not is_promising(1 + TREND_MEMORY) and is_promising(2 + TREND_MEMORY)
     champion.forget("mean")
-    assert champion.promising({"mean": candidate})
+    assert is_promising()
 
 
 def test_the_typical_member_is_the_trend_and_the_best_the_bound():

@@ -46,7 +46,7 @@ def test_every_entry_is_a_set_of_arguments(path):
         if "policy_kwargs" in arguments:
             arguments["policy_kwargs"] = eval(arguments["policy_kwargs"], {"nn": nn, "dict": dict})
             arguments["policy_kwargs"]["net_arch"] = [8, 8]
-        for name in ("sigma", "agent_fraction"):
+        for name in ("sigma", "agent_fraction", "learning_rate"):
             if isinstance(arguments.get(name), str):
                 arguments[name] = linear_schedule(name, arguments[name])
         if "episode_length_schedule" in arguments:

@@ -6,13 +6,15 @@ updates at the speeds of ``python -m experiments.speed``, with as many threads a
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 from experiments import comparison, drawing, statistics
 from experiments.comparison import BASELINE, SECONDS, Runs, names
-from experiments.figures.study import Outcome, parse, show
+from experiments.figures.study import RESULTS, Outcome, parse, show
 from experiments.report import times
+from experiments.speed import SPEED
 
 AXIS = SECONDS["idle"]
 FAST = "ESAC, fast"
@@ -21,16 +23,17 @@ GOALS = {"Swimmer-v5": (340.0, 180.0), "HalfCheetah-v5": (5000.0, 240.0)}
 """Return and seconds by task: what every seed is to reach."""
 
 
-def collect(results: list[Runs]) -> Runs:
+def collect(results: Path = RESULTS) -> Runs:
     """
     Put experiments together, without tasks that were not timed and algorithms that do not belong here.
 
-    :param results: Runs of each experiment.
+    :param results: Folder of the data.
+    :return: Runs of both experiments, the baseline first.
     """
-    runs = {key: seeds for found in results for key, seeds in found.items() if key[1] in SHOWN}
+    found = [comparison.read(results / f"{name}.csv", results / SPEED.name) for name in ("benchmark", "clock")]
+    runs = {key: seeds for each in found for key, seeds in each.items() if key[1] in SHOWN}
     timed = {task for task, algorithm in runs if algorithm == FAST}
-    ordered = sorted(runs, key=lambda key: SHOWN.index(key[1]))
-    return {key: runs[key] for key in ordered if key[0] in timed}
+    return {key: runs[key] for key in sorted(runs, key=lambda key: SHOWN.index(key[1])) if key[0] in timed}
 
 
 def _shown(value: float, form: str) -> str:
@@ -71,8 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Outcome]:
     :param arguments: Words of the command line.
     """
     options = parse(__doc__, arguments, can_run=False)
-    speed = options.results / "speed.csv"
-    runs = collect([comparison.read(options.results / f"{name}.csv", speed) for name in ("benchmark", "clock")])
+    runs = collect(options.results)
     if not runs:
         raise SystemExit(f"no data in {options.results}: make them with `python -m experiments.run clock --processes 1`")
     print(times(runs, AXIS))

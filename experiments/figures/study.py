@@ -59,6 +59,11 @@ class Outcome:
         """In words."""
         return {True: "holds here", False: "does NOT hold here", None: "cannot be told from these data"}[self.holds]
 
+    @property
+    def answer(self) -> str:
+        """In one word, for what is not a paper's claim."""
+        return {True: "yes", False: "no", None: "unknown"}[self.holds]
+
     def __str__(self) -> str:
         return f"Claim: {self.claim}\n  {self.verdict}: {self.evidence}"
 
