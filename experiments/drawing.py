@@ -109,6 +109,8 @@ def draw_curves(panel: "Axes", runs: Runs, task: str, algorithms: Sequence[str],
     :param algorithms: Their names, whose order decides the colors.
     :param axis: Column that is the axis; algorithms that have nothing there are left out.
     """
+    from matplotlib.ticker import NullFormatter
+
     for number, algorithm in enumerate(algorithms):
         curves = curves_of(runs, task, algorithm, axis)
         if not curves or all(curve.x[-1] == 0 for curve in curves):
@@ -125,6 +127,7 @@ def draw_curves(panel: "Axes", runs: Runs, task: str, algorithms: Sequence[str],
     if "seconds" in axis:
         # An ES is through before SAC is evaluated once
         panel.set_xscale("log")
+        panel.xaxis.set_minor_formatter(NullFormatter())
     else:
         thousands(panel)
 

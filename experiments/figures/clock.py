@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Outcome]:
     if not runs:
         raise SystemExit(f"no data in {options.results}: make them with `python -m experiments.run clock --processes 1`")
     print(times(runs, AXIS))
-    return show(check(runs), drawing.curve_grid(runs, names(runs)[0], AXIS, 4), options.pictures / "clock")
+    return show(check(runs), drawing.curve_grid(runs, names(runs)[0], AXIS), options.pictures / "clock")
 
 
 if __name__ == "__main__":
