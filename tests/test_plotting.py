@@ -186,7 +186,12 @@ def test_live(run_folder, tmp_path):
 def test_live_ends_with_an_interrupt(run_folder, tmp_path):
     environment = {name: value for name, value in os.environ.items() if "DISPLAY" not in name}
     command = [sys.executable, "-m", "sb3_esac.plot", str(run_folder[0]), "--live", "0.1", "-o", str(tmp_path / "live.png")]
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+
+    def heed_interrupts():
+        # Whoever started the tests in the background may have left them ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts) as process:
         try:
             deadline = time.monotonic() + 120
             while not (tmp_path / "live.png").exists() and time.monotonic() < deadline:
