@@ -227,6 +227,13 @@ def test_hyperparameters_for_the_clock(commands):
     assert model.overlap and model.winner_fraction == 0.2
 
 
+def test_a_learning_rate_that_does_not_end_at_zero(commands):
+    # As in the file for the clock; the zoo's own schedules end at zero
+    commands.train("esac", "-n", 900, params=["learning_rate:'lin_0.001_0.0002'"])
+    model = ESAC.load(commands.run_folder("esac") / "Pendulum-v1.zip")
+    assert model.learning_rate(1.0) == 0.001 and model.learning_rate(0.0) == pytest.approx(0.0002)
+
+
 def test_a_file_of_ones_own(commands):
     (commands.folder / "mine.yml").write_text("Pendulum-v1: {policy: MlpPolicy, n_timesteps: 900, sigma: 0.123}")
     commands.train("esac", "-conf", "mine.yml")

@@ -12,6 +12,7 @@ from rl_zoo3.utils import get_class_by_name
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import CSVOutputFormat
 from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_esac.zoo.files import hyperparameter_file, linear_schedule
@@ -22,8 +23,8 @@ ALGORITHMS = ("esac", "es")
 FLATTENED = "sb3_esac.envs.dm_control.FlatObservation"
 """Wrapper that DM Control tasks need, whose observations are dicts with scalars in them."""
 
-SCHEDULES = {"esac": ("agent_fraction", "agent_probability"), "es": ("sigma",)}
-"""Arguments that may be written as ``lin_0.5``, as the zoo's learning rates are, or ``lin_0.5_0.1`` with the end as well."""
+SCHEDULES = {"esac": ("agent_fraction", "agent_probability", "learning_rate"), "es": ("sigma",)}
+"""Arguments that may be written as ``lin_0.5``, as the zoo writes learning rates, or ``lin_0.5_0.1`` with the end as well."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,13 @@ class ExperimentManager(rl_zoo3.exp_manager.ExperimentManager):
             if isinstance(hyperparams.get("agent_class"), str):
                 hyperparams["agent_class"] = get_class_by_name(hyperparams["agent_class"])
         return super()._preprocess_hyperparams(hyperparams)
+
+    @classmethod
+    def _preprocess_schedules(cls, hyperparams: dict[str, Any]) -> dict[str, Any]:
+        # The zoo reads schedules that end at zero, and refuses those that have been read already.
+        read = {name: value for name, value in hyperparams.items() if isinstance(value, LinearSchedule)}
+        others = {name: value for name, value in hyperparams.items() if name not in read}
+        return {**super()._preprocess_schedules(others), **read}
 
     def _preprocess_action_noise(
         self, hyperparams: dict[str, Any], saved_hyperparams: dict[str, Any], env: VecEnv
