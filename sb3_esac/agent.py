@@ -9,12 +9,12 @@ import torch as th
 from stable_baselines3 import SAC
 from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.type_aliases import TrainFreq
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
 from sb3_esac.buffers import SharedExperience, shared
-from sb3_esac.evaluation.normalization import ObservationNormalizer, normalizers
+from sb3_esac.evaluation.first_layers import fold
+from sb3_esac.evaluation.normalization import normalizers
 from sb3_esac.observations import normalized_policy_kwargs, parameters_of
 
 if TYPE_CHECKING:
@@ -214,45 +214,9 @@ def plain_agent(agent: OffPolicyAlgorithm) -> OffPolicyAlgorithm:
         target.load_state_dict(source.state_dict())
     for part in ("actor", "critic", "critic_target", "actor_target"):
         if getattr(twin, part, None) is not None:
-            _fold(getattr(agent, part), getattr(twin, part))
+            fold(getattr(agent, part), getattr(twin, part))
     return twin
 
 
 def _optimizer_pairs(agent: Any, twin: Any) -> list[tuple[th.optim.Optimizer, th.optim.Optimizer]]:
     return [(agent.actor.optimizer, twin.actor.optimizer), (agent.critic.optimizer, twin.critic.optimizer)]
-
-
-def _fold(source: th.nn.Module, target: th.nn.Module) -> None:
-    """Fold normalisation into every linear layer of ``target`` that reads features directly."""
-    normalizer = getattr(source, "features_extractor", None)
-    assert isinstance(normalizer, ObservationNormalizer)
-    if type(normalizer.extractor) is not FlattenExtractor:
-        raise ValueError(
-            f"Observation statistics cannot be folded through {type(normalizer.extractor).__name__}: save the ESAC model "
-            "itself, or train with `VecNormalize` instead of `normalize_observations`"
-        )
-    shift, scale = (th.as_tensor(part, dtype=th.float32) for part in normalizer.shift_and_scale())
-    n_features = len(shift)
-    with th.no_grad():
-        for layer in _first_layers(target):
-            weight = layer.weight[:, :n_features] / scale.to(layer.weight.device)
-            layer.weight[:, :n_features] = weight
-            layer.bias.sub_(weight @ shift.to(layer.weight.device))
-
-
-def _first_layers(module: th.nn.Module) -> list[th.nn.Linear]:
-    latent = getattr(module, "latent_pi", None)
-    if latent is not None and list(latent.parameters()):
-        heads = [latent]
-    else:
-        heads = [getattr(module, name) for name in ("mu", "log_std") if hasattr(module, name)]
-    heads = heads or list(getattr(module, "q_networks", []))
-    layers: list[th.nn.Linear] = []
-    for head in heads:
-        # The first module with parameters has to be the layer that reads the features.
-        modules = head.modules() if isinstance(head, th.nn.Module) else []
-        leaves = [leaf for leaf in modules if not list(leaf.children()) and list(leaf.parameters())]
-        if not leaves or not isinstance(leaves[0], th.nn.Linear):
-            raise ValueError(f"Observation statistics cannot be folded into a {type(module).__name__} of this form")
-        layers.append(leaves[0])
-    return layers

@@ -21,11 +21,12 @@ from sb3_esac.buffers import SharedExperience, add_episode
 from sb3_esac.champion import Candidate
 from sb3_esac.clock import ClockedCallback, without_callbacks
 from sb3_esac.evaluation.evaluator import EvaluationResult
-from sb3_esac.evaluation.normalization import normalizers, update_normalizers
+from sb3_esac.evaluation.first_layers import update_normalizers
+from sb3_esac.evaluation.normalization import normalizers
 from sb3_esac.evaluation.parameters import to_vector
 from sb3_esac.evaluation.rollout import Recording, stack
 from sb3_esac.evaluation.seeding import adopt
-from sb3_esac.evaluation.statistics import observation_moments
+from sb3_esac.evaluation.statistics import ObservationMoments, observation_moments
 from sb3_esac.evolution.noise import Stream, episode_seed
 from sb3_esac.evolution.population import Origin
 from sb3_esac.population_based import PopulationBasedAlgorithm
@@ -182,6 +183,10 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
             if episode.member in sharing and episode.transitions is not None:
                 add_episode(store, episode.transitions, self.policy.scale_action(episode.transitions.actions))
 
+    def _update_normalizers(self, fresh: ObservationMoments) -> None:
+        # What the agent has learned must not change with the statistics. What it was born with has nothing to keep.
+        update_normalizers(self.policy, fresh, keep_functions=self._n_updates > 0)
+
     def _candidates(self) -> dict[str, Candidate]:
         agent = Candidate(to_vector(self.actor), self._agent_level)
         return {"agent": agent, **super()._candidates()}
@@ -271,7 +276,7 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
                 if isinstance(seen, dict)
                 else seen.reshape(-1, *seen.shape[2:])
             )
-            update_normalizers(self.policy, observation_moments(flat))
+            self._update_normalizers(observation_moments(flat))
         buffer.fresh_observations = None
         # A copy that was made to play the mean has the statistics of before.
         self._mean_actor = None

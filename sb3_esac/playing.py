@@ -17,10 +17,11 @@ from sb3_esac.clock import ClockedCallback, without_callbacks
 from sb3_esac.episode_caps import EpisodeCaps, EpisodeLengthSchedule, horizon_of
 from sb3_esac.evaluation.backends import make_evaluator
 from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, Evaluator, Pending
-from sb3_esac.evaluation.normalization import update_normalizers
+from sb3_esac.evaluation.first_layers import update_normalizers
 from sb3_esac.evaluation.parameters import make_player
 from sb3_esac.evaluation.rollout import Recording
 from sb3_esac.evaluation.seeding import warn_non_finite
+from sb3_esac.evaluation.statistics import ObservationMoments
 from sb3_esac.evaluation.vec_normalize import merge_episodes, moments_of, recording_for
 from sb3_esac.evolution.episode_lengths import ProgressiveEpisodeLength
 from sb3_esac.evolution.noise import Stream, episode_seed
@@ -234,7 +235,10 @@ class PlayingAlgorithm(BaseAlgorithm):
         merge_episodes(self._vec_normalize_env, result.episodes)
         fresh = moments_of(result.episodes) if self.normalize_observations else None
         if fresh is not None:
-            update_normalizers(self.policy, fresh)
+            self._update_normalizers(fresh)
+
+    def _update_normalizers(self, fresh: ObservationMoments) -> None:
+        update_normalizers(self.policy, fresh)
 
     def _probe_if_due(self, callback: BaseCallback) -> bool:
         """Probe what might be better than the champion; False if a callback asked to stop."""

@@ -108,15 +108,3 @@ def normalizers(policy: th.nn.Module) -> list[ObservationNormalizer]:
     :param policy: A policy or a part of one.
     """
     return [module for module in policy.modules() if isinstance(module, ObservationNormalizer)]
-
-
-def update_normalizers(policy: th.nn.Module, fresh: ObservationMoments) -> None:
-    """
-    Merge new observations into every normaliser of a policy.
-
-    :param policy: Policy.
-    :param fresh: Moments of the new observations.
-    """
-    for normalizer in normalizers(policy):
-        known = normalizer.moments()
-        normalizer.set_moments({key: known[key].merge(fresh[key]) for key in known})
