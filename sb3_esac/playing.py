@@ -18,7 +18,7 @@ from sb3_esac.episode_caps import EpisodeCaps, EpisodeLengthSchedule, horizon_of
 from sb3_esac.evaluation.backends import make_evaluator
 from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, Evaluator, Pending
 from sb3_esac.evaluation.first_layers import update_normalizers
-from sb3_esac.evaluation.parameters import make_player
+from sb3_esac.evaluation.parameters import Player, make_player, to_vector
 from sb3_esac.evaluation.rollout import Recording
 from sb3_esac.evaluation.seeding import warn_non_finite
 from sb3_esac.evaluation.statistics import ObservationMoments
@@ -244,44 +244,80 @@ class PlayingAlgorithm(BaseAlgorithm):
         """Probe what might be better than the champion; False if a callback asked to stop."""
         candidates = self.champion.promising(self._candidates(), self.population.generation)
         due = candidates and self._probe_is_due(len(candidates), PROBE_FRACTION)
-        return not due or self._probe(candidates, callback)
+        return not due or self._probe(candidates, PROBE_FRACTION, callback)
 
     def _probe_is_due(self, n_candidates: int, fraction: float) -> bool:
         """Whether something has changed since the last probe, and another one would stay within its fraction of the steps."""
         nothing_new = self._mean_length == 0 or self._probed_generation == self.population.generation
         if self.champion_episodes == 0 or nothing_new:
             return False
-        cost = (n_candidates + self.champion_episodes - 1) * self._episode_caps.probe_length(self._mean_length)
+        return self._may_probe(n_candidates + self.champion_episodes - 1, fraction)
+
+    def _may_probe(self, n_episodes: int, fraction: float) -> bool:
+        cost = n_episodes * self._episode_caps.probe_length(self._mean_length)
         return self.probe_timesteps + cost <= fraction * (self.num_timesteps + cost)
 
-    def _probe(self, candidates: dict[str, Candidate], callback: BaseCallback) -> bool:
+    def _probe(self, candidates: dict[str, Candidate], fraction: float, callback: BaseCallback) -> bool:
         """
         Play candidates without noise and let the best of them challenge the champion.
 
         :param candidates: Policies by source ("mean", "winner", "agent").
+        :param fraction: Of all steps, what probes may take.
         :param callback: The user's callbacks.
         :return: False if a callback asked to stop.
         """
-        steps_before = self.population_timesteps
         self._probed_generation = generation = self.population.generation
-        seeds = np.array([[episode_seed(self.run_seed, 0, Stream.PROBE_EPISODE, k) for k in range(self.champion_episodes)]])
+        seeds = self._probe_seeds(0, 0)
         player = make_player(self.actor)
         vectors = np.stack([candidate.vector for candidate in candidates.values()])
         self.champion.trends.update({source: (candidate.trend, generation) for source, candidate in candidates.items()})
-        screening = self._play(EvaluationRequest(vectors, np.repeat(seeds[:, :1], len(vectors), axis=0), player), callback)
+        screening = self._play_probe(
+            EvaluationRequest(vectors, np.repeat(seeds[:, :1], len(vectors), axis=0), player), callback
+        )
         if screening is None:
             return False
         self._episode_caps.whole_length = float(screening.lengths.mean())
         first = dict(zip(candidates, screening.returns[:, 0].tolist(), strict=True))
         source = most_trusted(first)
-        if self.champion.deserves_probe(first[source]):
-            returns = np.array([first[source]])
-            if seeds.shape[1] > 1:
-                rest = self._play(EvaluationRequest(candidates[source].vector[None], seeds[:, 1:], player), callback)
-                if rest is None:
-                    return False
-                returns = np.concatenate([returns, rest.returns[0]])
-            record = ChampionRecord(source, returns, generation)
-            self.champion.challenge(self.actor, candidates[source].vector, record)
-        self.probe_timesteps += self.population_timesteps - steps_before
+        if not self.champion.deserves_probe(first[source]):
+            return True
+        returns, vector = np.array([first[source]]), candidates[source].vector
+        if seeds.shape[1] > 1:
+            rest = self._play_probe(EvaluationRequest(vector[None], seeds[:, 1:], player), callback)
+            if rest is None:
+                return False
+            returns = np.concatenate([returns, rest.returns[0]])
+        record = ChampionRecord(source, returns, generation)
+        if self.champion.is_clearly_better(record):
+            return True
+        if self.champion.record is not None and self._may_probe(2 * self.champion_episodes, fraction):
+            return self._rematch(player, vector, record, callback)
+        self.champion.crown(self.actor, vector, record)
         return True
+
+    def _rematch(self, player: Player, vector: np.ndarray, record: ChampionRecord, callback: BaseCallback) -> bool:
+        """Let candidate and champion play episodes that neither has been chosen by; False if a callback asked to stop."""
+        champion, seeds = self.champion, self._probe_seeds(record.generation, self.champion_episodes)
+        theirs = self._play_probe(EvaluationRequest(vector[None], seeds, player), callback)
+        if theirs is None:
+            return False
+        own = self._play_probe(
+            EvaluationRequest(to_vector(champion.actor)[None], seeds, make_player(champion.actor)), callback
+        )
+        if own is None:
+            return False
+        if not champion.survives(record, own.returns[0], theirs.returns[0]):
+            champion.crown(self.actor, vector, replace(record, rematches=theirs.returns[0]))
+        return True
+
+    def _probe_seeds(self, generation: int, first: int) -> np.ndarray:
+        """(1, champion_episodes) seeds of episodes without noise."""
+        indices = range(first, first + self.champion_episodes)
+        return np.array([[episode_seed(self.run_seed, generation, Stream.PROBE_EPISODE, index) for index in indices]])
+
+    def _play_probe(self, request: EvaluationRequest, callback: BaseCallback) -> EvaluationResult | None:
+        steps_before = self.population_timesteps
+        result = self._play(request, callback)
+        if result is not None:
+            self.probe_timesteps += self.population_timesteps - steps_before
+        return result

@@ -20,12 +20,25 @@ def record(*returns, source="agent", generation=0):
     return ChampionRecord(source, np.array(returns, dtype=float), generation)
 
 
+def challenge(champion, actor, vector, record):
+    """Take the champion's place unless it is clearly better; whether that was done."""
+    if champion.is_clearly_better(record):
+        return False
+    champion.crown(actor, vector, record)
+    return True
+
+
 def deterministic(policy):
     return policy.predict(OBSERVATIONS, deterministic=True)[0]
 
 
 def probe_seeds(model):
     return [episode_seed(model.run_seed, 0, Stream.PROBE_EPISODE, k) for k in range(model.champion_episodes)]
+
+
+def rematch_seeds(model, generation):
+    n = model.champion_episodes
+    return [episode_seed(model.run_seed, generation, Stream.PROBE_EPISODE, k) for k in range(n, 2 * n)]
 
 
 def play(policy, seed, **kwargs):
@@ -50,7 +63,7 @@ def test_first_candidate_becomes_champion(actor):
     champion = Champion(actor)
     assert champion.record is None and champion.deserves_probe(-1e9)
     vector = to_vector(actor) + 1
-    assert champion.challenge(actor, vector, record(1.0, 2.0))
+    assert challenge(champion, actor, vector, record(1.0, 2.0))
     np.testing.assert_array_equal(to_vector(champion.actor), vector)
     assert champion.record.return_mean == 1.5
 
@@ -63,7 +76,7 @@ def test_who_has_improved_is_worth_a_probe_unless_out_of_reach(actor):
         return bool(champion.promising({"mean": replace(candidate, **changes)}, generation))
 
     assert is_promising()
-    champion.challenge(actor, to_vector(actor), record(5.0, 5.0))
+    challenge(champion, actor, to_vector(actor), record(5.0, 5.0))
     champion.trends["mean"] = (1.0, 2)
     assert not is_promising()
     # The population gets better while its best member stays where luck had it long ago
@@ -86,11 +99,11 @@ def test_the_typical_member_is_the_trend_and_the_best_the_bound():
 def test_better_replaces_and_worse_does_not(actor):
     champion = Champion(actor)
     vector = to_vector(actor)
-    champion.challenge(actor, vector, record(5.0, 6.0, 7.0))
-    assert not champion.challenge(actor, vector + 1, record(1.0, 2.0, 3.0, source="mean"))
+    challenge(champion, actor, vector, record(5.0, 6.0, 7.0))
+    assert not challenge(champion, actor, vector + 1, record(1.0, 2.0, 3.0, source="mean"))
     np.testing.assert_array_equal(to_vector(champion.actor), vector)
     assert champion.record.source == "agent"
-    assert champion.challenge(actor, vector + 2, record(8.0, 9.0, 10.0, source="winner", generation=4))
+    assert challenge(champion, actor, vector + 2, record(8.0, 9.0, 10.0, source="winner", generation=4))
     np.testing.assert_array_equal(to_vector(champion.actor), vector + 2)
     assert (champion.record.source, champion.record.generation) == ("winner", 4)
 
@@ -98,29 +111,42 @@ def test_better_replaces_and_worse_does_not(actor):
 def test_one_lucky_episode_is_not_enough(actor):
     champion = Champion(actor)
     vector = to_vector(actor)
-    champion.challenge(actor, vector, record(5.0, 5.1, 4.9))
+    challenge(champion, actor, vector, record(5.0, 5.1, 4.9))
     # Its best episode is far better than anything that the champion has played.
-    assert not champion.challenge(actor, vector + 1, record(20.0, -40.0, -41.0))
+    assert not challenge(champion, actor, vector + 1, record(20.0, -40.0, -41.0))
     np.testing.assert_array_equal(to_vector(champion.actor), vector)
+
+
+def test_a_rematch_counts_as_much_as_the_probe(actor):
+    champion = Champion(actor)
+    champion.crown(actor, to_vector(actor), record(5.0, 5.0))
+    lucky = record(9.0, 9.0)
+    assert not champion.is_clearly_better(lucky)
+    assert champion.survives(lucky, np.array([6.0, 6.0]), np.array([1.0, 1.0]))
+    np.testing.assert_array_equal(champion.record.rematches, [6.0, 6.0])
+    assert champion.record.return_mean == 5.5
+    assert not champion.survives(lucky, np.array([6.0, 6.0]), np.array([2.0, 2.0]))
+    assert champion.survives(lucky, np.array([6.0, 6.0]), np.array([50.0, np.nan]))
+    assert champion.record.rematches.size == 6
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_return_that_is_not_finite_never_wins(actor, bad):
     champion = Champion(actor)
     assert not champion.deserves_probe(bad)
-    assert not champion.challenge(actor, to_vector(actor), record(1.0, bad))
+    assert not challenge(champion, actor, to_vector(actor), record(1.0, bad))
     assert champion.record is None
 
 
 def test_hopeless_candidates_are_not_probed_further(actor):
     champion = Champion(actor)
-    champion.challenge(actor, to_vector(actor), record(5.0, 6.0, 7.0))
+    challenge(champion, actor, to_vector(actor), record(5.0, 6.0, 7.0))
     assert champion.deserves_probe(6.5) and not champion.deserves_probe(-100.0)
 
 
 def test_champion_is_a_copy(actor):
     champion = Champion(actor)
-    champion.challenge(actor, to_vector(actor), record(1.0))
+    challenge(champion, actor, to_vector(actor), record(1.0))
     before = to_vector(champion.actor)
     with th.no_grad():
         for parameter in actor.parameters():
@@ -152,6 +178,34 @@ def test_record_is_what_the_champion_plays():
     assert model.champion.record.returns.shape == (4,), "never the return of one episode"
     played = [play(model.champion.actor, seed) for seed in probe_seeds(model)]
     np.testing.assert_allclose(model.champion.record.returns, played, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("survives", [True, False])
+def test_a_rematch_is_played_in_new_episodes(monkeypatch, survives):
+    judged = []
+
+    def watch(self, record, own, theirs):
+        judged.append((record.generation, deterministic(self.actor), own, theirs))
+        return survives
+
+    monkeypatch.setattr(Champion, "survives", watch)
+    env = vec(1)
+    model = tiny(env, champion_episodes=2).learn(1500)
+    assert judged
+    generation, _, own, theirs = judged[-1]
+    assert own.shape == theirs.shape == (2,)
+    seeds = rematch_seeds(model, generation)
+    # The newcomer, then the champion
+    assert [walks(env)[0].episode_seeds.count(seed) for seed in seeds] == [2, 2]
+    assert not set(seeds) & set(probe_seeds(model))
+    if survives:
+        np.testing.assert_array_equal(deterministic(model.champion.actor), judged[0][1])
+        np.testing.assert_allclose(own, [play(model.champion.actor, seed) for seed in seeds], rtol=1e-4, atol=1e-4)
+    else:
+        assert model.champion.record.generation >= generation
+        np.testing.assert_array_equal(model.champion.record.rematches, theirs)
+        played = [play(model.champion.actor, seed) for seed in seeds]
+        np.testing.assert_allclose(theirs, played, rtol=1e-4, atol=1e-4)
 
 
 def test_champion_is_not_the_luckiest_member(monkeypatch):
@@ -192,6 +246,7 @@ def test_probe_steps_are_counted(n_envs):
     assert model.num_timesteps == model.agent_timesteps + model.population_timesteps
     if n_envs == 1:
         seeds = set(probe_seeds(model))
+        seeds |= {seed for number in range(model.population.generation + 1) for seed in rematch_seeds(model, number)}
         played = [
             rewards for seed, rewards in zip(walks(env)[0].episode_seeds, walks(env)[0].rewards, strict=True) if seed in seeds
         ]
@@ -204,7 +259,8 @@ def test_probe_steps_are_bounded():
         worst = 0.0
 
         def _on_step(self):
-            if self.num_timesteps >= 40:
+            # What ends the run may take more.
+            if 40 <= self.num_timesteps < 1000:
                 self.worst = max(self.worst, self.model.probe_timesteps / self.num_timesteps)
             return True
 

@@ -323,14 +323,81 @@ def test_exported_agent_trains_on_from_its_moments(tmp_path):
     assert not normalizers(plain.policy)
 
 
+def test_agent_with_dict_observations_can_be_exported(tmp_path):
+    model = tiny(vec(1, DictWalk), "MultiInputPolicy", normalize_observations=True).learn(120)
+    observation = model.env.observation_space.sample()
+    before = model.agent.predict(observation, deterministic=True)[0]
+    model.agent.save(tmp_path / "agent.zip")
+    plain = SAC.load(tmp_path / "agent.zip", device="cpu")
+    assert not normalizers(plain.policy)
+    np.testing.assert_allclose(plain.predict(observation, deterministic=True)[0], before, rtol=1e-4, atol=1e-5)
+
+
 def test_what_cannot_be_folded_is_refused(tmp_path):
-    model = tiny(vec(1, DictWalk), "MultiInputPolicy", normalize_observations=True)
-    with pytest.raises(ValueError, match=r"cannot be folded through CombinedExtractor.*VecNormalize"):
-        model.agent.save(tmp_path / "agent.zip")
     model = tiny(vec(1), agent_class=CrossQ, normalize_observations=True)
     with pytest.raises(ValueError, match=r"cannot be folded"):
         model.agent.save(tmp_path / "agent.zip")
     assert not (tmp_path / "agent.zip").exists()
+
+
+# -- new statistics -----------------------------------------------------------------------------------------------------
+
+
+def values_of(agent, observations):
+    """Mean actions and, of each critic, values."""
+    with th.no_grad():
+        actions = agent.actor(observations, deterministic=True) if isinstance(agent, SAC | TQC) else agent.actor(observations)
+        return [actions, *agent.critic(observations, actions), *agent.critic_target(observations, actions)]
+
+
+@pytest.mark.parametrize(
+    ("agent_class", "net_arch"), [(SAC, [8]), (TD3, [8, 8]), (TQC, [8]), (SAC, {"pi": [], "qf": [8]})], ids=str
+)
+def test_new_statistics_do_not_change_what_the_agent_computes(agent_class, net_arch):
+    model = tiny(vec(1), agent_class=agent_class, policy_kwargs=dict(net_arch=net_arch), normalize_observations=True)
+    model = with_statistics(model.learn(100))
+    observations = th.as_tensor(some_observations(50))
+    weights, before = to_vector(model.actor), values_of(model.agent, observations)
+    fresh = observation_moments(3.0 * some_observations(500) - 70.0)
+    update_normalizers(model.policy, fresh, keep_functions=True)
+    assert not np.allclose(to_vector(model.actor), weights)
+    for old, new in zip(before, values_of(model.agent, observations), strict=True):
+        assert th.allclose(old, new, rtol=1e-3, atol=1e-3)
+    update_normalizers(model.policy, observation_moments(some_observations(500)), keep_functions=False)
+    assert not th.allclose(before[0], values_of(model.agent, observations)[0], rtol=1e-3, atol=1e-3)
+
+
+def test_new_statistics_do_not_change_what_the_agent_computes_from_dicts():
+    model = tiny(vec(1, DictWalk), "MultiInputPolicy", normalize_observations=True).learn(120)
+    observations = [model.env.observation_space.sample() for _ in range(5)]
+    before = [model.agent.predict(observation, deterministic=True)[0] for observation in observations]
+    statistics = normalizers(model.actor)[0].moments()
+    fresh = {key: Moments(500.0, known.mean + 3.0, 4.0 * known.var + 1.0) for key, known in statistics.items()}
+    update_normalizers(model.policy, fresh, keep_functions=True)
+    after = [model.agent.predict(observation, deterministic=True)[0] for observation in observations]
+    np.testing.assert_allclose(after, before, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "changes", [dict(agent_class=CrossQ), dict(use_sde=True, policy_kwargs=dict(net_arch=dict(pi=[], qf=[8])))]
+)
+def test_networks_of_other_forms_get_new_statistics_all_the_same(changes):
+    model = tiny(vec(1), normalize_observations=True, **changes).learn(60)
+    counts = [normalizer.moments()[""].count for normalizer in normalizers(model.policy)]
+    update_normalizers(model.policy, observation_moments(some_observations(100)), keep_functions=True)
+    assert [n.moments()[""].count for n in normalizers(model.policy)] == [count + 100 for count in counts]
+
+
+def test_what_was_learned_is_kept_when_statistics_jump(monkeypatch):
+    """From the first update on; before, there is nothing to keep."""
+    kept = []
+    monkeypatch.setattr(
+        "sb3_esac.hybrid.update_normalizers",
+        lambda policy, fresh, *, keep_functions: kept.append((model.agent._n_updates > 0, keep_functions)),
+    )
+    model = tiny(vec(1), normalize_observations=True)
+    model.learn(300)
+    assert {(False, False), (True, True)} == set(kept)
 
 
 def test_nothing_to_normalise_is_refused():

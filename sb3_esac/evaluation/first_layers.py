@@ -86,7 +86,9 @@ def _absorb(layers: list[th.nn.Linear], shift: np.ndarray, scale: np.ndarray) ->
     n_features = len(shift)
     with th.no_grad():
         for layer in layers:
-            shift_, scale_ = (th.as_tensor(part, dtype=layer.weight.dtype, device=layer.weight.device) for part in (shift, scale))
+            shift_, scale_ = (
+                th.as_tensor(part, dtype=layer.weight.dtype, device=layer.weight.device) for part in (shift, scale)
+            )
             if layer.bias is not None:
                 layer.bias.add_(layer.weight[:, :n_features] @ shift_)
             layer.weight[:, :n_features] *= scale_
