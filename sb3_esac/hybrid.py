@@ -218,6 +218,8 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
             n_episodes = len(self._base_env.finished)
             goes_on = self._agent_step(callback)
             ended = len(self._base_env.finished) > n_episodes or self.num_timesteps >= self._total_timesteps
+            if ended:
+                self._merge_fresh_observations(buffer)
         self._base_env.seed_source = None
         buffer.truncate_open_episodes()
         self._close_interval(buffer)
@@ -269,17 +271,23 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
         if finished:
             self._agent_level = float(np.mean([episode_return for episode_return, _ in finished]))
             self.logger.record("agent/return_mean", self._agent_level)
-        if buffer.fresh_observations:
-            seen = stack(buffer.fresh_observations)
-            flat = (
-                {key: value.reshape(-1, *value.shape[2:]) for key, value in seen.items()}
-                if isinstance(seen, dict)
-                else seen.reshape(-1, *seen.shape[2:])
-            )
-            self._update_normalizers(observation_moments(flat))
+        self._merge_fresh_observations(buffer)
         buffer.fresh_observations = None
         # A copy that was made to play the mean has the statistics of before.
         self._mean_actor = None
+
+    def _merge_fresh_observations(self, buffer: SharedExperience) -> None:
+        """Merge what the agent has seen since the last time. It gets better within an interval, and sees other states then."""
+        if not buffer.fresh_observations:
+            return
+        seen = stack(buffer.fresh_observations)
+        flat = (
+            {key: value.reshape(-1, *value.shape[2:]) for key, value in seen.items()}
+            if isinstance(seen, dict)
+            else seen.reshape(-1, *seen.shape[2:])
+        )
+        self._update_normalizers(observation_moments(flat))
+        buffer.fresh_observations = []
 
     def _log_population(self, result: EvaluationResult) -> None:
         super()._log_population(result)

@@ -20,7 +20,7 @@ class ObservationNormalizer(BaseFeaturesExtractor):
     Normalises ``Box`` observations to zero mean and unit variance before another features extractor sees them.
 
     The statistics are buffers: saved and loaded with the policy, moved with it to another device, never touched by an
-    optimiser. :meth:`set_moments` changes them, between generations only. Images and discrete parts pass unchanged.
+    optimiser. :meth:`set_moments` changes them, between episodes only. Images and discrete parts pass unchanged.
 
     :param observation_space: Observation space.
     :param extractor_class: What follows, :class:`FlattenExtractor` by default.
