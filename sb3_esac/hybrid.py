@@ -186,6 +186,8 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
     def _update_normalizers(self, fresh: ObservationMoments) -> None:
         # What the agent has learned must not change with the statistics. What it was born with has nothing to keep.
         update_normalizers(self.policy, fresh, keep_functions=self._n_updates > 0)
+        # A copy that was made to play the mean has the statistics of before.
+        self._mean_actor = None
 
     def _candidates(self) -> dict[str, Candidate]:
         agent = Candidate(to_vector(self.actor), self._agent_level)
@@ -273,8 +275,6 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
             self.logger.record("agent/return_mean", self._agent_level)
         self._merge_fresh_observations(buffer)
         buffer.fresh_observations = None
-        # A copy that was made to play the mean has the statistics of before.
-        self._mean_actor = None
 
     def _merge_fresh_observations(self, buffer: SharedExperience) -> None:
         """Merge what the agent has seen since the last time. It gets better within an interval, and sees other states then."""

@@ -121,7 +121,7 @@ def test_statistics_are_those_of_all_that_was_acted_upon(n_envs, algorithm, agen
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_statistics_are_frozen_within_a_generation(algorithm):
+def test_statistics_are_frozen_while_the_population_plays_and_within_episodes_of_the_agent(algorithm):
     class Watch(BaseCallback):
         def __init__(self):
             super().__init__()
@@ -140,11 +140,15 @@ def test_statistics_are_frozen_within_a_generation(algorithm):
     for generation, agent_steps, count in watch.seen:
         agent_plays = agent_steps > agent_steps_before
         agent_steps_before = agent_steps
-        (counts_of_agent if agent_plays else counts_of_population).setdefault(generation, set()).add(count)
+        episode = (agent_steps - 1) // 10
+        (counts_of_agent if agent_plays else counts_of_population).setdefault(
+            episode if agent_plays else generation, set()
+        ).add(count)
     assert bool(counts_of_agent) is (model.agent_timesteps > 0) is (algorithm in HYBRIDS)
     assert all(len(counts) == 1 for counts in (*counts_of_population.values(), *counts_of_agent.values()))
-    in_order = [count for _, (count,) in sorted(counts_of_population.items())]
-    assert len(set(in_order)) == len(in_order) and in_order == sorted(in_order)
+    for counts in (counts_of_population, counts_of_agent):
+        in_order = [count for _, (count,) in sorted(counts.items())]
+        assert len(set(in_order)) == len(in_order) and in_order == sorted(in_order)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
