@@ -31,6 +31,9 @@ from sb3_esac.evolution.schedules import ExponentialAnnealing, as_schedule
 from sb3_esac.hybrid import HybridAlgorithm
 from sb3_esac.observations import can_normalize
 
+SCALING_FRACTION = 0.1
+"""From this ``agent_fraction`` on, statistics of observations are the agent's; below, the population is what learns."""
+
 SelfESAC = TypeVar("SelfESAC", bound="ESAC")
 
 
@@ -107,7 +110,8 @@ class ESAC(HybridAlgorithm):
     :param n_eval_episodes: Episodes of each member in a generation.
     :param alive_bonus_offset: Subtracted from each reward in the fitness (not in what is reported).
     :param normalize_observations: Running normalisation of observations inside the policy. None means: yes, if observations
-        are plain vectors, the features extractor is SB3's, and no ``VecNormalize`` does it already.
+        are plain vectors, the features extractor is SB3's, and no ``VecNormalize`` does it already. Statistics are those of
+        what the agent sees from ``agent_fraction=0.1`` on, else of all observations.
     :param episode_length_schedule: Longest episode that an offspring plays: a
         :class:`~sb3_esac.evolution.episode_lengths.ProgressiveEpisodeLength` (or a dict of its arguments), or a function from
         the remaining progress to steps; it is asked once per generation. A cut is a truncation. The agent and the champion's
@@ -169,12 +173,12 @@ class ESAC(HybridAlgorithm):
         crossover: str = "row",
         n_agent_members: int = 1,
         guest_gradient: str = "displacement",
-        share_experience: float = 0.5,
+        share_experience: float = 0.1,
         share_from: str = "winners",
         gradient_interval: int = 5,
         agent_episodes: int = 1,
         agent_probability: float | Schedule | None = None,
-        agent_fraction: float | Schedule | None = 0.33,
+        agent_fraction: float | Schedule | None = 0.8,
         amt_clip: float = 1e-4,
         amt_input: str = "normalized",
         amt_rule: str = "paper",
@@ -398,6 +402,9 @@ class ESAC(HybridAlgorithm):
         number = self.population.generation
         coin = generator(self.run_seed, number, Stream.GRADIENT_INTERVAL).random()
         return (number + 1) % self.gradient_interval == 0 and coin < self._p_sac(self._current_progress_remaining)
+
+    def _agent_scales_observations(self) -> bool:
+        return self._agent_share is not None and self._agent_share(self._current_progress_remaining) >= SCALING_FRACTION
 
     def _interval_goes_on(self, n_episodes: int) -> bool:
         if self.num_timesteps >= self._total_timesteps:

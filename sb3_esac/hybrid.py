@@ -32,6 +32,9 @@ from sb3_esac.evolution.population import Origin
 from sb3_esac.population_based import PopulationBasedAlgorithm
 from sb3_esac.validation import check_vec_normalize
 
+FRESH_FRACTION = 0.01
+"""Statistics follow the agent in steps of this size: often while nothing has been learned, and never by a jump."""
+
 
 class HybridAlgorithm(PopulationBasedAlgorithm):
     """
@@ -183,9 +186,17 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
             if episode.member in sharing and episode.transitions is not None:
                 add_episode(store, episode.transitions, self.policy.scale_action(episode.transitions.actions))
 
+    def _take_observations(self, fresh: ObservationMoments) -> None:
+        # An early population does next to nothing and sees little of the world: inputs on the scale of that would saturate an
+        # agent that explores.
+        if not (self._agent_scales_observations() and self.agent_timesteps > 0):
+            self._update_normalizers(fresh)
+
     def _update_normalizers(self, fresh: ObservationMoments) -> None:
-        # What the agent has learned must not change with the statistics. What it was born with has nothing to keep.
-        update_normalizers(self.policy, fresh, keep_functions=self._n_updates > 0)
+        # What the agent has learned must not jump with what others see. What it was born with has nothing to keep, and its own
+        # observations change it bit by bit, while weights that had to keep up would grow out of scale.
+        keep_functions = self._n_updates > 0 and not self._agent_scales_observations()
+        update_normalizers(self.policy, fresh, keep_functions=keep_functions)
         # A copy that was made to play the mean has the statistics of before.
         self._mean_actor = None
 
@@ -198,6 +209,10 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
         return record is not None and self._agent_level > record.return_mean
 
     # -- gradient interval ---------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _agent_scales_observations(self) -> bool:
+        """Whether observations are normalised by what the agent sees, not by what everybody sees."""
 
     @abstractmethod
     def _interval_goes_on(self, n_episodes: int) -> bool:
@@ -213,6 +228,9 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
         assert isinstance(buffer, SharedExperience) and isinstance(agent.train_freq, TrainFreq)
         self._reset_agent_episodes()
         buffer.fresh_observations = [] if self.normalize_observations else None
+        if self._agent_scales_observations() and self.agent_timesteps == 0:
+            for normalizer in normalizers(self.policy):
+                normalizer.forget()
         goes_on = True
         ended = True
         # In the middle of an episode the interval always goes on: what the agent plays are whole episodes.
@@ -220,8 +238,7 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
             n_episodes = len(self._base_env.finished)
             goes_on = self._agent_step(callback)
             ended = len(self._base_env.finished) > n_episodes or self.num_timesteps >= self._total_timesteps
-            if ended:
-                self._merge_fresh_observations(buffer)
+            self._merge_fresh_observations(buffer, FRESH_FRACTION)
         self._base_env.seed_source = None
         buffer.truncate_open_episodes()
         self._close_interval(buffer)
@@ -276,9 +293,12 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
         self._merge_fresh_observations(buffer)
         buffer.fresh_observations = None
 
-    def _merge_fresh_observations(self, buffer: SharedExperience) -> None:
-        """Merge what the agent has seen since the last time. It gets better within an interval, and sees other states then."""
+    def _merge_fresh_observations(self, buffer: SharedExperience, fraction: float = 0.0) -> None:
+        """Merge what the agent has seen since the last time, if it is more than a fraction of all that was seen."""
         if not buffer.fresh_observations:
+            return
+        known = min((moments.count for moments in normalizers(self.policy)[0].moments().values()), default=0.0)
+        if len(buffer.fresh_observations) * self.n_envs <= fraction * known:
             return
         seen = stack(buffer.fresh_observations)
         flat = (

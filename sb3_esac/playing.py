@@ -235,9 +235,10 @@ class PlayingAlgorithm(BaseAlgorithm):
         merge_episodes(self._vec_normalize_env, result.episodes)
         fresh = moments_of(result.episodes) if self.normalize_observations else None
         if fresh is not None:
-            self._update_normalizers(fresh)
+            self._take_observations(fresh)
 
-    def _update_normalizers(self, fresh: ObservationMoments) -> None:
+    def _take_observations(self, fresh: ObservationMoments) -> None:
+        """Take in what offspring have seen."""
         update_normalizers(self.policy, fresh)
 
     def _probe_if_due(self, callback: BaseCallback) -> bool:

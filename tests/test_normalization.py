@@ -23,6 +23,7 @@ from sb3_esac.evaluation.normalization import (
 )
 from sb3_esac.evaluation.parameters import NumpyMlp, TorchActor, make_player, to_vector
 from sb3_esac.evaluation.statistics import Moments, observation_moments
+from sb3_esac.hybrid import FRESH_FRACTION
 
 
 def with_prior(observations):
@@ -120,35 +121,64 @@ def test_statistics_are_those_of_all_that_was_acted_upon(n_envs, algorithm, agen
         np.testing.assert_allclose(normalizer.var.numpy(), var, rtol=1e-9)
 
 
+class Counts(BaseCallback):
+    """Notes, for each step, whose it is and how many observations the statistics are of."""
+
+    def _on_training_start(self):
+        self.seen = []
+
+    def _on_step(self):
+        count = float(normalizers(self.model.policy)[0].count)
+        self.seen.append((self.model.population.generation, self.model.agent_timesteps, count))
+        return True
+
+    def of_population(self):
+        """Counts by generation."""
+        agent_steps_before, counts = 0, {}
+        for generation, agent_steps, count in self.seen:
+            if agent_steps == agent_steps_before:
+                counts.setdefault(generation, set()).add(count)
+            agent_steps_before = agent_steps
+        return counts
+
+    def of_agent(self):
+        """Counts in order, one for each of its steps."""
+        return list({agent_steps: count for _, agent_steps, count in reversed(self.seen) if agent_steps}.values())[::-1]
+
+
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_statistics_are_frozen_while_the_population_plays_and_within_episodes_of_the_agent(algorithm):
-    class Watch(BaseCallback):
-        def __init__(self):
-            super().__init__()
-            self.seen = []
-
-        def _on_step(self):
-            normalizer = normalizers(self.model.policy)[0]
-            self.seen.append((self.model.population.generation, self.model.agent_timesteps, float(normalizer.count)))
-            return True
-
-    watch = Watch()
+def test_statistics_are_frozen_while_the_population_plays(algorithm):
+    watch = Counts()
     options = dict(normalize_observations=True, champion_episodes=0)
     model = tiny(vec(1), algorithm=algorithm, **options).learn(300, callback=watch)
-    counts_of_population, counts_of_agent = {}, {}
-    agent_steps_before = 0
-    for generation, agent_steps, count in watch.seen:
-        agent_plays = agent_steps > agent_steps_before
-        agent_steps_before = agent_steps
-        episode = (agent_steps - 1) // 10
-        (counts_of_agent if agent_plays else counts_of_population).setdefault(
-            episode if agent_plays else generation, set()
-        ).add(count)
-    assert bool(counts_of_agent) is (model.agent_timesteps > 0) is (algorithm in HYBRIDS)
-    assert all(len(counts) == 1 for counts in (*counts_of_population.values(), *counts_of_agent.values()))
-    for counts in (counts_of_population, counts_of_agent):
-        in_order = [count for _, (count,) in sorted(counts.items())]
-        assert len(set(in_order)) == len(in_order) and in_order == sorted(in_order)
+    assert (model.agent_timesteps > 0) is (algorithm in HYBRIDS)
+    counts = watch.of_population()
+    assert all(len(of_generation) == 1 for of_generation in counts.values())
+    in_order = [count for _, (count,) in sorted(counts.items())]
+    assert len(set(in_order)) == len(in_order) and in_order == sorted(in_order)
+
+
+@pytest.mark.parametrize("agent_fraction", [0.4, 0.8])
+def test_statistics_follow_the_agent_in_small_steps(agent_fraction):
+    watch = Counts()
+    options = dict(normalize_observations=True, champion_episodes=0, agent_fraction=agent_fraction)
+    tiny(vec(1), **options).learn(1500, callback=watch)
+    counts = watch.of_agent()
+    leads = agent_fraction >= 0.5
+    if leads:
+        assert counts[0] == PRIOR_COUNT, "What the population has seen before is forgotten"
+    steps = np.diff(counts)
+    assert steps.min() >= 0 and 0 < (steps > 0).sum() < len(steps)
+    if leads:
+        assert (steps <= np.maximum(1.0, FRESH_FRACTION * np.array(counts[:-1]) + 1)).all()
+
+
+def test_statistics_are_of_whoever_leads():
+    for agent_fraction in (0.2, 0.8):
+        env = vec(1, scale=30.0)
+        model = tiny(env, normalize_observations=True, champion_episodes=0, agent_fraction=agent_fraction).learn(400)
+        steps = model.agent_timesteps if agent_fraction >= 0.5 else model.num_timesteps
+        assert 0 < steps and float(normalizers(model.policy)[0].count) == PRIOR_COUNT + steps
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -392,16 +422,17 @@ def test_networks_of_other_forms_get_new_statistics_all_the_same(changes):
     assert [n.moments()[""].count for n in normalizers(model.policy)] == [count + 100 for count in counts]
 
 
-def test_what_was_learned_is_kept_when_statistics_jump(monkeypatch):
-    """From the first update on; before, there is nothing to keep."""
+@pytest.mark.parametrize("agent_fraction", [0.3, 0.8])
+def test_what_was_learned_is_kept_when_statistics_jump(monkeypatch, agent_fraction):
+    """From the first update on; before, there is nothing to keep, and where the agent leads there is no jump."""
     kept = []
     monkeypatch.setattr(
         "sb3_esac.hybrid.update_normalizers",
         lambda policy, fresh, *, keep_functions: kept.append((model.agent._n_updates > 0, keep_functions)),
     )
-    model = tiny(vec(1), normalize_observations=True)
+    model = tiny(vec(1), normalize_observations=True, agent_fraction=agent_fraction)
     model.learn(300)
-    assert {(False, False), (True, True)} == set(kept)
+    assert {(False, False), (True, agent_fraction < 0.5)} == set(kept)
 
 
 def test_nothing_to_normalise_is_refused():

@@ -20,7 +20,7 @@ class ObservationNormalizer(BaseFeaturesExtractor):
     Normalises ``Box`` observations to zero mean and unit variance before another features extractor sees them.
 
     The statistics are buffers: saved and loaded with the policy, moved with it to another device, never touched by an
-    optimiser. :meth:`set_moments` changes them, between episodes only. Images and discrete parts pass unchanged.
+    optimiser. :meth:`set_moments` changes them. Images and discrete parts pass unchanged.
 
     :param observation_space: Observation space.
     :param extractor_class: What follows, :class:`FlattenExtractor` by default.
@@ -78,6 +78,12 @@ class ObservationNormalizer(BaseFeaturesExtractor):
             getattr(self, f"count{key}").fill_(moments[key].count)
             getattr(self, f"mean{key}").copy_(th.as_tensor(moments[key].mean))
             getattr(self, f"var{key}").copy_(th.as_tensor(moments[key].var))
+
+    def forget(self) -> None:
+        """Go back to the prior."""
+        self.set_moments(
+            {key: Moments(PRIOR_COUNT, np.zeros_like(m.mean), np.ones_like(m.var)) for key, m in self.moments().items()}
+        )
 
     def shift_and_scale(self, key: str = "") -> tuple[np.ndarray, np.ndarray]:
         """
