@@ -174,6 +174,16 @@ def search() -> str:
     return markdown(columns, [[row[name] for name in columns] for row in rows])
 
 
+def statistics_of_observations() -> str:
+    """What the agent had after so many updates, by whose observations inputs were normalised; each run a line."""
+    runs: dict[tuple[str, ...], dict[int, str]] = {}
+    for row in read("experiments/results/search_statistics.csv"):
+        key = tuple(row[name] for name in ("task", "statistics", "changes", "seed"))
+        runs.setdefault(key, {})[round(int(row["updates"]) / 1000)] = row["agent"]
+    lines = [[*key, ", ".join(f"{k}k: {value}" for k, value in values.items())] for key, values in sorted(runs.items())]
+    return markdown(["task", "statistics", "changes", "seed", "return of the agent after updates"], lines)
+
+
 def search_fast() -> str:
     """The last evaluation of each run of the search for the file of the clock."""
     columns = ["task", "algorithm", "network", "changes", "seed", "steps", "seconds", "mean", "deployed"]
@@ -221,6 +231,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "learning check": learning_check,
     "cost of an update": update_cost,
     "search": search,
+    "statistics of observations": statistics_of_observations,
     "networks": search_fast,
     "speed": speed,
     "on the clock": on_the_clock,

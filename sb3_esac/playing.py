@@ -245,7 +245,7 @@ class PlayingAlgorithm(BaseAlgorithm):
         """Probe what might be better than the champion; False if a callback asked to stop."""
         candidates = self.champion.promising(self._candidates(), self.population.generation)
         due = candidates and self._probe_is_due(len(candidates), PROBE_FRACTION)
-        return not due or self._probe(candidates, PROBE_FRACTION, callback)
+        return not due or self._probe(candidates, callback)
 
     def _probe_is_due(self, n_candidates: int, fraction: float) -> bool:
         """Whether something has changed since the last probe, and another one would stay within its fraction of the steps."""
@@ -258,12 +258,11 @@ class PlayingAlgorithm(BaseAlgorithm):
         cost = n_episodes * self._episode_caps.probe_length(self._mean_length)
         return self.probe_timesteps + cost <= fraction * (self.num_timesteps + cost)
 
-    def _probe(self, candidates: dict[str, Candidate], fraction: float, callback: BaseCallback) -> bool:
+    def _probe(self, candidates: dict[str, Candidate], callback: BaseCallback) -> bool:
         """
         Play candidates without noise and let the best of them challenge the champion.
 
         :param candidates: Policies by source ("mean", "winner", "agent").
-        :param fraction: Of all steps, what probes may take.
         :param callback: The user's callbacks.
         :return: False if a callback asked to stop.
         """
@@ -291,7 +290,7 @@ class PlayingAlgorithm(BaseAlgorithm):
         record = ChampionRecord(source, returns, generation)
         if self.champion.is_clearly_better(record):
             return True
-        if self.champion.record is not None and self._may_probe(2 * self.champion_episodes, fraction):
+        if self.champion.record is not None and self._may_probe(2 * self.champion_episodes, PROBE_FRACTION):
             return self._rematch(player, vector, record, callback)
         self.champion.crown(self.actor, vector, record)
         return True

@@ -90,7 +90,7 @@ class PopulationBasedAlgorithm(PlayingAlgorithm):
             else:
                 # Whoever deploys the model now should get the best that there is.
                 if self._probe_is_due(3, FINAL_PROBE_FRACTION):
-                    self._probe(self._candidates(), FINAL_PROBE_FRACTION, callback)
+                    self._probe(self._candidates(), callback)
         finally:
             self._evaluator.close()
             self._evaluator = None
