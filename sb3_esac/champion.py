@@ -1,6 +1,6 @@
 """The champion: the best policy found so far, chosen by noise-free re-evaluation."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
 import numpy as np
 from stable_baselines3.common.policies import BasePolicy
@@ -13,6 +13,8 @@ PROBE_FRACTION = 0.15
 FINAL_PROBE_FRACTION = 0.25
 """The same for the probe that ends a call of ``learn``."""
 
+STAGES = (1, 5)
+"""Episodes after which a candidate is given up that the champion is clearly better than."""
 
 TREND_MEMORY = 10
 """Generations for which a trend counts that was seen at a probe: it may have been luck."""
@@ -43,24 +45,21 @@ class ChampionRecord:
     :param source: "agent", "mean" or "winner".
     :param returns: (k,) its returns over the probe's episodes.
     :param generation: When it was found.
-    :param rematches: Its returns in rematches, whose episodes are others each time.
     """
 
     source: str
     returns: np.ndarray
     generation: int
-    rematches: np.ndarray = field(default_factory=lambda: np.empty(0))
 
     @property
     def return_mean(self) -> float:
-        """Mean return over all its episodes without noise."""
-        return float(np.concatenate([self.returns, self.rematches]).mean())
+        """Mean return over the probe's episodes."""
+        return float(self.returns.mean())
 
     @property
     def margin(self) -> float:
         """Standard error of that mean."""
-        played = np.concatenate([self.returns, self.rematches])
-        return float(played.std() / np.sqrt(played.size))
+        return float(self.returns.std() / np.sqrt(self.returns.size))
 
 
 class Champion:
@@ -125,14 +124,16 @@ class Champion:
         Episodes with the same seed are compared. Where the difference lies within half of its standard error the candidate is
         as good: training improves policies.
 
-        :param record: The candidate's returns.
+        :param record: The candidate's returns, in the first episodes at least.
         :return: True if the champion is better, or the candidate's returns are not all finite.
         """
         if not np.isfinite(record.returns).all():
             return True
         if self.record is None:
             return False
-        difference = _paired(record.returns, self.record.returns)
+        # A candidate may not have played all yet, or their number may be another than before: the first ones are the same.
+        common = min(record.returns.size, self.record.returns.size)
+        difference = record.returns[:common] - self.record.returns[:common]
         return bool(difference.mean() < -0.5 * difference.std() / np.sqrt(difference.size))
 
     def crown(self, actor: BasePolicy, vector: np.ndarray, record: ChampionRecord) -> None:
@@ -146,27 +147,6 @@ class Champion:
         self.actor = copy_actor(actor)
         load_vector(self.actor, vector)
         self.record = record
-
-    def survives(self, record: ChampionRecord, own: np.ndarray, theirs: np.ndarray) -> bool:
-        """
-        Judge a rematch in new episodes: whoever is chosen by some episodes has been lucky in them, on either side.
-
-        :param record: The candidate's returns in the probe.
-        :param own: (m,) the champion's returns in the new episodes, which are added to its record.
-        :param theirs: (m,) the candidate's returns in the same ones.
-        :return: Whether the champion is better over all episodes that both have played.
-        """
-        assert self.record is not None
-        difference = np.concatenate([_paired(record.returns, self.record.returns), theirs - own])
-        self.record = replace(self.record, rematches=np.concatenate([self.record.rematches, own[np.isfinite(own)]]))
-        # No comparison with NaN is true: if anything breaks down the champion stays.
-        return not difference.mean() >= 0.0
-
-
-def _paired(theirs: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """Differences in the same episodes: their number may have changed since the model was saved; the first are the same."""
-    common = min(theirs.size, own.size)
-    return theirs[:common] - own[:common]
 
 
 def most_trusted(first_returns: dict[str, float]) -> str:

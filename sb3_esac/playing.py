@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import gymnasium as gym
@@ -12,13 +13,13 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import Schedule
 
-from sb3_esac.champion import PROBE_FRACTION, Candidate, Champion, ChampionRecord, most_trusted
+from sb3_esac.champion import PROBE_FRACTION, STAGES, Candidate, Champion, ChampionRecord, most_trusted
 from sb3_esac.clock import ClockedCallback, without_callbacks
 from sb3_esac.episode_caps import EpisodeCaps, EpisodeLengthSchedule, horizon_of
 from sb3_esac.evaluation.backends import make_evaluator
 from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, Evaluator, Pending
 from sb3_esac.evaluation.first_layers import update_normalizers
-from sb3_esac.evaluation.parameters import Player, make_player, to_vector
+from sb3_esac.evaluation.parameters import make_player
 from sb3_esac.evaluation.rollout import Recording
 from sb3_esac.evaluation.seeding import warn_non_finite
 from sb3_esac.evaluation.statistics import ObservationMoments
@@ -252,10 +253,7 @@ class PlayingAlgorithm(BaseAlgorithm):
         nothing_new = self._mean_length == 0 or self._probed_generation == self.population.generation
         if self.champion_episodes == 0 or nothing_new:
             return False
-        return self._may_probe(n_candidates + self.champion_episodes - 1, fraction)
-
-    def _may_probe(self, n_episodes: int, fraction: float) -> bool:
-        cost = n_episodes * self._episode_caps.probe_length(self._mean_length)
+        cost = (n_candidates + self.champion_episodes - 1) * self._episode_caps.probe_length(self._mean_length)
         return self.probe_timesteps + cost <= fraction * (self.num_timesteps + cost)
 
     def _probe(self, candidates: dict[str, Candidate], callback: BaseCallback) -> bool:
@@ -267,13 +265,13 @@ class PlayingAlgorithm(BaseAlgorithm):
         :return: False if a callback asked to stop.
         """
         self._probed_generation = generation = self.population.generation
-        seeds = self._probe_seeds(0, 0)
+        indices = range(self.champion_episodes)
+        seeds = np.array([[episode_seed(self.run_seed, 0, Stream.PROBE_EPISODE, index) for index in indices]])
         player = make_player(self.actor)
         vectors = np.stack([candidate.vector for candidate in candidates.values()])
         self.champion.trends.update({source: (candidate.trend, generation) for source, candidate in candidates.items()})
-        screening = self._play_probe(
-            EvaluationRequest(vectors, np.repeat(seeds[:, :1], len(vectors), axis=0), player), callback
-        )
+        screen = EvaluationRequest(vectors, np.repeat(seeds[:, :1], len(vectors), axis=0), player)
+        screening = self._play_probe(screen, callback)
         if screening is None:
             return False
         self._episode_caps.whole_length = float(screening.lengths.mean())
@@ -281,39 +279,16 @@ class PlayingAlgorithm(BaseAlgorithm):
         source = most_trusted(first)
         if not self.champion.deserves_probe(first[source]):
             return True
-        returns, vector = np.array([first[source]]), candidates[source].vector
-        if seeds.shape[1] > 1:
-            rest = self._play_probe(EvaluationRequest(vector[None], seeds[:, 1:], player), callback)
-            if rest is None:
+        record, vector = ChampionRecord(source, np.array([first[source]]), generation), candidates[source].vector
+        for start, end in pairwise([*(stage for stage in STAGES if stage < seeds.size), seeds.size]):
+            result = self._play_probe(EvaluationRequest(vector[None], seeds[:, start:end], player), callback)
+            if result is None:
                 return False
-            returns = np.concatenate([returns, rest.returns[0]])
-        record = ChampionRecord(source, returns, generation)
-        if self.champion.is_clearly_better(record):
-            return True
-        if self.champion.record is not None and self._may_probe(2 * self.champion_episodes, PROBE_FRACTION):
-            return self._rematch(player, vector, record, callback)
+            record = replace(record, returns=np.concatenate([record.returns, result.returns[0]]))
+            if self.champion.is_clearly_better(record):
+                return True
         self.champion.crown(self.actor, vector, record)
         return True
-
-    def _rematch(self, player: Player, vector: np.ndarray, record: ChampionRecord, callback: BaseCallback) -> bool:
-        """Let candidate and champion play episodes that neither has been chosen by; False if a callback asked to stop."""
-        champion, seeds = self.champion, self._probe_seeds(record.generation, self.champion_episodes)
-        theirs = self._play_probe(EvaluationRequest(vector[None], seeds, player), callback)
-        if theirs is None:
-            return False
-        own = self._play_probe(
-            EvaluationRequest(to_vector(champion.actor)[None], seeds, make_player(champion.actor)), callback
-        )
-        if own is None:
-            return False
-        if not champion.survives(record, own.returns[0], theirs.returns[0]):
-            champion.crown(self.actor, vector, replace(record, rematches=theirs.returns[0]))
-        return True
-
-    def _probe_seeds(self, generation: int, first: int) -> np.ndarray:
-        """(1, champion_episodes) seeds of episodes without noise."""
-        indices = range(first, first + self.champion_episodes)
-        return np.array([[episode_seed(self.run_seed, generation, Stream.PROBE_EPISODE, index) for index in indices]])
 
     def _play_probe(self, request: EvaluationRequest, callback: BaseCallback) -> EvaluationResult | None:
         steps_before = self.population_timesteps

@@ -36,11 +36,6 @@ def probe_seeds(model):
     return [episode_seed(model.run_seed, 0, Stream.PROBE_EPISODE, k) for k in range(model.champion_episodes)]
 
 
-def rematch_seeds(model, generation):
-    n = model.champion_episodes
-    return [episode_seed(model.run_seed, generation, Stream.PROBE_EPISODE, k) for k in range(n, 2 * n)]
-
-
 def play(policy, seed, **kwargs):
     """Return of one episode without noise."""
     env = Walk(**kwargs)
@@ -117,19 +112,6 @@ def test_one_lucky_episode_is_not_enough(actor):
     np.testing.assert_array_equal(to_vector(champion.actor), vector)
 
 
-def test_a_rematch_counts_as_much_as_the_probe(actor):
-    champion = Champion(actor)
-    champion.crown(actor, to_vector(actor), record(5.0, 5.0))
-    lucky = record(9.0, 9.0)
-    assert not champion.is_clearly_better(lucky)
-    assert champion.survives(lucky, np.array([6.0, 6.0]), np.array([1.0, 1.0]))
-    np.testing.assert_array_equal(champion.record.rematches, [6.0, 6.0])
-    assert champion.record.return_mean == 5.5
-    assert not champion.survives(lucky, np.array([6.0, 6.0]), np.array([2.0, 2.0]))
-    assert champion.survives(lucky, np.array([6.0, 6.0]), np.array([50.0, np.nan]))
-    assert champion.record.rematches.size == 6
-
-
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_return_that_is_not_finite_never_wins(actor, bad):
     champion = Champion(actor)
@@ -180,32 +162,25 @@ def test_record_is_what_the_champion_plays():
     np.testing.assert_allclose(model.champion.record.returns, played, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("survives", [True, False])
-def test_a_rematch_is_played_in_new_episodes(monkeypatch, survives):
-    judged = []
-
-    def watch(self, record, own, theirs):
-        judged.append((record.generation, deterministic(self.actor), own, theirs))
-        return survives
-
-    monkeypatch.setattr(Champion, "survives", watch)
+@pytest.mark.parametrize("champion_episodes", [1, 4, 5, 7])
+def test_who_has_lost_after_five_episodes_plays_no_more(monkeypatch, champion_episodes):
     env = vec(1)
-    model = tiny(env, champion_episodes=2).learn(1500)
-    assert judged
-    generation, _, own, theirs = judged[-1]
-    assert own.shape == theirs.shape == (2,)
-    seeds = rematch_seeds(model, generation)
-    # The newcomer, then the champion
-    assert [walks(env)[0].episode_seeds.count(seed) for seed in seeds] == [2, 2]
-    assert not set(seeds) & set(probe_seeds(model))
-    if survives:
-        np.testing.assert_array_equal(deterministic(model.champion.actor), judged[0][1])
-        np.testing.assert_allclose(own, [play(model.champion.actor, seed) for seed in seeds], rtol=1e-4, atol=1e-4)
-    else:
-        assert model.champion.record.generation >= generation
-        np.testing.assert_array_equal(model.champion.record.rematches, theirs)
-        played = [play(model.champion.actor, seed) for seed in seeds]
-        np.testing.assert_allclose(theirs, played, rtol=1e-4, atol=1e-4)
+    model = tiny(env, champion_episodes=champion_episodes)
+    seeds, judged = probe_seeds(model), []
+
+    def watch(self, record):
+        judged.append(record.returns.size)
+        return self.record is not None
+
+    monkeypatch.setattr(Champion, "is_clearly_better", watch)
+    model.learn(1000)
+    assert model.champion.record.returns.size == champion_episodes
+    stages = {1: set(), 4: {4}, 5: {5}, 7: {5, 7}}[champion_episodes]
+    assert set(judged) == stages
+    if champion_episodes == 7:
+        assert judged.count(5) > judged.count(7) == 1
+        played = [walks(env)[0].episode_seeds.count(seed) for seed in seeds]
+        assert played[4] == judged.count(5) and played[5:] == [1, 1]
 
 
 def test_champion_is_not_the_luckiest_member(monkeypatch):
@@ -246,7 +221,6 @@ def test_probe_steps_are_counted(n_envs):
     assert model.num_timesteps == model.agent_timesteps + model.population_timesteps
     if n_envs == 1:
         seeds = set(probe_seeds(model))
-        seeds |= {seed for number in range(model.population.generation + 1) for seed in rematch_seeds(model, number)}
         played = [
             rewards for seed, rewards in zip(walks(env)[0].episode_seeds, walks(env)[0].rewards, strict=True) if seed in seeds
         ]
