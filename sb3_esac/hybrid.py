@@ -36,6 +36,10 @@ FRESH_FRACTION = 0.01
 """Statistics follow the agent in steps of this size: often while nothing has been learned, and never by a jump."""
 
 
+LEVEL_EPISODES = 5
+"""What the agent is worth is judged by so many of its last episodes in an interval."""
+
+
 class HybridAlgorithm(PopulationBasedAlgorithm):
     """
     A population and a gradient agent, ``self.agent``: a stock off-policy algorithm on the same environment.
@@ -237,7 +241,10 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
         while goes_on and (not ended or self._interval_goes_on(len(self._base_env.finished))):
             n_episodes = len(self._base_env.finished)
             goes_on = self._agent_step(callback)
-            ended = len(self._base_env.finished) > n_episodes or self.num_timesteps >= self._total_timesteps
+            n_finished = len(self._base_env.finished)
+            ended = n_finished > n_episodes or self.num_timesteps >= self._total_timesteps
+            if n_finished > n_episodes and n_finished >= LEVEL_EPISODES:
+                self._note_agent_level()
             self._merge_fresh_observations(buffer, FRESH_FRACTION)
         self._base_env.seed_source = None
         buffer.truncate_open_episodes()
@@ -288,10 +295,15 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
         finished = self._base_env.finished
         self._episode_num += len(finished)
         if finished:
-            self._agent_level = float(np.mean([episode_return for episode_return, _ in finished]))
-            self.logger.record("agent/return_mean", self._agent_level)
+            self._note_agent_level()
+            self.logger.record("agent/return_mean", float(np.mean([episode_return for episode_return, _ in finished])))
         self._merge_fresh_observations(buffer)
         buffer.fresh_observations = None
+
+    def _note_agent_level(self) -> None:
+        """Remember what the agent, exploring, returns by now: where that is more than the champion does, it is deployed."""
+        last = self._base_env.finished[-LEVEL_EPISODES:]
+        self._agent_level = float(np.mean([episode_return for episode_return, _ in last]))
 
     def _merge_fresh_observations(self, buffer: SharedExperience, fraction: float = 0.0) -> None:
         """Merge what the agent has seen since the last time, if it is more than a fraction of all that was seen."""

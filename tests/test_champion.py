@@ -12,6 +12,7 @@ from sb3_esac import ESAC
 from sb3_esac.champion import FINAL_PROBE_FRACTION, PROBE_FRACTION, TREND_MEMORY, Candidate, Champion, ChampionRecord
 from sb3_esac.evaluation.parameters import load_vector, to_vector
 from sb3_esac.evolution.noise import Stream, episode_seed
+from sb3_esac.hybrid import LEVEL_EPISODES
 
 OBSERVATIONS = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
 
@@ -324,3 +325,25 @@ def test_number_of_episodes_changes_on_load(n_episodes, tmp_path):
     model.learn(400, reset_num_timesteps=False)
     assert model.champion.record.returns.shape == (n_episodes,)
     assert model.champion.record.return_mean > -1e6
+
+
+def test_the_agent_is_judged_by_its_last_episodes_while_it_plays():
+    class Watch(BaseCallback):
+        def _on_training_start(self):
+            self.levels, self.agent_timesteps = [], 0
+
+        def _on_step(self):
+            model = self.model
+            is_agent, self.agent_timesteps = model.agent_timesteps > self.agent_timesteps, model.agent_timesteps
+            returns = [episode_return for episode_return, _ in model._base_env.finished]
+            if is_agent and len(returns) > LEVEL_EPISODES:
+                # The step that ends an episode is told of before the episode is judged.
+                values = [np.mean(returns[-LEVEL_EPISODES:]), np.mean(returns[-LEVEL_EPISODES - 1 : -1])]
+                self.levels.append((model._agent_level, values))
+            return True
+
+    watch = Watch()
+    model = tiny(vec(1), agent_fraction=0.9).learn(1200, callback=watch)
+    assert len({level for level, _ in watch.levels}) > 10
+    assert all(any(level == pytest.approx(value) for value in values) for level, values in watch.levels)
+    assert np.isfinite(model._agent_level)
