@@ -205,7 +205,7 @@ ALGORITHMS: dict[str, Make] = {
     "ESAC, fast": partial(from_file, "esac_fast", n_workers=2),
     "SAC": sac,
     "SAC, gamma 0.99": partial(sac, gamma=0.99),
-    "SAC, a third of the updates": partial(sac, train_freq=3),
+    "SAC, ESAC's updates": partial(sac, train_freq=5, gradient_steps=4),
     "SAC, ESAC's network": sac_same_network,
     "ARS": ars,
     "ES": partial(from_file, "es"),

@@ -28,7 +28,7 @@ RESULTS = ROOT / "experiments" / "results"
 STAND_INS = {"humanoid": "Humanoid-v5", "quadruped": "Humanoid-v5", "dm_control": "cheetah-run", "": "Hopper-v5"}
 """By the first of these words in a task's name: which measured environment it is taken for."""
 
-ESAC_UPDATES = 0.33
+ESAC_UPDATES = 0.8
 """Updates per true step of ESAC by default: the agent's share of the steps, one update for each."""
 
 AGENT_HORIZON, MEMBERS, INTERVAL = 1000, 50, 5

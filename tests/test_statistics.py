@@ -239,11 +239,11 @@ def test_seconds_of_an_idle_machine(tmp_path, monkeypatch):
     assert speed.main(["--tasks", "Pendulum-v1", "--output", str(path)]) == 0
     found = speed.speeds(path)
     assert found["Hopper-v5"] == (0.002, 0.003) and 0 < found["Pendulum-v1"][0] < found["Pendulum-v1"][1]
-    algorithms = {"SAC, a third of the updates": (1.0, 1.0, 1 / 3), "ES": (1.0, 1.0, 0.0)}
+    algorithms = {"SAC, ESAC's updates": (1.0, 1.0, 1 / 3), "ES": (1.0, 1.0, 0.0)}
     runs = comparison.read(results(tmp_path / "known.csv", algorithms, ["Hopper-v5", "Swimmer-v5"], seeds=1), path)
     last = {key: seeds[0][-1] for key, seeds in runs.items()}
-    assert last["Hopper-v5", "SAC, a third of the updates"]["idle_seconds"] == pytest.approx(1000 * 0.002 + 333 * 0.003)
-    assert last["Swimmer-v5", "SAC, a third of the updates"]["idle_seconds"] == 2000  # not measured: its own clock
+    assert last["Hopper-v5", "SAC, ESAC's updates"]["idle_seconds"] == pytest.approx(1000 * 0.002 + 333 * 0.003)
+    assert last["Swimmer-v5", "SAC, ESAC's updates"]["idle_seconds"] == 2000  # not measured: its own clock
     assert last["Hopper-v5", "ES"]["idle_seconds"] == 2000
 
 
