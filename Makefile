@@ -7,7 +7,7 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 
 ENV ?= InvertedDoublePendulum-v5
-STEPS ?= 35000
+STEPS ?= 20000
 SEED ?= 0
 RUN_ARGS ?=
 PYTEST_ARGS ?=

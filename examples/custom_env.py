@@ -39,7 +39,7 @@ class Parking(gym.Env):
 gym.register("Parking-v0", Parking, max_episode_steps=100)
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--steps", type=float, default=20_000)
+parser.add_argument("--steps", type=float, default=10_000)
 steps = parser.parse_args().steps
 
 check_env(Parking())

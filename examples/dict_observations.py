@@ -28,7 +28,7 @@ class InParts(gym.ObservationWrapper):
 
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--steps", type=float, default=20_000)
+parser.add_argument("--steps", type=float, default=10_000)
 steps = parser.parse_args().steps
 
 model = ESAC("MultiInputPolicy", Monitor(InParts(gym.make("Pendulum-v1"))), seed=0, policy_kwargs=dict(net_arch=[64, 64]))

@@ -12,7 +12,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from sb3_esac import ESAC
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--steps", type=float, default=20_000)
+parser.add_argument("--steps", type=float, default=10_000)
 steps = parser.parse_args().steps
 
 model = ESAC("MlpPolicy", "Pendulum-v1", seed=0, verbose=1)

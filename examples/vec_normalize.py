@@ -14,7 +14,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from sb3_esac import ESAC
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--steps", type=float, default=20_000)
+parser.add_argument("--steps", type=float, default=10_000)
 steps = parser.parse_args().steps
 
 env = VecNormalize(make_vec_env("Pendulum-v1", seed=0), norm_reward=False)
