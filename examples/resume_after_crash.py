@@ -47,7 +47,9 @@ class SaveGenerations(BaseCallback):
 
 def make_model() -> ESAC:
     """A new run."""
-    return ESAC("MlpPolicy", "Pendulum-v1", buffer_size=50_000, batch_size=64, train_freq=4, seed=0, device="cpu")
+    # A generation of four members, and as many steps of the agent as go with them, is short.
+    options = {"population_size": 4, "buffer_size": 50_000, "batch_size": 64, "train_freq": 4}
+    return ESAC("MlpPolicy", "Pendulum-v1", seed=0, device="cpu", **options)
 
 
 def train(steps: int) -> ESAC:

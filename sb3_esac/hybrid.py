@@ -193,8 +193,12 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
     def _take_observations(self, fresh: ObservationMoments) -> None:
         # An early population does next to nothing and sees little of the world: inputs on the scale of that would saturate an
         # agent that explores.
-        if not (self._agent_scales_observations() and self.agent_timesteps > 0):
+        if not (self._agent_scales_observations() and self._agent_has_begun()):
             self._update_normalizers(fresh)
+
+    def _agent_has_begun(self) -> bool:
+        # A new call of `learn` counts steps from zero, but not updates.
+        return self.agent_timesteps > 0 or self._n_updates > 0
 
     def _update_normalizers(self, fresh: ObservationMoments) -> None:
         # What the agent has learned must not jump with what others see. What it was born with has nothing to keep, and its own
@@ -232,7 +236,7 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
         assert isinstance(buffer, SharedExperience) and isinstance(agent.train_freq, TrainFreq)
         self._reset_agent_episodes()
         buffer.fresh_observations = [] if self.normalize_observations else None
-        if self._agent_scales_observations() and self.agent_timesteps == 0:
+        if self._agent_scales_observations() and not self._agent_has_begun():
             for normalizer in normalizers(self.policy):
                 normalizer.forget()
         goes_on = True
