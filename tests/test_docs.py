@@ -58,7 +58,14 @@ LARGEST_NUMBER = 640
 EPISODE_STEPS = 40
 """Time limit of Pendulum-v1."""
 
-SMALL = {"population_size": 4, "batch_size": 8, "champion_episodes": 2, "train_freq": 16, "learning_starts": 50}
+SMALL = {
+    "population_size": 4,
+    "agent_fraction": 0.5,
+    "batch_size": 8,
+    "champion_episodes": 2,
+    "train_freq": 16,
+    "learning_starts": 50,
+}
 """Defaults under which the blocks take seconds."""
 
 
