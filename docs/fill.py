@@ -213,6 +213,22 @@ def targets_on_the_clock() -> str:
     return markdown(["target", "reached", "evidence"], [[each.claim, each.answer, each.evidence] for each in check(collect())])
 
 
+def measures_of_benchmark() -> str:
+    """Normalised returns, areas and dips of all who have played a task."""
+    from experiments import comparison, report
+
+    runs = comparison.read(ROOT / "experiments" / "results" / "benchmark.csv")
+    return report.by_task(report.summarise(runs, "cpu_seconds").measured)
+
+
+def updates_of_benchmark() -> str:
+    """How many updates it takes to reach SAC's returns."""
+    from experiments import comparison, report
+
+    runs = comparison.read(ROOT / "experiments" / "results" / "benchmark.csv")
+    return report.times(report.with_updates(runs), "updates")
+
+
 def claims() -> str:
     """What the papers claim, and whether it holds in the data."""
     from experiments.claims import table
@@ -238,6 +254,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "targets on the clock": targets_on_the_clock,
     "runs of clock": lambda: experiment("clock"),
     "runs of benchmark": lambda: experiment("benchmark"),
+    "measures of benchmark": measures_of_benchmark,
+    "updates of benchmark": updates_of_benchmark,
     "runs of pel": lambda: experiment("pel"),
     "zoo check of es": lambda: zoo_check("es"),
     "zoo check of esac": lambda: zoo_check("esac"),
