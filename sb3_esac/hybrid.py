@@ -241,6 +241,7 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
                 normalizer.forget()
         goes_on = True
         ended = True
+        enough = FRESH_FRACTION * self._n_observations_known()
         # In the middle of an episode the interval always goes on: what the agent plays are whole episodes.
         while goes_on and (not ended or self._interval_goes_on(len(self._base_env.finished))):
             n_episodes = len(self._base_env.finished)
@@ -249,7 +250,9 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
             ended = n_finished > n_episodes or self.num_timesteps >= self._total_timesteps
             if n_finished > n_episodes and n_finished >= LEVEL_EPISODES:
                 self._note_agent_level()
-            self._merge_fresh_observations(buffer, FRESH_FRACTION)
+            if buffer.fresh_observations and len(buffer.fresh_observations) * self.n_envs > enough:
+                self._merge_fresh_observations(buffer)
+                enough = FRESH_FRACTION * self._n_observations_known()
         self._base_env.seed_source = None
         buffer.truncate_open_episodes()
         self._close_interval(buffer)
@@ -309,12 +312,14 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
         last = self._base_env.finished[-LEVEL_EPISODES:]
         self._agent_level = float(np.mean([episode_return for episode_return, _ in last]))
 
-    def _merge_fresh_observations(self, buffer: SharedExperience, fraction: float = 0.0) -> None:
-        """Merge what the agent has seen since the last time, if it is more than a fraction of all that was seen."""
+    def _n_observations_known(self) -> float:
+        """How many observations the normalisation is made from, 0 if there is none."""
+        found = normalizers(self.policy)
+        return min((moments.count for moments in found[0].moments().values()), default=0.0) if found else 0.0
+
+    def _merge_fresh_observations(self, buffer: SharedExperience) -> None:
+        """Merge what the agent has seen since the last time."""
         if not buffer.fresh_observations:
-            return
-        known = min((moments.count for moments in normalizers(self.policy)[0].moments().values()), default=0.0)
-        if len(buffer.fresh_observations) * self.n_envs <= fraction * known:
             return
         seen = stack(buffer.fresh_observations)
         flat = (
