@@ -222,17 +222,17 @@ def test_figure_4_is_judged_by_its_data(tmp_path):
 
 
 def test_figure_5_runs_small():
-    job = figure5.Sensitivity("Pendulum-v1", "rank", 1e-2, 0, 9_000, True)
+    job = figure5.Sensitivity("InvertedDoublePendulum-v5", "rank", 1e-2, 0, 1_000, True)
     (row,) = figure5.measure(job)
-    assert row["generations"] >= 2 and row["sigma_last"] > 0.005
-    assert all(-2000 < row[name] < 0 for name in ("population", "mean", "agent", "deployed"))
+    assert row["generations"] >= 2 and row["sigma_last"] > 0.1
+    assert all(0 < row[name] < 9400 for name in ("population", "mean", "agent", "deployed"))
 
 
 @pytest.mark.parametrize("best, worst, holds", [(-400.0, -1200.0, True), (-400.0, -200.0, False), (-1300.0, -1500.0, None)])
 def test_figure_5_is_judged_by_its_data(best, worst, holds, tmp_path):
     rows = [
         dict(task="Pendulum-v1", amt_input="raw", zeta=zeta, seed=seed, total_timesteps=1, small=True, sigma_last=1.0)
-        | {"population": worst if zeta > 0.09 else best, "deployed": -200.0}
+        | {"mean": worst if zeta > 0.09 else best, "deployed": -200.0}
         for zeta in figure5.ZETAS
         for seed in range(2)
     ]
