@@ -190,6 +190,11 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
             if episode.member in sharing and episode.transitions is not None:
                 add_episode(store, episode.transitions, self.policy.scale_action(episode.transitions.actions))
 
+    def _merge_into_vec_normalize(self, result: EvaluationResult) -> None:
+        # As below. The wrapper may have come with statistics, so that nothing is forgotten when the agent begins.
+        if not self._agent_scales_observations():
+            super()._merge_into_vec_normalize(result)
+
     def _take_observations(self, fresh: ObservationMoments) -> None:
         # An early population does next to nothing and sees little of the world: inputs on the scale of that would saturate an
         # agent that explores.

@@ -233,10 +233,14 @@ class PlayingAlgorithm(BaseAlgorithm):
 
     def _merge_statistics(self, result: EvaluationResult) -> None:
         """Merge what the generation saw into the statistics that were frozen meanwhile."""
-        merge_episodes(self._vec_normalize_env, result.episodes)
+        self._merge_into_vec_normalize(result)
         fresh = moments_of(result.episodes) if self.normalize_observations else None
         if fresh is not None:
             self._take_observations(fresh)
+
+    def _merge_into_vec_normalize(self, result: EvaluationResult) -> None:
+        """Let offspring's episodes count in the user's ``VecNormalize``."""
+        merge_episodes(self._vec_normalize_env, result.episodes)
 
     def _take_observations(self, fresh: ObservationMoments) -> None:
         """Take in what offspring have seen."""

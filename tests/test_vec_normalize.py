@@ -130,6 +130,19 @@ def test_statistics_are_frozen_within_a_generation(algorithm):
     assert env.training
 
 
+@pytest.mark.parametrize("algorithm", HYBRIDS)
+@pytest.mark.parametrize("fraction", [0.05, 0.5])
+def test_statistics_follow_the_agent_once_it_plays_a_tenth_of_the_steps(algorithm, fraction):
+    env = VecNormalize(vec(2))
+    watch = Statistics()
+    model = tiny(env, algorithm=algorithm, agent_fraction=fraction).learn(400, callback=watch)
+    changes = [count > before for (_, _, before, _), (_, agent, count, _) in pairwise(watch.seen) if not agent]
+    assert any(changes) == (fraction < 0.1)
+    if fraction >= 0.1:
+        # Each of its intervals begins with a reset of two environments.
+        assert model.agent_timesteps < env.obs_rms.count <= model.agent_timesteps + 2 * model.population.generation + 1
+
+
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_statistics_stay_as_they_are_without_training(algorithm):
     env = VecNormalize(vec(2), training=False)
@@ -287,8 +300,7 @@ def test_normalised_frame_stack(n_envs):
     for store in (model.replay_buffer, model.replay_buffer.population_store):
         rows = store.observations[: store.size()].reshape(-1, 6)
         np.testing.assert_array_equal(rows[:, 5], 1.0)
-    # Agent and population are fed alike: what was merged is what the environment stacked.
-    assert env.obs_rms.count > 100
+    assert env.obs_rms.count > model.agent_timesteps > 20
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
