@@ -213,6 +213,15 @@ def targets_on_the_clock() -> str:
     return markdown(["target", "reached", "evidence"], [[each.claim, each.answer, each.evidence] for each in check(collect())])
 
 
+def targets_in_steps() -> str:
+    """What was to be reached at equal true steps, and whether it was."""
+    from experiments.comparison import read
+    from experiments.figures.steps import check
+
+    found = check(read(ROOT / "experiments" / "results" / "benchmark.csv"))
+    return markdown(["target", "reached", "evidence"], [[each.claim, each.answer, each.evidence] for each in found])
+
+
 def measures_of_benchmark() -> str:
     """Normalised returns, areas and dips of all who have played a task."""
     from experiments import comparison, report
@@ -255,6 +264,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "runs of clock": lambda: experiment("clock"),
     "runs of benchmark": lambda: experiment("benchmark"),
     "measures of benchmark": measures_of_benchmark,
+    "targets in steps": targets_in_steps,
     "updates of benchmark": updates_of_benchmark,
     "runs of pel": lambda: experiment("pel"),
     "zoo check of es": lambda: zoo_check("es"),

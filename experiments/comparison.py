@@ -138,7 +138,7 @@ def scales(runs: Runs, baseline: str = BASELINE, random_path: Path = RANDOM_RETU
 
 
 MEASURES = {
-    "last": "last return",
+    "last": "return at the budget",
     "area in steps": "area under the curve, in steps",
     "area in seconds": "area under the curve, in seconds",
     "dip": "worst dip after half",
@@ -154,8 +154,9 @@ def measures(runs: Runs, task: str, scale: Scale, seconds: str) -> dict[str, dic
     :param task: Environment.
     :param scale: Its scale.
     :param seconds: Column of time.
-    :return: By algorithm, seed and name in :data:`MEASURES`. Areas go to the smallest budget in steps, and to the end of the
-        longest run in seconds; a run that ends before keeps its last return.
+    :return: By algorithm, seed and name in :data:`MEASURES`. Last returns are those at the smallest budget in steps, between
+        evaluations by a straight line: ESAC goes on to the end of a generation. Areas go to the same budget in steps, and to
+        the end of the longest run in seconds; a run that ends before keeps its last return.
     """
     here = {algorithm: seeds for (name, algorithm), seeds in runs.items() if name == task}
     every = [rows for seeds in here.values() for rows in seeds.values()]
@@ -165,7 +166,7 @@ def measures(runs: Runs, task: str, scale: Scale, seconds: str) -> dict[str, dic
     def of_run(rows: Rows) -> dict[str, float]:
         steps, clock = curve_of(rows), curve_of(rows, seconds)
         return {
-            "last": float(scale(steps.y[-1])),
+            "last": float(np.interp(budget, steps.x, scale(steps.y))),
             "area in steps": statistics.area(Curve(steps.x, scale(steps.y)), budget),
             "area in seconds": statistics.area(Curve(clock.x, scale(clock.y)), longest),
             "dip": statistics.worst_dip(steps) / scale.width,

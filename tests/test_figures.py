@@ -11,7 +11,7 @@ pytest.importorskip("rliable", reason="an extra")
 pytest.importorskip("matplotlib", reason="an extra")
 from test_statistics import results  # noqa: E402
 
-from experiments import cost, drawing  # noqa: E402
+from experiments import comparison, cost, drawing  # noqa: E402
 from experiments.figures import (  # noqa: E402  # noqa: E402, I001
     clock,
     figure2,
@@ -24,9 +24,11 @@ from experiments.figures import (  # noqa: E402  # noqa: E402, I001
     figure7,
     figure8,
     pel,
+    steps,
     table1,
 )
 from experiments.matrices import MATRICES, TABLE1  # noqa: E402
+from experiments.references import Reference  # noqa: E402
 from experiments.tables import write_csv  # noqa: E402
 
 CLOCKED = ["Swimmer-v5", "HalfCheetah-v5"]
@@ -343,3 +345,26 @@ def test_targets_on_the_clock(tmp_path, capsys):
     (tmp_path / "clock.csv").unlink()
     with pytest.raises(SystemExit, match="no data"):
         clock.main(folders)
+
+
+# -- at equal steps --------------------------------------------------------------------------------------------------------
+
+
+def test_targets_in_steps(tmp_path, capsys):
+    tasks = ["Hopper-v5", "HalfCheetah-v5"]
+    results(tmp_path / "benchmark.csv", {"ESAC": (1.5, 1.0, 1.0), "SAC": (1.0, 1.0, 1.0), "ES": (9.0, 1.0, 0.0)}, tasks)
+    last, area, dip, spread = steps.main(["--results", str(tmp_path)])
+    assert last.holds and area.holds and dip.holds and not spread.holds
+    assert "over 1 tasks (Hopper-v5), 3 seeds" in last.evidence and "too little: HalfCheetah-v5" in last.evidence
+    assert "against SAC: IQM" in capsys.readouterr().out
+    results(tmp_path / "benchmark.csv", {"ESAC": (0.95, 1.0, 1.0), "SAC, ESAC's updates": (1.0, 1.0, 1.0)}, ["Hopper-v5"])
+    last, area, _, spread = steps.main(["--results", str(tmp_path)])
+    assert "against SAC, ESAC's updates" in last.claim and not last.holds and not area.holds and spread.holds
+
+
+def test_a_return_at_the_budget_is_no_later_one(tmp_path):
+    runs = comparison.read(results(tmp_path / "r.csv", {"SAC": (1.0, 1.0, 1.0)}, ["Hopper-v5"], seeds=1))
+    for row in runs["Hopper-v5", "SAC"][0]:
+        row["budget"] = "750"
+    scale = comparison.Scale(0.0, Reference(1000.0, "made up"))
+    assert comparison.measures(runs, "Hopper-v5", scale, "cpu_seconds")["SAC"][0]["last"] == pytest.approx(0.75)
