@@ -1,10 +1,10 @@
 """
 ESAC against SAC at equal true steps: what was to be reached, from the experiment "benchmark".
 
-Returns are put on the scale on which random play is 0 and the mean of SAC's runs 1, task by task, so that all tasks count alike:
-0.9 is nine tenths of what SAC has learned. Taken are the tasks that both have played, and as many seeds as both have on each. A
-task on which SAC has learned less than a fifth of what published runs reach says nothing about what it takes to learn, and
-would count for five times as much; it is left out, by name.
+Returns are put on the scale on which random play is 0 and the mean of SAC's runs 1, task by task, so that all tasks count
+alike: 0.9 is nine tenths of what SAC has learned. Taken are the tasks that both have played, and as many seeds as both have
+on each. A task on which SAC has learned less than a fifth of what published runs reach says little, and would count for
+five times as much as others; it is left out, by name.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments import comparison, statistics
-from experiments.comparison import BASELINE, Runs, Scale, names
+from experiments.comparison import BASELINE, Runs, Scale
 from experiments.figures.study import RESULTS, Outcome
 from experiments.references import Reference
 
@@ -65,7 +65,9 @@ def check(runs: Runs) -> list[Outcome]:
         last, areas, dips = (cuts[name].scores for name in ("last", "area in steps", "dip"))
         if not last or cuts["last"].n_seeds == 0:
             continue
-        what = f"{cuts['last']}" + (f"; left out, because {opponent} learned too little: {', '.join(left_out)}" if left_out else "")
+        what = f"{cuts['last']}" + (
+            f"; left out, because {opponent} learned too little: {', '.join(left_out)}" if left_out else ""
+        )
         estimate = statistics.intervals({CHALLENGER: last[CHALLENGER]}, statistics.iqm)[CHALLENGER]
         outcomes.append(
             Outcome(
@@ -81,7 +83,9 @@ def check(runs: Runs) -> list[Outcome]:
         ours, theirs = (float(dips[name].mean()) for name in pair)
         outcomes.append(
             Outcome(
-                f"worst dip after half at most {DIP:g} of that of {opponent}", ours <= DIP * theirs, f"{ours:.2f}, {theirs:.2f}"
+                f"worst dip after half at most {DIP:g} of that of {opponent}",
+                ours <= DIP * theirs,
+                f"{ours:.2f}, {theirs:.2f}",
             )
         )
         if cuts["last"].n_seeds > 1:
