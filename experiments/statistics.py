@@ -19,7 +19,7 @@ Scores = Mapping[str, np.ndarray]
 N_SAMPLES = 2000
 """Samples of a bootstrap."""
 
-N_LEVELS = 51
+N_LEVELS = 50
 """Return levels at which two learning curves are compared."""
 
 
@@ -238,11 +238,12 @@ def time_ratios(baseline: Curve, other: Curve, n_levels: int = N_LEVELS) -> Rati
 
     :param baseline: Learning curve of the baseline.
     :param other: That of the other.
-    :param n_levels: Levels, evenly from the baseline's first evaluation (before which nothing is known) to its highest.
-        Those that it passes at zero are left out: they cost it nothing, as those before its first update.
+    :param n_levels: Levels, evenly from above the baseline's first evaluation to its highest. When it reached the return of its
+        first evaluation is not known; often that is what it had before its first update. Levels that it passes at zero are
+        left out: they cost it nothing.
     """
     first, highest = baseline.y[0], baseline.y.max()
-    levels = np.linspace(first, highest, n_levels) if highest > first else np.array([first])
+    levels = np.linspace(first, highest, n_levels + 1)[1:] if highest > first else np.array([first])
     theirs = np.array([first_passage(baseline, level) for level in levels])
     levels, theirs = levels[theirs > 0], theirs[theirs > 0]
     ours = np.array([first_passage(other, level) for level in levels])

@@ -252,7 +252,7 @@ def test_updates_and_curves(tmp_path, capsys):
     folders = ["--results", str(tmp_path), "--pictures", str(tmp_path)]
     fewer, sooner = figure6.main(folders)
     assert fewer.holds and sooner.holds and "on 2 of 2 tasks" in sooner.evidence
-    assert "| Hopper-v5 | ESAC | 1100 | 51 of 51 | 0.50 | 0.33 |" in capsys.readouterr().out
+    assert "| Hopper-v5 | ESAC | 1100 | 50 of 50 | 0.42 | 0.33 |" in capsys.readouterr().out
     (ahead,) = figure7.main(folders)
     assert ahead.holds is None and "2 of 2 tasks: Hopper-v5, Swimmer-v5" in ahead.evidence
     assert is_drawn(tmp_path, "figure6") and is_drawn(tmp_path, "figure7")
@@ -334,10 +334,10 @@ def test_targets_on_the_clock(tmp_path, capsys):
     results(tmp_path / "clock.csv", {"ESAC, fast": (6.0, 0.0005, 0.1), "ES, two workers": (0.5, 0.001, 0.0)}, CLOCKED)
     folders = ["--results", str(tmp_path), "--pictures", str(tmp_path)]
     third, half, swimmer, cheetah = clock.main(folders)
-    # What SAC has after a second, ESAC has at its first evaluation: after a tenth of it
+    # What SAC has a little after a second, ESAC has at its first evaluation: after a tenth of it
     assert third.holds and half.holds and "on 2 (Swimmer-v5, HalfCheetah-v5); not on none" in third.evidence
     assert swimmer.holds and cheetah.holds and "seed 1: " in swimmer.evidence
-    assert is_drawn(tmp_path, "clock") and "| 0.10 |" in capsys.readouterr().out
+    assert is_drawn(tmp_path, "clock") and "| 0.08 |" in capsys.readouterr().out
     results(tmp_path / "clock.csv", {"ESAC, fast": (0.2, 0.005, 0.1)}, CLOCKED)
     third, half, swimmer, cheetah = clock.main(folders)
     assert not third.holds and not half.holds and "HalfCheetah-v5 (never)" in half.evidence
