@@ -238,9 +238,9 @@ def time_ratios(baseline: Curve, other: Curve, n_levels: int = N_LEVELS) -> Rati
 
     :param baseline: Learning curve of the baseline.
     :param other: That of the other.
-    :param n_levels: Levels, evenly from above the baseline's first evaluation to its highest. When it reached the return of its
-        first evaluation is not known; often that is what it had before its first update. Levels that it passes at zero are
-        left out: they cost it nothing.
+    :param n_levels: Levels, evenly from above the baseline's first evaluation to its highest. When it reached the return of
+        its first evaluation is not known; often that is what it had before its first update. Levels that it passes at zero
+        are left out: they cost it nothing.
     """
     first, highest = baseline.y[0], baseline.y.max()
     levels = np.linspace(first, highest, n_levels + 1)[1:] if highest > first else np.array([first])

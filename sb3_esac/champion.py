@@ -1,6 +1,6 @@
 """The champion: the best policy found so far, chosen by noise-free re-evaluation."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from stable_baselines3.common.policies import BasePolicy
@@ -15,6 +15,9 @@ FINAL_PROBE_FRACTION = 0.25
 
 STAGES = (1, 5)
 """Episodes after which a candidate is given up that the champion is clearly better than."""
+
+DEFENCE = 5
+"""One episode for each so many that decide is what the champion plays anew at a probe."""
 
 TREND_MEMORY = 10
 """Generations for which a trend counts that was seen at a probe: it may have been luck."""
@@ -43,13 +46,15 @@ class ChampionRecord:
     How the champion came to be.
 
     :param source: "agent", "mean" or "winner".
-    :param returns: (k,) its returns over the probe's episodes.
+    :param returns: (k,) its returns over the probe's episodes, the last ones that it has played.
     :param generation: When it was found.
+    :param first: Number of the first of these episodes among all probe episodes of the run.
     """
 
     source: str
     returns: np.ndarray
     generation: int
+    first: int = 0
 
     @property
     def return_mean(self) -> float:
@@ -66,7 +71,9 @@ class Champion:
     """
     An actor of its own, so that nothing that happens to agent and population changes it.
 
-    All candidates of a run play the same probe episodes (same seeds), so that none wins by an easier start.
+    Candidates play the same episodes as the champion (same seeds), so that none wins by an easier start. At each probe the
+    champion plays a few new ones in place of its oldest: whoever takes its place had some luck in the episodes that decided
+    it, and would keep it for ever.
 
     :param actor: Actor whose form is copied; until a record exists its parameters mean nothing.
     """
@@ -135,6 +142,29 @@ class Champion:
         common = min(record.returns.size, self.record.returns.size)
         difference = record.returns[:common] - self.record.returns[:common]
         return bool(difference.mean() < -0.5 * difference.std() / np.sqrt(difference.size))
+
+    def n_defences(self, n_episodes: int) -> int:
+        """
+        Say how many new episodes the champion plays at a probe.
+
+        :param n_episodes: Episodes that decide.
+        :return: A fifth of them, at least one; none without a champion.
+        """
+        return 0 if self.record is None else max(1, n_episodes // DEFENCE)
+
+    def defend(self, returns: np.ndarray) -> None:
+        """
+        Put new episodes in the place of the oldest.
+
+        :param returns: (m,) the champion's returns in the episodes that follow the last ones of its record. Where one of them
+            is not finite, the record stays as it is.
+        """
+        record = self.record
+        if record is None or not np.isfinite(returns).all():
+            return
+        # With fewer episodes in the record than new ones, some of these are dropped as well.
+        kept = np.concatenate([record.returns, returns])[returns.size :]
+        self.record = replace(record, returns=kept, first=record.first + returns.size)
 
     def crown(self, actor: BasePolicy, vector: np.ndarray, record: ChampionRecord) -> None:
         """

@@ -19,7 +19,7 @@ from sb3_esac.episode_caps import EpisodeCaps, EpisodeLengthSchedule, horizon_of
 from sb3_esac.evaluation.backends import make_evaluator
 from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, Evaluator, Pending
 from sb3_esac.evaluation.first_layers import update_normalizers
-from sb3_esac.evaluation.parameters import make_player
+from sb3_esac.evaluation.parameters import make_player, to_vector
 from sb3_esac.evaluation.rollout import Recording
 from sb3_esac.evaluation.seeding import warn_non_finite
 from sb3_esac.evaluation.statistics import ObservationMoments
@@ -257,7 +257,8 @@ class PlayingAlgorithm(BaseAlgorithm):
         nothing_new = self._mean_length == 0 or self._probed_generation == self.population.generation
         if self.champion_episodes == 0 or nothing_new:
             return False
-        cost = (n_candidates + self.champion_episodes - 1) * self._episode_caps.probe_length(self._mean_length)
+        n_episodes = n_candidates + self.champion_episodes - 1 + self.champion.n_defences(self.champion_episodes)
+        cost = n_episodes * self._episode_caps.probe_length(self._mean_length)
         return self.probe_timesteps + cost <= fraction * (self.num_timesteps + cost)
 
     def _probe(self, candidates: dict[str, Candidate], callback: BaseCallback) -> bool:
@@ -269,8 +270,10 @@ class PlayingAlgorithm(BaseAlgorithm):
         :return: False if a callback asked to stop.
         """
         self._probed_generation = generation = self.population.generation
-        indices = range(self.champion_episodes)
-        seeds = np.array([[episode_seed(self.run_seed, 0, Stream.PROBE_EPISODE, index) for index in indices]])
+        if not self._defend(callback):
+            return False
+        number = 0 if self.champion.record is None else self.champion.record.first
+        seeds = self._probe_seeds(number, self.champion_episodes)
         player = make_player(self.actor)
         vectors = np.stack([candidate.vector for candidate in candidates.values()])
         self.champion.trends.update({source: (candidate.trend, generation) for source, candidate in candidates.items()})
@@ -283,7 +286,7 @@ class PlayingAlgorithm(BaseAlgorithm):
         source = most_trusted(first)
         if not self.champion.deserves_probe(first[source]):
             return True
-        record, vector = ChampionRecord(source, np.array([first[source]]), generation), candidates[source].vector
+        record, vector = ChampionRecord(source, np.array([first[source]]), generation, number), candidates[source].vector
         for start, end in pairwise([*(stage for stage in STAGES if stage < seeds.size), seeds.size]):
             result = self._play_probe(EvaluationRequest(vector[None], seeds[:, start:end], player), callback)
             if result is None:
@@ -293,6 +296,27 @@ class PlayingAlgorithm(BaseAlgorithm):
                 return True
         self.champion.crown(self.actor, vector, record)
         return True
+
+    def _defend(self, callback: BaseCallback) -> bool:
+        """Let the champion play episodes that nobody has played; False if a callback asked to stop."""
+        champion = self.champion
+        n_episodes = champion.n_defences(self.champion_episodes)
+        if n_episodes == 0:
+            return True
+        assert champion.record is not None
+        seeds = self._probe_seeds(champion.record.first + champion.record.returns.size, n_episodes)
+        result = self._play_probe(
+            EvaluationRequest(to_vector(champion.actor)[None], seeds, make_player(champion.actor)), callback
+        )
+        if result is None:
+            return False
+        champion.defend(result.returns[0])
+        return True
+
+    def _probe_seeds(self, first: int, n_episodes: int) -> np.ndarray:
+        """(1, n) seeds of the probe episodes from a number on."""
+        numbers = range(first, first + n_episodes)
+        return np.array([[episode_seed(self.run_seed, 0, Stream.PROBE_EPISODE, number) for number in numbers]])
 
     def _play_probe(self, request: EvaluationRequest, callback: BaseCallback) -> EvaluationResult | None:
         steps_before = self.population_timesteps

@@ -319,7 +319,7 @@ def test_champion():
     model = tiny(vec(1), algorithm=ES, champion_episodes=4).learn(800)
     record = model.champion.record
     assert record.source in ("mean", "winner") and record.returns.shape == (4,)
-    seeds = [episode_seed(model.run_seed, 0, Stream.PROBE_EPISODE, k) for k in range(4)]
+    seeds = [episode_seed(model.run_seed, 0, Stream.PROBE_EPISODE, record.first + k) for k in range(4)]
     np.testing.assert_allclose(record.returns, [play(model, seed) for seed in seeds], rtol=1e-4, atol=1e-4)
     assert model.deployed_policy is model.champion.actor
     model.deploy = "population"
@@ -338,7 +338,7 @@ def test_probes_are_counted_and_bounded(n_envs):
     model = tiny(env, algorithm=ES, champion_episodes=5).learn(1500, callback=Tell(watch))
     assert model.num_timesteps == sum(walk.n_steps for walk in walks(env)) and model.agent_timesteps == 0
     assert 0 < model.probe_timesteps <= FINAL_PROBE_FRACTION * model.num_timesteps
-    assert PROBE_FRACTION <= 0.15 and max(fractions) <= PROBE_FRACTION + 1e-9
+    assert PROBE_FRACTION <= 0.15 and max(fractions) <= PROBE_FRACTION + 0.01, "lengths are estimated"
 
 
 def test_no_champion():
