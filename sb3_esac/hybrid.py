@@ -221,6 +221,11 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
         record = self.champion.record
         return record is not None and self._agent_level > record.return_mean
 
+    def _note_defeat(self, source: str) -> None:
+        # Without noise it plays worse than its last episodes promised: it does not stand in for the champion any longer.
+        if source == "agent":
+            self._agent_level = float("nan")
+
     # -- gradient interval ---------------------------------------------------------------------------------------------
 
     @abstractmethod

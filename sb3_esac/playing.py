@@ -248,7 +248,10 @@ class PlayingAlgorithm(BaseAlgorithm):
 
     def _probe_if_due(self, callback: BaseCallback) -> bool:
         """Probe what might be better than the champion; False if a callback asked to stop."""
-        candidates = self.champion.promising(self._candidates(), self.population.generation)
+        every = self._candidates()
+        candidates = self.champion.promising(every, self.population.generation)
+        if self._is_overtaken():
+            candidates = {"agent": every["agent"], **candidates}
         due = candidates and self._probe_is_due(len(candidates), PROBE_FRACTION)
         return not due or self._probe(candidates, callback)
 
@@ -283,8 +286,10 @@ class PlayingAlgorithm(BaseAlgorithm):
             return False
         self._episode_caps.whole_length = float(screening.lengths.mean())
         first = dict(zip(candidates, screening.returns[:, 0].tolist(), strict=True))
-        source = most_trusted(first)
+        # Who stands in for the champion is judged before anybody else.
+        source = "agent" if self._is_overtaken() else most_trusted(first)
         if not self.champion.deserves_probe(first[source]):
+            self._note_defeat(source)
             return True
         record, vector = ChampionRecord(source, np.array([first[source]]), generation, number), candidates[source].vector
         for start, end in pairwise([*(stage for stage in STAGES if stage < seeds.size), seeds.size]):
@@ -293,9 +298,21 @@ class PlayingAlgorithm(BaseAlgorithm):
                 return False
             record = replace(record, returns=np.concatenate([record.returns, result.returns[0]]))
             if self.champion.is_clearly_better(record):
+                self._note_defeat(source)
                 return True
         self.champion.crown(self.actor, vector, record)
         return True
+
+    def _is_overtaken(self) -> bool:
+        """Whether the agent has already shown more than the champion, and is deployed until it is probed."""
+        return False
+
+    def _note_defeat(self, source: str) -> None:
+        """
+        Take note of a candidate that was probed and is no better than the champion.
+
+        :param source: "agent", "mean" or "winner".
+        """
 
     def _defend(self, callback: BaseCallback) -> bool:
         """Let the champion play episodes that nobody has played; False if a callback asked to stop."""

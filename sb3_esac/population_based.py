@@ -42,10 +42,6 @@ class PopulationBasedAlgorithm(PlayingAlgorithm):
         :return: False if a callback asked to stop.
         """
 
-    def _is_overtaken(self) -> bool:
-        """Whether training has already shown something better than the champion, which is yet to be probed."""
-        return False
-
     @property
     def _known_policies(self) -> dict[str, type[BasePolicy]]:
         return self.policy_aliases

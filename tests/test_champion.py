@@ -12,7 +12,7 @@ from sb3_esac import ESAC
 from sb3_esac.champion import FINAL_PROBE_FRACTION, PROBE_FRACTION, TREND_MEMORY, Candidate, Champion, ChampionRecord
 from sb3_esac.evaluation.parameters import load_vector, to_vector
 from sb3_esac.evolution.noise import Stream, episode_seed
-from sb3_esac.hybrid import LEVEL_EPISODES
+from sb3_esac.hybrid import LEVEL_EPISODES, HybridAlgorithm
 
 OBSERVATIONS = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
 
@@ -317,6 +317,25 @@ def test_agent_stands_in_when_it_has_overtaken_the_champion():
     model._agent_level = model.champion.record.return_mean + 1
     assert model.deployed_policy is model.policy
     model._agent_level = model.champion.record.return_mean - 1
+    assert model.deployed_policy is model.champion.actor
+
+
+def test_agent_that_was_probed_and_lost_stands_in_no_longer(monkeypatch):
+    """Whatever its last episodes were worth, and whoever had the better first episode in the probe."""
+    model, judged = tiny(vec(1), deploy="best", agent_fraction=0.5), []
+
+    def judge(self, record):
+        judged.append((model._is_overtaken(), record.source))
+        return self.record is not None
+
+    monkeypatch.setattr(HybridAlgorithm, "_note_agent_level", lambda self: setattr(self, "_agent_level", 1e9))
+    monkeypatch.setattr(Champion, "is_clearly_better", judge)
+    model.learn(600)
+    assert {source for overtaken, source in judged if overtaken} == {"agent"}
+    model._agent_level = 1e9
+    model._note_defeat("mean")
+    assert model.deployed_policy is model.policy
+    model._note_defeat("agent")
     assert model.deployed_policy is model.champion.actor
 
 
