@@ -73,7 +73,7 @@ def check(runs: Runs) -> list[Outcome]:
             Outcome(
                 f"{CHALLENGER} against {opponent}: IQM at least {IQM:g}, its lower bound above {LOW:g}",
                 estimate.value >= IQM and estimate.low > LOW,
-                f"{estimate}, over {what}",
+                f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}], over {what}",
             )
         )
         ratio = float(areas[CHALLENGER].mean() / areas[opponent].mean())
