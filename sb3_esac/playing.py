@@ -248,11 +248,8 @@ class PlayingAlgorithm(BaseAlgorithm):
 
     def _probe_if_due(self, callback: BaseCallback) -> bool:
         """Probe what might be better than the champion; False if a callback asked to stop."""
-        every = self._candidates()
-        candidates = self.champion.promising(every, self.population.generation)
-        if self._is_overtaken():
-            candidates = {"agent": every["agent"], **candidates}
-        due = candidates and self._probe_is_due(len(candidates), PROBE_FRACTION)
+        candidates = self.champion.promising(self._candidates(), self.population.generation)
+        due = (bool(candidates) or self._is_overtaken()) and self._probe_is_due(max(1, len(candidates)), PROBE_FRACTION)
         return not due or self._probe(candidates, callback)
 
     def _probe_is_due(self, n_candidates: int, fraction: float) -> bool:
@@ -275,6 +272,10 @@ class PlayingAlgorithm(BaseAlgorithm):
         self._probed_generation = generation = self.population.generation
         if not self._defend(callback):
             return False
+        if self._is_overtaken():
+            candidates = {"agent": self._candidates()["agent"], **candidates}
+        if not candidates:
+            return True
         number = 0 if self.champion.record is None else self.champion.record.first
         seeds = self._probe_seeds(number, self.champion_episodes)
         player = make_player(self.actor)

@@ -135,7 +135,7 @@ def test_the_champion_plays_what_it_was_chosen_for(algorithm):
     record, env = model.champion.record, Drift()
     assert record is not None and len(record.returns) == 3
     for number, expected in enumerate(record.returns):
-        observation, _ = env.reset(seed=episode_seed(model.run_seed, 0, Stream.PROBE_EPISODE, number))
+        observation, _ = env.reset(seed=episode_seed(model.run_seed, 0, Stream.PROBE_EPISODE, record.first + number))
         total, over = 0.0, False
         while not over:
             observation, reward, terminated, truncated, _ = env.step(model.predict(observation, deterministic=True)[0])

@@ -223,7 +223,8 @@ def gradient_intervals(progress: dict[str, FloatArray]) -> FloatArray:
     """
     Find the stretches of true steps in which the agent played and learned.
 
-    :param progress: Columns of ``progress.csv``; a generation with an interval is one that logged the agent's return.
+    :param progress: Columns of ``progress.csv``; a generation with an interval is one in which the agent's steps rose. It may
+        have finished no episode, where the budget ended.
     :return: Start and width of each interval in true steps, shape ``(n_intervals, 2)``.
     """
     steps = progress.get(STEPS, np.empty(0))
@@ -231,8 +232,7 @@ def gradient_intervals(progress: dict[str, FloatArray]) -> FloatArray:
     agent_steps = progress.get(AGENT_STEPS, empty)
     whole = np.isfinite(steps) & np.isfinite(agent_steps)
     widths = np.diff(agent_steps[whole], prepend=0.0)
-    marked = np.isfinite(progress.get(AGENT_RETURN, empty)[whole]) & (widths > 0)
-    return np.column_stack([steps[whole] - widths, widths])[marked]
+    return np.column_stack([steps[whole] - widths, widths])[widths > 0]
 
 
 def _logged_evaluations(progress: dict[str, FloatArray]) -> Evaluations | None:
