@@ -135,7 +135,7 @@ def test_wrong_arguments(algorithm, kwargs, name, value, expected):
         dict(agent_fraction=None, agent_probability=0, gradient_interval=1),
         dict(learning_rate=lambda remaining: remaining, agent_fraction=lambda remaining: remaining),
     ],
-    ids=str,
+    ids=" ".join,
 )
 def test_the_last_values_that_are_right(kwargs):
     make_model(ESAC, drift(), **kwargs)
