@@ -10,7 +10,7 @@ ENV ?= InvertedDoublePendulum-v5
 STEPS ?= 20000
 SEED ?= 0
 RUN_ARGS ?=
-PYTEST_ARGS ?=
+PYTEST_ARGS ?= -n auto --maxprocesses 4 --dist loadfile
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
