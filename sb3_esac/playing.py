@@ -19,7 +19,7 @@ from sb3_esac.episode_caps import EpisodeCaps, EpisodeLengthSchedule, horizon_of
 from sb3_esac.evaluation.backends import make_evaluator
 from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, Evaluator, Pending
 from sb3_esac.evaluation.first_layers import update_normalizers
-from sb3_esac.evaluation.parameters import make_player, to_vector
+from sb3_esac.evaluation.parameters import Player, make_player, to_vector
 from sb3_esac.evaluation.rollout import Recording
 from sb3_esac.evaluation.seeding import warn_non_finite
 from sb3_esac.evaluation.statistics import ObservationMoments
@@ -289,17 +289,32 @@ class PlayingAlgorithm(BaseAlgorithm):
         first = dict(zip(candidates, screening.returns[:, 0].tolist(), strict=True))
         # Who stands in for the champion is judged before anybody else.
         source = "agent" if self._is_overtaken() else most_trusted(first)
-        if not self.champion.deserves_probe(first[source]):
-            self._note_defeat(source)
+        record = ChampionRecord(source, np.array([first[source]]), generation, number)
+        return self._challenge(record, candidates[source].vector, seeds, player, callback)
+
+    def _challenge(
+        self, record: ChampionRecord, vector: np.ndarray, seeds: np.ndarray, player: Player, callback: BaseCallback
+    ) -> bool:
+        """
+        Let a candidate take the champion's place, unless the champion is clearly better.
+
+        :param record: What the candidate has played: the first of the episodes.
+        :param vector: (d,) its parameters.
+        :param seeds: (1, k) seeds of all episodes that decide.
+        :param player: What plays the parameters.
+        :param callback: The user's callbacks.
+        :return: False if a callback asked to stop.
+        """
+        if not self.champion.deserves_probe(record.returns[0]):
+            self._note_defeat(record.source)
             return True
-        record, vector = ChampionRecord(source, np.array([first[source]]), generation, number), candidates[source].vector
         for start, end in pairwise([*(stage for stage in STAGES if stage < seeds.size), seeds.size]):
             result = self._play_probe(EvaluationRequest(vector[None], seeds[:, start:end], player), callback)
             if result is None:
                 return False
             record = replace(record, returns=np.concatenate([record.returns, result.returns[0]]))
             if self.champion.is_clearly_better(record):
-                self._note_defeat(source)
+                self._note_defeat(record.source)
                 return True
         self.champion.crown(self.actor, vector, record)
         return True
