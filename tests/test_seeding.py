@@ -231,9 +231,9 @@ def test_steps_and_episodes_are_counted():
     assert base.n_env_steps == 150 == sum(walk.n_steps for walk in walks(env))
     over = [rewards for walk in walks(env) for rewards in walk.rewards if len(rewards) >= 10]
     assert len(base.finished) >= 6
-    expected = {(round(sum(rewards), 3), len(rewards)) for rewards in over}
-    # Raw returns, in spite of the normalisation above.
-    assert {(round(episode_return, 3), length) for episode_return, length in base.finished} <= expected
+    # Raw returns, in spite of the normalisation above; an episode's sum may differ in its last digits.
+    for episode_return, length in base.finished:
+        assert any(len(rewards) == length and np.isclose(sum(rewards), episode_return, atol=1e-2) for rewards in over)
 
 
 def test_monitor_tells_of_each_episode_once(tmp_path):
