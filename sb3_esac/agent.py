@@ -20,18 +20,18 @@ from sb3_esac.observations import normalized_policy_kwargs, parameters_of
 if TYPE_CHECKING:
     from sb3_esac.hybrid import HybridAlgorithm
 
-SAC_DEFAULTS = {
+AGENT_DEFAULTS = {
     name: parameter.default
     for name, parameter in inspect.signature(SAC.__init__).parameters.items()
     if name not in ("self", "policy", "env", "_init_setup_model")
-}
-"""SAC's arguments and their defaults: the first arguments of ESAC."""
+} | {"learning_rate": 1e-3, "batch_size": 128, "tau": 0.01}
+"""The first arguments of ESAC, which are SAC's, and their defaults. Three differ from SAC's (docs/defaults.md)."""
 
 POPULATION_STORE_SIZE = 300_000
 """Most transitions of the population that are kept; older ones come from worse policies."""
 
 
-DEFAULT_NETWORK: dict[str, Any] = {"net_arch": {"pi": [64, 64], "qf": [256, 256]}, "activation_fn": th.nn.Tanh}
+DEFAULT_NETWORK: dict[str, Any] = {"net_arch": {"pi": [64, 64], "qf": [128, 128]}, "activation_fn": th.nn.ReLU}
 """Networks of SAC's ``MlpPolicy`` unless the user says something else: an actor small enough for evolution to search."""
 
 
@@ -92,7 +92,7 @@ def make_room(model: "HybridAlgorithm", agent: OffPolicyAlgorithm) -> None:
 def _accepted_arguments(model: "HybridAlgorithm") -> dict[str, Any]:
     accepted = parameters_of(model.agent_class)
     arguments = {}
-    for name, default in SAC_DEFAULTS.items():
+    for name, default in AGENT_DEFAULTS.items():
         value = getattr(model, name)
         if name in accepted:
             arguments[name] = value
@@ -110,7 +110,7 @@ def arguments_of(donor: OffPolicyAlgorithm) -> dict[str, Any]:
     :param donor: A plain agent.
     :return: Those of its arguments that ESAC knows.
     """
-    names = SAC_DEFAULTS.keys() & parameters_of(type(donor)).keys() - {"seed", "device"}
+    names = AGENT_DEFAULTS.keys() & parameters_of(type(donor)).keys() - {"seed", "device"}
     arguments = {name: getattr(donor, name) for name in names if hasattr(donor, name)}
     assert isinstance(donor.train_freq, TrainFreq)
     arguments["train_freq"] = (donor.train_freq.frequency, donor.train_freq.unit.value)
@@ -129,7 +129,7 @@ def _own_arguments(agent_class: type[OffPolicyAlgorithm]) -> list[str]:
     return [
         name
         for name in parameters_of(agent_class)
-        if name not in ("self", "policy", "env", "_init_setup_model", *SAC_DEFAULTS)
+        if name not in ("self", "policy", "env", "_init_setup_model", *AGENT_DEFAULTS)
     ]
 
 

@@ -44,7 +44,8 @@ class ESAC(HybridAlgorithm):
     Paper: K. Suri, X. Q. Shi, K. Plataniotis, Y. Lawryshyn, "Evolve To Control: Evolution-based Soft Actor-Critic for Scalable
     Reinforcement Learning". One call of ``_run_generation`` is one turn of its Algorithm 1.
 
-    The first arguments are SAC's, with SAC's names, order, defaults and meaning; they configure the agent, ``model.agent``.
+    The first arguments are SAC's, with SAC's names, order and meaning; they configure the agent, ``model.agent``. Defaults are
+    SAC's but for ``learning_rate``, ``batch_size`` and ``tau``.
     ``total_timesteps`` and ``num_timesteps`` count every step of every training environment, the offspring's included.
 
     Deviations from the paper, each an argument that can be set back: ``agent_fraction`` in place of the annealed intervals,
@@ -137,11 +138,11 @@ class ESAC(HybridAlgorithm):
         self,
         policy: str | type[SACPolicy],
         env: GymEnv | str,
-        learning_rate: float | Schedule = 3e-4,
+        learning_rate: float | Schedule = 1e-3,
         buffer_size: int = 1_000_000,
         learning_starts: int = 100,
-        batch_size: int = 256,
-        tau: float = 0.005,
+        batch_size: int = 128,
+        tau: float = 0.01,
         gamma: float = 0.99,
         train_freq: int | tuple[int, str] = 1,
         gradient_steps: int = 1,

@@ -16,6 +16,7 @@ from stable_baselines3.common.envs import FakeImageEnv
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_esac import ES, ESAC
+from sb3_esac.agent import AGENT_DEFAULTS
 
 NAN, INF = float("nan"), float("inf")
 
@@ -259,11 +260,12 @@ def test_wrong_arguments_for_sac_are_sacs_errors():
 
 
 def test_sacs_arguments_come_first():
-    """Names, order and defaults of SAC's, so that an SB3 script needs another class name and nothing else."""
+    """Names, order and, but for three, defaults of SAC's: an SB3 script needs another class name and nothing else."""
     ours, theirs = (inspect.signature(algorithm.__init__).parameters for algorithm in (ESAC, SAC))
     names = list(theirs)
     assert list(ours)[: len(names)] == names
-    for name in names:
-        assert ours[name].default == theirs[name].default, name
+    differ = {name: ours[name].default for name in names if ours[name].default != theirs[name].default}
+    assert differ == {"learning_rate": 1e-3, "batch_size": 128, "tau": 0.01}
+    assert AGENT_DEFAULTS == {name: ours[name].default for name in AGENT_DEFAULTS}
     learn, sac_learn = (inspect.signature(algorithm.learn).parameters for algorithm in (ESAC, SAC))
     assert list(learn) == list(sac_learn)
