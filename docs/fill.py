@@ -184,6 +184,17 @@ def statistics_of_observations() -> str:
     return markdown(["task", "statistics", "changes", "seed", "return of the agent after updates"], lines)
 
 
+def what_the_agent_needs() -> str:
+    """What the agent had after so many of its own steps, by its arguments; each run a line."""
+    columns = ["task", "n_steps", "learning_rate", "tau", "train_freq", "seed"]
+    runs: dict[tuple[str, ...], list[str]] = {}
+    for row in read("experiments/results/search_agent.csv"):
+        point = f"{int(row['agent_steps']) / 1000:.1f}k: {float(row['agent']):.0f}"
+        runs.setdefault(tuple(row[name] for name in columns), []).append(point)
+    lines = [[*key, ", ".join(points)] for key, points in sorted(runs.items())]
+    return markdown([*columns, "return of the agent after its steps"], lines)
+
+
 def search_fast() -> str:
     """The last evaluation of each run of the search for the file of the clock."""
     columns = ["task", "algorithm", "network", "changes", "seed", "steps", "seconds", "mean", "deployed"]
@@ -271,6 +282,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "cost of an update": update_cost,
     "search": search,
     "statistics of observations": statistics_of_observations,
+    "what the agent needs": what_the_agent_needs,
     "networks": search_fast,
     "longer budgets": longer_budgets,
     "speed": speed,

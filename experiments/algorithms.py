@@ -14,6 +14,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from torch import nn
 
 from sb3_esac import ES, ESAC
+from sb3_esac.agent import AGENT_DEFAULTS, DEFAULT_NETWORK
 from sb3_esac.evolution.episode_lengths import ProgressiveEpisodeLength
 from sb3_esac.zoo.files import linear_schedule
 
@@ -43,15 +44,12 @@ def make_task(task: str, seed: int) -> VecEnv:
     return make_vec_env(task, 1, seed=seed, wrapper_class=FlatObservation)
 
 
-def from_file(name: str, task: str, seed: int, total_timesteps: int, **changes: Any) -> BaseAlgorithm:
+def arguments_of(name: str, task: str) -> dict[str, Any]:
     """
-    Make a model by a file of hyperparameters.
+    Read what a file of hyperparameters says of a task, but for what the zoo's scripts take care of.
 
     :param name: Name of the file.
     :param task: Environment; without an entry of its own it gets the default.
-    :param seed: Seed of the run.
-    :param total_timesteps: Budget, which nothing depends on here.
-    :param changes: Arguments that differ from the file's.
     """
     content = yaml.safe_load((HYPERPARAMS / f"{name}.yml").read_text())
     arguments = dict(content.get(task, content["default"]))
@@ -62,7 +60,20 @@ def from_file(name: str, task: str, seed: int, total_timesteps: int, **changes: 
     for argument, value in arguments.items():
         if isinstance(value, str) and value.startswith("lin_"):
             arguments[argument] = linear_schedule(argument, value)
-    arguments.update(changes)
+    return arguments
+
+
+def from_file(name: str, task: str, seed: int, total_timesteps: int, **changes: Any) -> BaseAlgorithm:
+    """
+    Make a model by a file of hyperparameters.
+
+    :param name: Name of the file.
+    :param task: Environment; without an entry of its own it gets the default.
+    :param seed: Seed of the run.
+    :param total_timesteps: Budget, which nothing depends on here.
+    :param changes: Arguments that differ from the file's.
+    """
+    arguments = {**arguments_of(name, task), **changes}
     return CONSTRUCTORS[name](arguments.pop("policy"), make_task(task, seed), seed=seed, device="cpu", **arguments)
 
 
@@ -129,18 +140,18 @@ def sac(task: str, seed: int, total_timesteps: int, **changes: Any) -> BaseAlgor
     return SAC("MlpPolicy", make_task(task, seed), seed=seed, device="cpu", **arguments)
 
 
-def sac_same_network(task: str, seed: int, total_timesteps: int, **arguments: Any) -> BaseAlgorithm:
+def sac_esacs_arguments(task: str, seed: int, total_timesteps: int) -> BaseAlgorithm:
     """
-    Make a SAC with ESAC's networks and normalised observations.
+    Make a SAC with the arguments and networks that ESAC's agent has, and normalised observations: ESAC without its population.
 
     :param task: Environment.
     :param seed: Seed of the run.
     :param total_timesteps: Budget, which nothing depends on here.
-    :param arguments: Arguments of SAC.
     """
     env = VecNormalize(make_task(task, seed), norm_reward=False)
-    network = {"net_arch": {"pi": [64, 64], "qf": [256, 256]}, "activation_fn": nn.Tanh}
-    return SAC("MlpPolicy", env, seed=seed, device="cpu", policy_kwargs=network, **arguments)
+    given = {name: value for name, value in arguments_of("esac", task).items() if name in AGENT_DEFAULTS}
+    arguments = {**AGENT_DEFAULTS, "policy_kwargs": dict(DEFAULT_NETWORK), **given, "seed": seed, "device": "cpu"}
+    return SAC("MlpPolicy", env, **arguments)
 
 
 def ars(task: str, seed: int, total_timesteps: int, **arguments: Any) -> BaseAlgorithm:
@@ -206,7 +217,7 @@ ALGORITHMS: dict[str, Make] = {
     "SAC": sac,
     "SAC, gamma 0.99": partial(sac, gamma=0.99),
     "SAC, ESAC's updates": partial(sac, train_freq=5, gradient_steps=4),
-    "SAC, ESAC's network": sac_same_network,
+    "SAC, ESAC's arguments": sac_esacs_arguments,
     "ARS": ars,
     "ES": partial(from_file, "es"),
     "ES, two workers": partial(from_file, "es", n_workers=2),

@@ -41,7 +41,7 @@ def grid(
 
 def benchmark() -> list[Job]:
     """Everybody on all short tasks, and SAC with the usual discount where the zoo has found another one."""
-    everybody = ["ESAC", "ESAC, paper", "SAC", "SAC, ESAC's updates", "ES", "ARS"]
+    everybody = ["ESAC", "ESAC, paper", "SAC", "SAC, ESAC's updates", "SAC, ESAC's arguments", "ES", "ARS"]
     jobs = []
     for seed in (0, 1, 2):
         jobs += grid("benchmark", SHORT_TASKS, everybody, [seed], 20)

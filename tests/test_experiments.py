@@ -65,7 +65,7 @@ def test_a_run_that_fails_is_told_and_not_written(tiny, tmp_path, capsys, monkey
 
 def test_experiments_are_listed(capsys):
     assert run.main(["--list"]) == 0
-    assert "benchmark: 147 runs" in capsys.readouterr().out
+    assert "benchmark: 171 runs" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", [name for name in ALGORITHMS if name != "ESAC, paper"])
