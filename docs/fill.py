@@ -186,7 +186,7 @@ def statistics_of_observations() -> str:
 
 def what_the_agent_needs() -> str:
     """What the agent had after so many of its own steps, by its arguments; each run a line."""
-    columns = ["task", "n_steps", "learning_rate", "tau", "train_freq", "seed"]
+    columns = ["task", "file", "changes", "seed"]
     runs: dict[tuple[str, ...], list[str]] = {}
     for row in read("experiments/results/search_agent.csv"):
         point = f"{int(row['agent_steps']) / 1000:.1f}k: {float(row['agent']):.0f}"
