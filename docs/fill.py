@@ -188,9 +188,12 @@ def what_the_agent_needs() -> str:
     """What the agent had after so many of its own steps, by its arguments; each run a line."""
     columns = ["task", "file", "changes", "seed"]
     runs: dict[tuple[str, ...], list[str]] = {}
+    steps: dict[tuple[str, ...], int] = {}
     for row in read("experiments/results/search_agent.csv"):
         point = f"{int(row['agent_steps']) / 1000:.1f}k: {float(row['agent']):.0f}"
-        runs.setdefault(tuple(row[name] for name in columns), []).append(point)
+        begins = int(row["agent_steps"]) < steps.get(key := tuple(row[name] for name in columns), 0)
+        runs.setdefault(key, []).append(f"once more {point}" if begins else point)
+        steps[key] = int(row["agent_steps"])
     lines = [[*key, ", ".join(points)] for key, points in sorted(runs.items())]
     return markdown([*columns, "return of the agent after its steps"], lines)
 
