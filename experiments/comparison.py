@@ -213,7 +213,7 @@ class Rectangle:
 
 def rectangle(measured: Measures, algorithms: Sequence[str], measure: str) -> Rectangle:
     """
-    Cut out what all algorithms have.
+    Cut out what all algorithms have: tasks, and as many seeds on each.
 
     :param measured: By task.
     :param algorithms: Their names. One that has less than half of the tasks of the one that has most is left out, so that a
@@ -223,8 +223,14 @@ def rectangle(measured: Measures, algorithms: Sequence[str], measure: str) -> Re
     n_tasks = {name: sum(name in by_algorithm for by_algorithm in measured.values()) for name in algorithms}
     most = max(n_tasks.values(), default=0)
     kept = [name for name in algorithms if n_tasks[name] > 0 and 2 * n_tasks[name] >= most]
-    tasks = [task for task, by_algorithm in measured.items() if all(name in by_algorithm for name in kept)]
-    n_seeds = min((len(measured[task][name]) for task in tasks for name in kept), default=0)
+    n_played = {
+        task: min(len(by_algorithm[name]) for name in kept)
+        for task, by_algorithm in measured.items()
+        if kept and all(name in by_algorithm for name in kept)
+    }
+    # The largest one: tasks with fewer seeds are left out where that keeps more runs.
+    n_seeds = max(n_played.values(), key=lambda n: (n * sum(other >= n for other in n_played.values()), -n), default=0)
+    tasks = [task for task, n in n_played.items() if n >= n_seeds]
     left_out = [name for name in algorithms if name not in kept]
     scores = {
         name: np.array([[run[measure] for run in list(measured[task][name].values())[:n_seeds]] for task in tasks]).T

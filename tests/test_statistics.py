@@ -178,6 +178,13 @@ def test_only_what_all_have_is_compared(tmp_path):
     found = comparison.rectangle(comparison.all_measures(runs, scaling, "cpu_seconds"), ["SAC", "ES", "few"], "last")
     assert (found.tasks, found.n_seeds, found.left_out) == (["Hopper-v5", "Ant-v5"], 2, ["few"])
     assert found.scores["ES"] == pytest.approx(np.array([[2.0, 2.0], [2.2, 2.2]]))
+    # One seed on two tasks, or two seeds on one: more tasks. Three seeds on one are more runs than that.
+    del runs["Ant-v5", "ES"][1], runs["Ant-v5", "ES"][2]
+    found = comparison.rectangle(comparison.all_measures(runs, scaling, "cpu_seconds"), ["SAC", "ES"], "last")
+    assert (found.tasks, found.n_seeds) == (["Hopper-v5", "Ant-v5"], 1)
+    runs["Hopper-v5", "ES"] = runs["Hopper-v5", "SAC"]
+    found = comparison.rectangle(comparison.all_measures(runs, scaling, "cpu_seconds"), ["SAC", "ES"], "last")
+    assert (found.tasks, found.n_seeds) == (["Hopper-v5"], 3)
 
 
 def test_a_task_without_reference_is_scaled_by_the_baseline(tmp_path):

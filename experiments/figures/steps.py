@@ -2,9 +2,9 @@
 ESAC against SAC at equal true steps: what was to be reached, from the experiment "benchmark".
 
 Returns are put on the scale on which random play is 0 and the mean of SAC's runs 1, task by task, so that all tasks count
-alike: 0.9 is nine tenths of what SAC has learned. Taken are the tasks that both have played, and as many seeds as both have
-on each. A task on which SAC has learned less than a fifth of what published runs reach says little, and would count for
-five times as much as others; it is left out, by name.
+alike: 0.9 is nine tenths of what SAC has learned. Taken are the tasks that both have played, with as many seeds on each, so
+that most runs are kept. A task on which SAC has learned less than a fifth of what published runs reach says little, and would
+count for five times as much as others; it is left out, by name.
 """
 
 import argparse
