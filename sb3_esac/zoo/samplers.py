@@ -21,26 +21,30 @@ def sample_esac_params(trial: optuna.Trial, n_actions: int, n_envs: int, additio
     :param additional_args: What the zoo says of HER.
     :return: Arguments of the constructor.
     """
+    her = additional_args.get("using_her_replay_buffer", False)
     parameters = {
         "one_minus_gamma": trial.suggest_float("one_minus_gamma", 0.0005, 0.03, log=True),
-        "learning_rate": trial.suggest_float("learning_rate", 1e-4, 2e-3, log=True),
+        "learning_rate": trial.suggest_float("learning_rate", 1e-4, 5e-3, log=True),
         "batch_size_pow": trial.suggest_int("batch_size_pow", 6, 9),
-        "learning_starts": trial.suggest_categorical("learning_starts", [100, 1000, 5000]),
+        "learning_starts": trial.suggest_categorical("learning_starts", [100, 1000, 10_000]),
         "tau": trial.suggest_float("tau", 0.002, 0.05, log=True),
-        "train_freq": trial.suggest_categorical("train_freq", [1, 4, 8]),
-        "gradient_steps": trial.suggest_categorical("gradient_steps", [1, 4, 8]),
+        "train_freq": trial.suggest_categorical("train_freq", [1, 2, 4]),
+        "gradient_steps": trial.suggest_categorical("gradient_steps", [1, 2, 4]),
         "actor": trial.suggest_categorical("actor", list(ACTORS)),
+        "critic_pow": trial.suggest_int("critic_pow", 6, 9),
         "activation_fn": trial.suggest_categorical("activation_fn", list(ACTIVATIONS)),
         "population_size_pow": trial.suggest_int("population_size_pow", 2, 6),
         "sigma": trial.suggest_float("sigma", 0.005, 0.2, log=True),
         "winner_fraction": trial.suggest_float("winner_fraction", 0.1, 0.5),
-        "agent_fraction": trial.suggest_float("agent_fraction", 0.05, 0.8),
-        "share_experience": trial.suggest_categorical("share_experience", [0.0, 0.25, 0.5]),
+        "agent_fraction": trial.suggest_float("agent_fraction", 0.05, 0.9),
+        "share_experience": trial.suggest_categorical("share_experience", [0.0, 0.1, 0.5]),
         "recombination": trial.suggest_categorical("recombination", ["winners", "es"]),
         "es_learning_rate": trial.suggest_float("es_learning_rate", 0.002, 0.1, log=True),
         "amt_clip_pow": trial.suggest_int("amt_clip_pow", -6, -2),
     }
-    her = additional_args.get("using_her_replay_buffer", False)
+    # Hindsight relabels single steps.
+    if not her:
+        parameters["n_steps"] = trial.suggest_categorical("n_steps", [1, 2, 3, 5])
     converted = convert_esac_params(parameters)
     if her:
         converted["replay_buffer_kwargs"] = additional_args["her_kwargs"]
@@ -64,7 +68,7 @@ def convert_esac_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
     # One winner at least, however small the population.
     arguments["winner_fraction"] = max(arguments["winner_fraction"], 1 / arguments["population_size"])
     arguments["policy_kwargs"] = {
-        "net_arch": {"pi": ACTORS[arguments.pop("actor")], "qf": [256, 256]},
+        "net_arch": {"pi": ACTORS[arguments.pop("actor")], "qf": [2 ** arguments.pop("critic_pow")] * 2},
         "activation_fn": ACTIVATIONS[arguments.pop("activation_fn")],
     }
     return arguments
