@@ -151,7 +151,8 @@ class RayEvaluator(PoolEvaluator):
 
     def new_actor(self) -> Any:
         """Start an actor. Its second thread is for :meth:`LaneActor.stop`."""
-        return ray.remote(num_cpus=1, max_concurrency=2)(LaneActor).remote(self._recipe, sys.path)
+        actor: Any = ray.remote(LaneActor)
+        return actor.options(num_cpus=1, max_concurrency=2).remote(self._recipe, sys.path)
 
     def close(self) -> None:
         """End all actors, and the cluster if it was started here. The evaluator can be used again."""
