@@ -181,16 +181,17 @@ def aggregates(estimates: Mapping[str, Mapping[str, Estimate]], algorithms: Sequ
     :param algorithms: Their names, whose order decides the colors.
     :param note: What they are over.
     """
-    figure = new_figure(3.0 * len(estimates), 1.2 + 0.35 * len(algorithms))
+    rows = [name for name in algorithms if any(name in by_algorithm for by_algorithm in estimates.values())]
+    figure = new_figure(3.0 * len(estimates), 1.2 + 0.35 * len(rows))
     panels = figure.subplots(1, len(estimates), squeeze=False, sharey=True)[0]
     for panel, (measure, by_algorithm) in zip(panels, estimates.items(), strict=True):
-        for number, name in enumerate(algorithms):
+        for row, name in enumerate(rows):
             if name in by_algorithm:
-                found = by_algorithm[name]
-                panel.barh(number, found.high - found.low, left=found.low, height=0.6, color=color(number), alpha=0.4)
-                panel.vlines(found.value, number - 0.3, number + 0.3, color=color(number), linewidth=2.5)
+                found, hue = by_algorithm[name], color(algorithms.index(name))
+                panel.barh(row, found.high - found.low, left=found.low, height=0.6, color=hue, alpha=0.4)
+                panel.vlines(found.value, row - 0.3, row + 0.3, color=hue, linewidth=2.5)
         finish(panel, "normalised return", title=measure)
-    panels[0].set_yticks(range(len(algorithms)), algorithms)
+    panels[0].set_yticks(range(len(rows)), rows)
     panels[0].invert_yaxis()
     figure.suptitle(f"interquartile mean, 95% interval; {note}", fontsize="medium")
     return figure
