@@ -128,13 +128,15 @@ def zoo_check(algorithm: str) -> str:
     return markdown(columns, [[row[name] for name in columns] for row in rows])
 
 
-def experiment(name: str) -> str:
+def experiment(name: str, clock: str = "cpu") -> str:
     """
     What ``python -m experiments.run NAME`` has come to: the last evaluation of every run that has ended.
 
     :param name: Name of the experiment.
+    :param clock: "cpu" or "wall".
     """
-    columns = ["task", "algorithm", "true steps", "updates", "seconds of CPU", "mean return", "return of each seed"]
+    seconds = {"cpu": "seconds of CPU", "wall": "seconds"}[clock]
+    columns = ["task", "algorithm", "true steps", "updates", seconds, "mean return", "return of each seed"]
     path = f"experiments/results/{name}.csv"
     runs: dict[tuple[str, str], list[dict[str, str]]] = {}
     for row in read(path) if (ROOT / path).exists() else []:
@@ -144,7 +146,8 @@ def experiment(name: str) -> str:
     for key, rows in runs.items():
         rows.sort(key=lambda row: int(row["seed"]))
         means = {
-            column: sum(float(row[column]) for row in rows) / len(rows) for column in ("total_steps", "updates", "cpu_seconds")
+            column: sum(float(row[column]) for row in rows) / len(rows)
+            for column in ("total_steps", "updates", f"{clock}_seconds")
         }
         returns = [float(row["deployed"]) for row in rows]
         each = ", ".join(f"{value:.0f}" for value in returns)
@@ -291,7 +294,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "speed": speed,
     "on the clock": on_the_clock,
     "targets on the clock": targets_on_the_clock,
-    "runs of clock": lambda: experiment("clock"),
+    "runs of clock": lambda: experiment("clock", "wall"),
     "runs of benchmark": lambda: experiment("benchmark"),
     "measures of benchmark": measures_of_benchmark,
     "targets in steps": targets_in_steps,

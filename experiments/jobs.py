@@ -1,7 +1,12 @@
 """One training run of an experiment, and what is written down of it."""
 
+import multiprocessing
+import os
+import signal
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -36,6 +41,7 @@ class Job:
     :param seed: Seed of the run.
     :param total_timesteps: Budget in true steps.
     :param n_evaluations: How often it is evaluated, evenly over the budget; the last one comes after the end.
+    :param n_early: Evaluations before the first of these: at a half, a quarter, ... of its steps.
     """
 
     experiment: str
@@ -44,6 +50,14 @@ class Job:
     seed: int
     total_timesteps: int
     n_evaluations: int = 10
+    n_early: int = 0
+
+    @property
+    def positions(self) -> list[float]:
+        """Steps at which the run is evaluated, but for the evaluation after its end."""
+        every = self.total_timesteps / self.n_evaluations
+        early = [every / 2**power for power in range(self.n_early, 0, -1)]
+        return early + [every * number for number in range(1, self.n_evaluations)]
 
     @property
     def key(self) -> tuple[str, str, int, int]:
@@ -64,7 +78,7 @@ class Row:
     :param agent_steps: Those of the gradient agent.
     :param population_steps: Those of the population.
     :param updates: Gradient updates.
-    :param cpu_seconds: CPU time of training, evaluations left out.
+    :param cpu_seconds: CPU time of training, evaluations left out; that of worker processes does not count.
     :param wall_seconds: Time on the clock, likewise.
     :param deployed: Return of what ``predict`` plays.
     :param agent: Return of the agent's mean policy, if there is an agent.
@@ -159,6 +173,19 @@ def mean_return(policy: Any, env: gym.Env, seed: int, normalize: Any = None) -> 
     return float(np.mean(returns))
 
 
+@contextmanager
+def workers_paused() -> Iterator[None]:
+    """Let no worker process go on meanwhile: what they play while the clock stands still would cost nothing."""
+    workers = [child.pid for child in multiprocessing.active_children() if child.pid is not None]
+    for worker in workers:
+        os.kill(worker, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for worker in workers:
+            os.kill(worker, signal.SIGCONT)
+
+
 class Evaluations(BaseCallback):
     """
     Evaluates by the number of true steps, off the clock.
@@ -170,7 +197,7 @@ class Evaluations(BaseCallback):
         super().__init__()
         self.job, self.rows = job, list[Row]()
         self.env = make_env(job.task)
-        self.every = job.total_timesteps / job.n_evaluations
+        self.positions = job.positions
         self.away = [0.0, 0.0]
         self.versions = versions()
 
@@ -178,7 +205,7 @@ class Evaluations(BaseCallback):
         self.begun = (time.process_time(), time.perf_counter())
 
     def _on_step(self) -> bool:
-        if len(self.rows) < self.job.n_evaluations - 1 and self.num_timesteps >= (len(self.rows) + 1) * self.every:
+        if len(self.rows) < len(self.positions) and self.num_timesteps >= self.positions[len(self.rows)]:
             self.evaluate(is_last=False)
         return True
 
@@ -190,6 +217,13 @@ class Evaluations(BaseCallback):
         """
         start = (time.process_time(), time.perf_counter())
         cpu, wall = (now - begun - away for now, begun, away in zip(start, self.begun, self.away, strict=True))
+        with workers_paused():
+            self.rows.append(self._measure(cpu, wall, is_last))
+        self.away[0] += time.process_time() - start[0]
+        self.away[1] += time.perf_counter() - start[1]
+
+    def _measure(self, cpu: float, wall: float, is_last: bool) -> Row:
+        """Play the episodes of an evaluation."""
         model: BaseAlgorithm = self.model
         seed = SEED_OFFSET + 1000 * self.job.seed
         vec_normalize = model.get_vec_normalize_env()
@@ -229,9 +263,7 @@ class Evaluations(BaseCallback):
             paper_timesteps=int(getattr(model, "paper_timesteps", 0)),
         )
         rounded = {name: round(value, 2) for name, value in asdict(row).items() if isinstance(value, float)}
-        self.rows.append(replace(row, **rounded))
-        self.away[0] += time.process_time() - start[0]
-        self.away[1] += time.perf_counter() - start[1]
+        return replace(row, **rounded)
 
 
 def play(job: Job) -> list[dict[str, Any]]:

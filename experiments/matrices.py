@@ -20,7 +20,12 @@ SHORT_TASKS = {
 
 
 def grid(
-    experiment: str, tasks: dict[str, int], algorithms: Sequence[str], seeds: Sequence[int], n_evaluations: int = 10
+    experiment: str,
+    tasks: dict[str, int],
+    algorithms: Sequence[str],
+    seeds: Sequence[int],
+    n_evaluations: int = 10,
+    n_early: int = 0,
 ) -> list[Job]:
     """
     Every algorithm on every task with every seed, seed by seed, so that a part of the experiment is a comparison already.
@@ -30,9 +35,10 @@ def grid(
     :param algorithms: Names of :data:`experiments.algorithms.ALGORITHMS`.
     :param seeds: Seeds.
     :param n_evaluations: Evaluations of each run.
+    :param n_early: Further ones at its beginning.
     """
     return [
-        Job(experiment, task, algorithm, seed, budget, n_evaluations)
+        Job(experiment, task, algorithm, seed, budget, n_evaluations, n_early)
         for seed in seeds
         for task, budget in tasks.items()
         for algorithm in algorithms
@@ -67,7 +73,7 @@ MATRICES: dict[str, Callable[[], list[Job]]] = {
     "benchmark": benchmark,
     # One run at a time, on an idle machine: these have processes of their own, and what counts is the clock. Entries of the
     # file were still changed when seed 0 had been seen.
-    "clock": partial(grid, "clock", CLOCK_TASKS, ["ESAC, fast"], [1, 2, 3], 40),
+    "clock": partial(grid, "clock", CLOCK_TASKS, ["ESAC, fast"], [1, 2, 3], 40, 4),
     "ablations": partial(
         grid,
         "ablations",

@@ -19,6 +19,10 @@ STAGES = (1, 5)
 DEFENCE = 5
 """One episode for each so many that decide is what the champion plays anew at a probe."""
 
+TRUST = 0.01
+"""What the agent may be behind by, in parts of the return, and is preferred still: gradients with exploration noise lead to
+policies that forgive more than those that a lucky perturbation found."""
+
 TREND_MEMORY = 10
 """Generations for which a trend counts that was seen at a probe: it may have been luck."""
 
@@ -111,25 +115,36 @@ class Champion:
         """
         self.trends = {source: value for source, value in self.trends.items() if source not in sources}
 
-    def deserves_probe(self, first_return: float) -> bool:
+    def _handicap(self, source: str) -> float:
+        """
+        By how much the champion has to be ahead of a candidate to be as good.
+
+        :param source: The candidate's.
+        """
+        assert self.record is not None
+        return TRUST * abs(self.record.return_mean) * ((source == "agent") - (self.record.source == "agent"))
+
+    def deserves_probe(self, record: ChampionRecord) -> bool:
         """
         Whether a candidate should play the other probe episodes too.
 
-        :param first_return: Its return in the first probe episode.
+        :param record: Its return in the first probe episode.
         :return: True unless it is clearly behind the champion.
         """
+        first_return = record.returns[0]
         if not np.isfinite(first_return):
             return False
         if self.record is None:
             return True
-        return first_return > min(self.record.returns[0], self.record.return_mean) - self.record.margin
+        behind = self.record.margin + max(0.0, self._handicap(record.source))
+        return bool(first_return > min(self.record.returns[0], self.record.return_mean) - behind)
 
     def is_clearly_better(self, record: ChampionRecord) -> bool:
         """
         Whether a candidate has no business with the champion.
 
         Episodes with the same seed are compared. Where the difference lies within half of its standard error the candidate is
-        as good: training improves policies.
+        as good: training improves policies. Between the agent and others one percent counts for the agent.
 
         :param record: The candidate's returns, in the first episodes at least.
         :return: True if the champion is better, or the candidate's returns are not all finite.
@@ -141,7 +156,8 @@ class Champion:
         # A candidate may not have played all yet, or their number may be another than before: the first ones are the same.
         common = min(record.returns.size, self.record.returns.size)
         difference = record.returns[:common] - self.record.returns[:common]
-        return bool(difference.mean() < -0.5 * difference.std() / np.sqrt(difference.size))
+        enough = 0.5 * difference.std() / np.sqrt(difference.size) + self._handicap(record.source)
+        return bool(difference.mean() < -enough)
 
     def n_defences(self, n_episodes: int) -> int:
         """
@@ -152,19 +168,20 @@ class Champion:
         """
         return 0 if self.record is None else max(1, n_episodes // DEFENCE)
 
-    def defend(self, returns: np.ndarray) -> None:
+    def defend(self, returns: np.ndarray, n_episodes: int) -> None:
         """
         Put new episodes in the place of the oldest.
 
         :param returns: (m,) the champion's returns in the episodes that follow the last ones of its record. Where one of them
             is not finite, the record stays as it is.
+        :param n_episodes: Episodes that decide: a record of fewer loses none.
         """
         record = self.record
         if record is None or not np.isfinite(returns).all():
             return
-        # With fewer episodes in the record than new ones, some of these are dropped as well.
-        kept = np.concatenate([record.returns, returns])[returns.size :]
-        self.record = replace(record, returns=kept, first=record.first + returns.size)
+        played = np.concatenate([record.returns, returns])
+        kept = played[-max(n_episodes, record.returns.size) :]
+        self.record = replace(record, returns=kept, first=record.first + played.size - kept.size)
 
     def crown(self, actor: BasePolicy, vector: np.ndarray, record: ChampionRecord) -> None:
         """
@@ -184,11 +201,10 @@ def most_trusted(first_returns: dict[str, float]) -> str:
     Choose whom to play the other probe episodes.
 
     :param first_returns: Return in the first probe episode by source, the most trusted source first; NaN for what went wrong.
-    :return: The source with the highest return; one that comes later has to be ahead by 1%. Gradients with exploration noise
-        lead to policies that forgive more than those that a lucky perturbation found.
+    :return: The source with the highest return; one that comes later has to be ahead by :data:`TRUST`.
     """
     chosen, best = next(iter(first_returns)), -np.inf
     for source, value in first_returns.items():
-        if np.isfinite(value) and value > best + 0.01 * abs(best if np.isfinite(best) else 0.0):
+        if np.isfinite(value) and value > best + TRUST * abs(best if np.isfinite(best) else 0.0):
             chosen, best = source, value
     return chosen

@@ -249,23 +249,35 @@ class PlayingAlgorithm(BaseAlgorithm):
     def _probe_if_due(self, callback: BaseCallback) -> bool:
         """Probe what might be better than the champion; False if a callback asked to stop."""
         candidates = self.champion.promising(self._candidates(), self.population.generation)
-        due = (bool(candidates) or self._is_overtaken()) and self._probe_is_due(max(1, len(candidates)), PROBE_FRACTION)
-        return not due or self._probe(candidates, callback)
+        if not candidates and not self._is_overtaken():
+            return True
+        n_episodes = self._n_probe_episodes(max(1, len(candidates)), PROBE_FRACTION)
+        return n_episodes == 0 or self._probe(candidates, n_episodes, callback)
 
-    def _probe_is_due(self, n_candidates: int, fraction: float) -> bool:
-        """Whether something has changed since the last probe, and another one would stay within its fraction of the steps."""
+    def _n_probe_episodes(self, n_candidates: int, fraction: float) -> int:
+        """
+        Say how many episodes may decide now, 0 for no probe: if nothing has changed since the last one, or another one would
+        take too many of the steps. The first champion needs no more than what there is to play it.
+
+        :param n_candidates: Who plays one episode.
+        :param fraction: Largest fraction of all steps that probes may take.
+        """
         nothing_new = self._mean_length == 0 or self._probed_generation == self.population.generation
         if self.champion_episodes == 0 or nothing_new:
-            return False
-        n_episodes = n_candidates + self.champion_episodes - 1 + self.champion.n_defences(self.champion_episodes)
-        cost = n_episodes * self._episode_caps.probe_length(self._mean_length)
-        return self.probe_timesteps + cost <= fraction * (self.num_timesteps + cost)
+            return 0
+        length = self._episode_caps.probe_length(self._mean_length)
+        affordable = (fraction * self.num_timesteps - self.probe_timesteps) / ((1 - fraction) * length)
+        n_deciding = int(affordable) - n_candidates + 1 - self.champion.n_defences(self.champion_episodes)
+        if n_deciding >= self.champion_episodes:
+            return self.champion_episodes
+        return max(0, n_deciding) if self.champion.record is None else 0
 
-    def _probe(self, candidates: dict[str, Candidate], callback: BaseCallback) -> bool:
+    def _probe(self, candidates: dict[str, Candidate], n_episodes: int, callback: BaseCallback) -> bool:
         """
         Play candidates without noise and let the best of them challenge the champion.
 
         :param candidates: Policies by source ("mean", "winner", "agent").
+        :param n_episodes: Episodes that decide.
         :param callback: The user's callbacks.
         :return: False if a callback asked to stop.
         """
@@ -277,7 +289,7 @@ class PlayingAlgorithm(BaseAlgorithm):
         if not candidates:
             return True
         number = 0 if self.champion.record is None else self.champion.record.first
-        seeds = self._probe_seeds(number, self.champion_episodes)
+        seeds = self._probe_seeds(number, n_episodes)
         player = make_player(self.actor)
         vectors = np.stack([candidate.vector for candidate in candidates.values()])
         self.champion.trends.update({source: (candidate.trend, generation) for source, candidate in candidates.items()})
@@ -305,7 +317,7 @@ class PlayingAlgorithm(BaseAlgorithm):
         :param callback: The user's callbacks.
         :return: False if a callback asked to stop.
         """
-        if not self.champion.deserves_probe(record.returns[0]):
+        if not self.champion.deserves_probe(record):
             self._note_defeat(record.source)
             return True
         for start, end in pairwise([*(stage for stage in STAGES if stage < seeds.size), seeds.size]):
@@ -343,7 +355,7 @@ class PlayingAlgorithm(BaseAlgorithm):
         )
         if result is None:
             return False
-        champion.defend(result.returns[0])
+        champion.defend(result.returns[0], self.champion_episodes)
         return True
 
     def _probe_seeds(self, first: int, n_episodes: int) -> np.ndarray:

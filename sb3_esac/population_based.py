@@ -85,8 +85,10 @@ class PopulationBasedAlgorithm(PlayingAlgorithm):
                     self.dump_logs()
             else:
                 # Whoever deploys the model now should get the best that there is.
-                if self._probe_is_due(3, FINAL_PROBE_FRACTION):
-                    self._probe(self._candidates(), callback)
+                candidates = self._candidates()
+                n_episodes = self._n_probe_episodes(len(candidates), FINAL_PROBE_FRACTION)
+                if n_episodes > 0:
+                    self._probe(candidates, n_episodes, callback)
         finally:
             self._evaluator.close()
             self._evaluator = None

@@ -338,7 +338,7 @@ def test_probes_are_counted_and_bounded(n_envs):
     model = tiny(env, algorithm=ES, champion_episodes=5).learn(1500, callback=Tell(watch))
     assert model.num_timesteps == sum(walk.n_steps for walk in walks(env)) and model.agent_timesteps == 0
     assert 0 < model.probe_timesteps <= FINAL_PROBE_FRACTION * model.num_timesteps
-    assert PROBE_FRACTION <= 0.15 and max(fractions) <= PROBE_FRACTION + 0.01, "lengths are estimated"
+    assert PROBE_FRACTION <= 0.15 and max(fractions) <= PROBE_FRACTION + 0.02, "lengths are estimated"
 
 
 def test_no_champion():

@@ -1,6 +1,9 @@
 """The machinery of the experiments: what is run, skipped, written down, and counted."""
 
 import csv
+import multiprocessing
+import time
+from dataclasses import replace
 
 import pytest
 
@@ -77,6 +80,42 @@ def test_every_algorithm_is_evaluated(name, monkeypatch):
     has_agent, has_population = name.startswith(("ESAC", "SAC")), not name.startswith(("SAC", "ARS"))
     assert (rows[-1]["agent"] != "") == has_agent
     assert (rows[-1]["mean"] != "") == has_population
+
+
+def test_early_evaluations_come_before_the_even_ones():
+    job = jobs.Job("smoke", "CartPole-v1", "ES", 0, 1000, 4)
+    assert job.positions == [250, 500, 750]
+    assert replace(job, n_early=2).positions == [62.5, 125, 250, 500, 750]
+
+
+def _count(counter):
+    while True:
+        counter.value += 1
+        time.sleep(0.001)
+
+
+def test_workers_rest_while_the_clock_stands_still():
+    context = multiprocessing.get_context("fork")
+    counter = context.Value("q", 0, lock=False)
+    child = context.Process(target=_count, args=(counter,), daemon=True)
+    child.start()
+
+    def counted(seconds):
+        before = counter.value
+        time.sleep(seconds)
+        return counter.value - before
+
+    try:
+        deadline = time.monotonic() + 30
+        while counter.value == 0 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        with jobs.workers_paused():
+            time.sleep(0.05)
+            assert counted(0.2) == 0
+        assert counted(1.0) > 0
+    finally:
+        child.kill()
+        child.join()
 
 
 def test_processes(tmp_path):
