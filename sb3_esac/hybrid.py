@@ -18,7 +18,7 @@ from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
 from sb3_esac.agent import make_agent, make_room, plain_agent, share_experience
 from sb3_esac.buffers import SharedExperience, add_episode
-from sb3_esac.champion import Candidate
+from sb3_esac.champion import TRUST, Candidate
 from sb3_esac.clock import ClockedCallback, without_callbacks
 from sb3_esac.evaluation.evaluator import EvaluationResult
 from sb3_esac.evaluation.first_layers import update_normalizers
@@ -219,7 +219,7 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
 
     def _is_overtaken(self) -> bool:
         record = self.champion.record
-        return record is not None and self._agent_level > record.return_mean
+        return record is not None and self._agent_level > record.return_mean - TRUST * abs(record.return_mean)
 
     def _note_defeat(self, source: str) -> None:
         # Without noise it plays worse than its last episodes promised: it does not stand in for the champion any longer.
@@ -318,7 +318,7 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
         buffer.fresh_observations = None
 
     def _note_agent_level(self) -> None:
-        """Remember what the agent, exploring, returns by now: where that is more than the champion does, it is deployed."""
+        """Remember what the agent, exploring, returns by now: where the champion is hardly better, it is deployed."""
         last = self._base_env.finished[-LEVEL_EPISODES:]
         self._agent_level = float(np.mean([episode_return for episode_return, _ in last]))
 

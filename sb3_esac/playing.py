@@ -292,7 +292,10 @@ class PlayingAlgorithm(BaseAlgorithm):
         seeds = self._probe_seeds(number, n_episodes)
         player = make_player(self.actor)
         vectors = np.stack([candidate.vector for candidate in candidates.values()])
-        self.champion.trends.update({source: (candidate.trend, generation) for source, candidate in candidates.items()})
+        # The agent is looked at in every generation that has steps for it: it has learned meanwhile, and what it shows while it
+        # explores, in a few episodes, is too noisy to be compared with.
+        trends = {source: (candidate.trend, generation) for source, candidate in candidates.items() if source != "agent"}
+        self.champion.trends.update(trends)
         screen = EvaluationRequest(vectors, np.repeat(seeds[:, :1], len(vectors), axis=0), player)
         screening = self._play_probe(screen, callback)
         if screening is None:
@@ -332,7 +335,7 @@ class PlayingAlgorithm(BaseAlgorithm):
         return True
 
     def _is_overtaken(self) -> bool:
-        """Whether the agent has already shown more than the champion, and is deployed until it is probed."""
+        """Whether the agent has shown as much as the champion, exploring, and is deployed until it is probed."""
         return False
 
     def _note_defeat(self, source: str) -> None:
