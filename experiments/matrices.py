@@ -61,8 +61,8 @@ CLOCK_TASKS = {
     "Reacher-v5": 50_000,
     "Swimmer-v5": 2_500_000,
     "Hopper-v5": 1_000_000,
-    "HalfCheetah-v5": 90_000,
-    "LunarLanderContinuous-v3": 100_000,
+    "HalfCheetah-v5": 80_000,
+    "LunarLanderContinuous-v3": 60_000,
     "dm_control/cartpole-swingup-v0": 60_000,
 }
 """Budgets of those who have the clock for a budget: what two workers play in half a minute to six minutes."""

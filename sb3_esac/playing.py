@@ -292,8 +292,8 @@ class PlayingAlgorithm(BaseAlgorithm):
         seeds = self._probe_seeds(number, n_episodes)
         player = make_player(self.actor)
         vectors = np.stack([candidate.vector for candidate in candidates.values()])
-        # The agent is looked at in every generation that has steps for it: it has learned meanwhile, and what it shows while it
-        # explores, in a few episodes, is too noisy to be compared with.
+        # The agent is looked at in every generation that has steps for it: it has learned meanwhile, and what it shows in a few
+        # episodes of exploration is too noisy to be compared with.
         trends = {source: (candidate.trend, generation) for source, candidate in candidates.items() if source != "agent"}
         self.champion.trends.update(trends)
         screen = EvaluationRequest(vectors, np.repeat(seeds[:, :1], len(vectors), axis=0), player)
