@@ -147,7 +147,7 @@ def curves(runs: Runs, axes: Sequence[str]) -> "Figure":
             draw_curves(panel, runs, task, algorithms, axis)
             finish(panel, AXES[axis])
         line[0].set_ylabel(f"{task.removeprefix('dm_control/')}\nreturn")
-    _legend(figure, list(panels[0]))
+    _legend(figure, list(panels.flat))
     return figure
 
 
