@@ -292,7 +292,7 @@ class PlayingAlgorithm(BaseAlgorithm):
         seeds = self._probe_seeds(number, n_episodes)
         player = make_player(self.actor)
         vectors = np.stack([candidate.vector for candidate in candidates.values()])
-        # The agent is looked at in every generation that has steps for it: it has learned meanwhile, and what it shows in a few
+        # The agent is looked at in every generation that has steps for it: it has learned meanwhile, and what it shows in few
         # episodes of exploration is too noisy to be compared with.
         trends = {source: (candidate.trend, generation) for source, candidate in candidates.items() if source != "agent"}
         self.champion.trends.update(trends)
