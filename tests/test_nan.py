@@ -296,7 +296,9 @@ def test_a_candidate_that_meets_nan_is_no_champion(algorithm):
     seeds = {episode_seed(SEED, 0, Stream.PROBE_EPISODE, 1)}
     model = tiny(poisoned("reward", seeds), algorithm=algorithm, **FEW_UPDATES, champion_episodes=2)
     learn(model)
-    assert model.champion.record is None and model.probe_timesteps > 0
+    # The first champion had one episode to play. Nobody could take its place since, nor did it play another itself.
+    assert model.champion.record.returns.size == 1 and np.isfinite(model.champion.record.returns).all()
+    assert model.champion.record.generation < model.population.generation and model.probe_timesteps > 0
     assert np.isfinite(model.predict(np.zeros(3, dtype=np.float32))[0]).all()
 
 

@@ -433,14 +433,14 @@ def test_exact_resume(runs, name):
     # The checkpoint stands in the middle, and much happens after it.
     assert TOTAL / 2 <= whole["steps"] < 0.75 * TOTAL
     final = whole["final"]["population"]
-    assert final["generation"] >= whole["generation"] + 3
+    assert final["generation"] >= whole["generation"] + 2
     if CASES[name].algorithm in HYBRIDS:
         assert whole["final"]["counters"]["n_updates"] > whole["state"]["counters"]["n_updates"]
     assert not np.array_equal(whole["state"]["population"]["mean"], final["mean"])
 
     assert differences(whole["state"], resumed["state"]) == []
     assert differences(whole["final"], resumed["final"]) == []
-    assert len(whole["log"]) >= 3
+    assert len(whole["log"]) >= 2
     assert differences(whole["log"], resumed["log"]) == []
 
 
