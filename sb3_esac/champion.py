@@ -90,8 +90,8 @@ class Champion:
 
     def promising(self, candidates: dict[str, Candidate], generation: int) -> dict[str, Candidate]:
         """
-        Candidates that are worth steps: better than when they were last probed, or not probed for long, and not clearly
-        behind the champion.
+        Candidates that are worth steps: the agent, or better than when they were last probed, or not probed for long, and not
+        clearly behind the champion.
 
         :param candidates: Candidates by source.
         :param generation: Number of the generation.
@@ -106,6 +106,18 @@ class Champion:
             if candidate.trend > seen and not behind:
                 chosen[source] = candidate
         return chosen
+
+    def remember(self, candidates: dict[str, Candidate], generation: int) -> None:
+        """
+        Remember what sources show as they are probed, but for the agent, which is promising in every generation: it has learned
+        meanwhile, and what it shows in a few episodes of exploration is too noisy to be compared with.
+
+        :param candidates: Candidates by source.
+        :param generation: Number of the generation.
+        """
+        for source, candidate in candidates.items():
+            if source != "agent":
+                self.trends[source] = candidate.trend, generation
 
     def forget(self, *sources: str) -> None:
         """

@@ -292,10 +292,7 @@ class PlayingAlgorithm(BaseAlgorithm):
         seeds = self._probe_seeds(number, n_episodes)
         player = make_player(self.actor)
         vectors = np.stack([candidate.vector for candidate in candidates.values()])
-        # The agent is looked at in every generation that has steps for it: it has learned meanwhile, and what it shows in few
-        # episodes of exploration is too noisy to be compared with.
-        trends = {source: (candidate.trend, generation) for source, candidate in candidates.items() if source != "agent"}
-        self.champion.trends.update(trends)
+        self.champion.remember(candidates, generation)
         screen = EvaluationRequest(vectors, np.repeat(seeds[:, :1], len(vectors), axis=0), player)
         screening = self._play_probe(screen, callback)
         if screening is None:
