@@ -109,7 +109,7 @@ class Champion:
 
     def remember(self, candidates: dict[str, Candidate], generation: int) -> None:
         """
-        Remember what sources show as they are probed, but for the agent, which is promising in every generation: it has learned
+        Remember what sources show as they are probed. Not the agent's: it is promising in every generation, as it has learned
         meanwhile, and what it shows in a few episodes of exploration is too noisy to be compared with.
 
         :param candidates: Candidates by source.
