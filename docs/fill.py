@@ -94,6 +94,12 @@ def scaling() -> str:
     return markdown(columns, rows)
 
 
+def updates() -> str:
+    """Milliseconds of CPU for an update."""
+    columns = ["env", "agent", "ms_per_update", "fastest", "slowest"]
+    return markdown(columns, [[row[name] for name in columns] for row in read("benchmarks/results/updates.csv")])
+
+
 def overlap() -> str:
     """Seconds per generation, sequential and overlapping."""
     columns = ["env", "setting", "overlap", "seconds", "slowest", "fastest", "ratio"]
@@ -284,6 +290,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "evaluation ratios": evaluation_ratios,
     "scaling": scaling,
     "overlap": overlap,
+    "updates": updates,
     "learning check": learning_check,
     "cost of an update": update_cost,
     "search": search,

@@ -135,8 +135,12 @@ def _own_arguments(agent_class: type[OffPolicyAlgorithm]) -> list[str]:
 
 def _agent_policy_kwargs(model: "HybridAlgorithm") -> dict[str, Any]:
     kwargs = copy.copy(model.policy_kwargs)
-    if model.policy_class is SAC.policy_aliases["MlpPolicy"] and not {"net_arch", "activation_fn"} & kwargs.keys():
-        kwargs.update(DEFAULT_NETWORK)
+    if model.policy_class is SAC.policy_aliases["MlpPolicy"]:
+        if not {"net_arch", "activation_fn"} & kwargs.keys():
+            kwargs.update(DEFAULT_NETWORK)
+        if not {"optimizer_class", "optimizer_kwargs"} & kwargs.keys():
+            # Adam in one kernel: small networks wait for the interpreter otherwise.
+            kwargs["optimizer_kwargs"] = {"fused": True}
     return normalized_policy_kwargs(model, kwargs)
 
 

@@ -23,6 +23,10 @@ TRUST = 0.01
 """What the agent may be behind by, in parts of the return, and is preferred still: gradients with exploration noise lead to
 policies that forgive more than those that a lucky perturbation found."""
 
+CLOSE = 0.25
+"""What exploration may cost the agent, in parts of the champion's return, for its progress to tell anything of what it is worth
+without: a policy that stands still well may explore by falling over."""
+
 TREND_MEMORY = 10
 """Generations for which a trend counts that was seen at a probe: it may have been luck."""
 
@@ -53,12 +57,14 @@ class ChampionRecord:
     :param returns: (k,) its returns over the probe's episodes, the last ones that it has played.
     :param generation: When it was found.
     :param first: Number of the first of these episodes among all probe episodes of the run.
+    :param trend: What its source had shown by then, see :class:`Candidate`; more, if it was probed since and was no better.
     """
 
     source: str
     returns: np.ndarray
     generation: int
     first: int = 0
+    trend: float = np.nan
 
     @property
     def return_mean(self) -> float:
@@ -135,6 +141,30 @@ class Champion:
         """
         assert self.record is not None
         return TRUST * abs(self.record.return_mean) * ((source == "agent") - (self.record.source == "agent"))
+
+    def is_overtaken(self, level: float, error: float) -> bool:
+        """
+        Whether the agent is deployed in the champion's place until it is probed: exploring, it has shown as much as the
+        champion without noise; or it has come close to that, and the champion is an earlier agent that had shown less.
+
+        :param level: Mean return of its last episodes, exploring; NaN if there is none.
+        :param error: Standard error of that mean.
+        """
+        record = self.record
+        if record is None:
+            return False
+        mean, scale = record.return_mean, abs(record.return_mean)
+        has_improved = record.source == "agent" and level > max(record.trend + error, mean - CLOSE * scale)
+        return bool(has_improved or level > mean - TRUST * scale)
+
+    def note_defeat(self, level: float) -> None:
+        """
+        Take note that the agent is no better than the champion, whatever it shows.
+
+        :param level: As above.
+        """
+        if self.record is not None:
+            self.record = replace(self.record, trend=float(np.fmax(self.record.trend, level)))
 
     def deserves_probe(self, record: ChampionRecord) -> bool:
         """

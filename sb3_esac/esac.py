@@ -34,6 +34,9 @@ from sb3_esac.observations import can_normalize
 SCALING_FRACTION = 0.1
 """From this ``agent_fraction`` on, statistics of observations are the agent's; below, the population is what learns."""
 
+ENDING_FRACTION = 0.5
+"""From this ``agent_fraction`` on, the agent plays what is left of the budget when no other generation fits in."""
+
 SelfESAC = TypeVar("SelfESAC", bound="ESAC")
 
 
@@ -328,7 +331,8 @@ class ESAC(HybridAlgorithm):
         progress_bar: bool = False,
     ) -> SelfESAC:
         """
-        Train until ``total_timesteps`` true steps have been taken; a generation that has begun is finished.
+        Train until ``total_timesteps`` true steps have been taken; a generation that has begun is finished, and the champion
+        may be probed once more. An agent that plays half of the steps or more plays the rest when no generation fits in.
 
         :param total_timesteps: Steps of all training environments together, the offspring's included; may be a float.
         :param callback: Called at every step.
@@ -399,10 +403,24 @@ class ESAC(HybridAlgorithm):
         if self.num_timesteps >= self._total_timesteps:
             return False
         if self._agent_share is not None:
-            return self.agent_timesteps < self._agent_share(self._current_progress_remaining) * self.num_timesteps
+            return self._agent_is_behind(self._agent_share)
         number = self.population.generation
         coin = generator(self.run_seed, number, Stream.GRADIENT_INTERVAL).random()
         return (number + 1) % self.gradient_interval == 0 and coin < self._p_sac(self._current_progress_remaining)
+
+    def _agent_is_behind(self, share: Schedule) -> bool:
+        """Whether the agent has played less than its share, or has to play the rest of the budget."""
+        fraction = share(self._current_progress_remaining)
+        # With overlap a generation is under way already.
+        plays_the_rest = fraction >= ENDING_FRACTION and not self.overlap
+        if plays_the_rest and self._total_timesteps - self.num_timesteps < self._expected_steps():
+            return True
+        return self.agent_timesteps < fraction * self.num_timesteps
+
+    def _expected_steps(self) -> float:
+        """Steps that another generation of offspring would take, and a probe of the champion's."""
+        probes = self.champion_episodes * self._episode_caps.probe_length(self._mean_length)
+        return self.population_size * self.n_eval_episodes * self._mean_length + probes
 
     def _agent_scales_observations(self) -> bool:
         return self._agent_share is not None and self._agent_share(self._current_progress_remaining) >= SCALING_FRACTION
@@ -411,7 +429,7 @@ class ESAC(HybridAlgorithm):
         if self.num_timesteps >= self._total_timesteps:
             return False
         if self._agent_share is not None:
-            return self.agent_timesteps < self._agent_share(self._current_progress_remaining) * self.num_timesteps
+            return self._agent_is_behind(self._agent_share)
         return n_episodes < self.agent_episodes
 
     def _log_population(self, result: EvaluationResult) -> None:

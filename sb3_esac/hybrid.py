@@ -18,7 +18,7 @@ from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
 from sb3_esac.agent import make_agent, make_room, plain_agent, share_experience
 from sb3_esac.buffers import SharedExperience, add_episode
-from sb3_esac.champion import TRUST, Candidate
+from sb3_esac.champion import Candidate
 from sb3_esac.clock import ClockedCallback, without_callbacks
 from sb3_esac.evaluation.evaluator import EvaluationResult
 from sb3_esac.evaluation.first_layers import update_normalizers
@@ -134,7 +134,7 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
     def _reset_counters(self) -> None:
         super()._reset_counters()
         self.seconds.update(agent=0.0, gradient=0.0)
-        self._agent_level = float("nan")
+        self._agent_level, self._agent_error = float("nan"), 0.0
         if "agent" in self.__dict__:
             self.agent.num_timesteps = 0
 
@@ -218,12 +218,12 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
         return {"agent": agent, **super()._candidates()}
 
     def _is_overtaken(self) -> bool:
-        record = self.champion.record
-        return record is not None and self._agent_level > record.return_mean - TRUST * abs(record.return_mean)
+        return self.champion.is_overtaken(self._agent_level, self._agent_error)
 
     def _note_defeat(self, source: str) -> None:
         # Without noise it plays worse than its last episodes promised: it does not stand in for the champion any longer.
         if source == "agent":
+            self.champion.note_defeat(self._agent_level)
             self._agent_level = float("nan")
 
     # -- gradient interval ---------------------------------------------------------------------------------------------
@@ -319,8 +319,8 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
 
     def _note_agent_level(self) -> None:
         """Remember what the agent, exploring, returns by now: where the champion is hardly better, it is deployed."""
-        last = self._base_env.finished[-LEVEL_EPISODES:]
-        self._agent_level = float(np.mean([episode_return for episode_return, _ in last]))
+        last = [episode_return for episode_return, _ in self._base_env.finished[-LEVEL_EPISODES:]]
+        self._agent_level, self._agent_error = float(np.mean(last)), float(np.std(last) / np.sqrt(len(last)))
 
     def _n_observations_known(self) -> float:
         """How many observations the normalisation is made from, 0 if there is none."""

@@ -248,6 +248,9 @@ class PlayingAlgorithm(BaseAlgorithm):
 
     def _probe_if_due(self, callback: BaseCallback) -> bool:
         """Probe what might be better than the champion; False if a callback asked to stop."""
+        if self.num_timesteps >= self._total_timesteps:
+            # Another probe ends the run.
+            return True
         candidates = self.champion.promising(self._candidates(), self.population.generation)
         if not candidates and not self._is_overtaken():
             return True
@@ -301,7 +304,7 @@ class PlayingAlgorithm(BaseAlgorithm):
         first = dict(zip(candidates, screening.returns[:, 0].tolist(), strict=True))
         # Who stands in for the champion is judged before anybody else.
         source = "agent" if self._is_overtaken() else most_trusted(first)
-        record = ChampionRecord(source, np.array([first[source]]), generation, number)
+        record = ChampionRecord(source, np.array([first[source]]), generation, number, candidates[source].trend)
         return self._challenge(record, candidates[source].vector, seeds, player, callback)
 
     def _challenge(

@@ -55,6 +55,15 @@ def test_learn_save_load_predict(agent_class, tmp_path):
     assert loaded._n_updates > updates and is_finite(loaded)
 
 
+def test_adam_is_fused_unless_the_user_says_which_optimiser():
+    def fused(**kwargs):
+        return tiny(vec(1), **kwargs).agent.actor.optimizer.param_groups[0].get("fused")
+
+    assert fused() and not fused(agent_class=TD3)
+    for optimizer in ({"optimizer_class": th.optim.RMSprop}, {"optimizer_kwargs": {"eps": 1e-5}}):
+        assert not fused(policy_kwargs={"net_arch": [8], **optimizer})
+
+
 def test_the_agent_is_what_the_model_shows():
     model = tiny(vec(1))
     agent = model.agent

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 evaluation = pytest.importorskip("benchmarks.evaluation", reason="the benchmarks are not part of the package")
 scaling = pytest.importorskip("benchmarks.scaling")
+updates = pytest.importorskip("benchmarks.updates")
 
 
 def test_the_evaluation_benchmark_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -27,6 +28,14 @@ def test_the_scaling_benchmark_runs(tmp_path: Path) -> None:
     assert {row["workers"] for row in rows} == {1, 2, 8, 64, 512}
     assert all(row["measured"] != "" for row in rows if row["members"] == 4 and row["workers"] == 1)
     assert (tmp_path / "scaling.csv").exists()
+
+
+def test_the_benchmark_of_updates_runs(tmp_path: Path) -> None:
+    path = tmp_path / "updates.csv"
+    rows = updates.main(["--env", "Pendulum-v1", "--updates", "2", "--turns", "3", "--output", str(path)])
+    assert [row["agent"] for row in rows] == ["ESAC's", "ESAC's, Adam not fused", "SAC"]
+    assert all(0 < row["fastest"] <= row["ms_per_update"] <= row["slowest"] for row in rows)
+    assert path.exists()
 
 
 @given(st.lists(st.floats(0.0, 10.0), min_size=1, max_size=30), st.integers(1, 40))

@@ -378,6 +378,47 @@ def test_agent_stands_in_when_it_has_overtaken_the_champion():
         assert (model.deployed_policy is model.policy) == standing_in
 
 
+def test_an_agent_that_shows_more_than_at_its_crowning_stands_in_for_it(actor):
+    champion = Champion(actor)
+    assert not champion.is_overtaken(1e9, 0.0)
+    # Exploring, it had 80 when it had 100 without noise.
+    crowned = replace(record(100.0, 100.0), trend=80.0)
+    champion.crown(actor, to_vector(actor), crowned)
+    for level, error, standing_in in ((81.0, 0.0, True), (84.0, 5.0, False), (86.0, 5.0, True), (80.0, 0.0, False)):
+        assert champion.is_overtaken(level, error) == standing_in
+    assert not champion.is_overtaken(float("nan"), 0.0)
+    # It was probed at 90 and had become no better, so that 80 had been bad luck.
+    champion.note_defeat(90.0)
+    champion.note_defeat(85.0)
+    champion.note_defeat(float("nan"))
+    assert not champion.is_overtaken(89.0, 0.0) and champion.is_overtaken(91.0, 0.0)
+    # With so much less than without noise, what is more than before tells nothing.
+    champion.crown(actor, to_vector(actor), replace(crowned, trend=20.0))
+    assert not champion.is_overtaken(70.0, 0.0) and champion.is_overtaken(76.0, 0.0)
+    # What the agent shows compares with the return of others, not with what they have shown.
+    for other in (replace(crowned, source="mean"), replace(crowned, trend=float("nan"))):
+        champion.crown(actor, to_vector(actor), other)
+        assert not champion.is_overtaken(98.0, 0.0) and champion.is_overtaken(99.5, 0.0)
+
+
+def test_the_agents_crowning_remembers_what_it_had_shown(monkeypatch):
+    crowned = []
+    crown = Champion.crown
+
+    def spy(champion, actor, vector, record):
+        crowned.append((record, model._agent_level))
+        crown(champion, actor, vector, record)
+
+    monkeypatch.setattr(Champion, "crown", spy)
+    model = tiny(vec(1), agent_fraction=0.8)
+    model.learn(1500)
+    assert any(record.source == "agent" for record, _ in crowned)
+    assert all(record.trend == level for record, level in crowned if record.source == "agent")
+    model._base_env.finished[:] = [(9.0, 1)] + [(value, 1) for value in (1.0, 1.0, 2.0, 3.0, 3.0)]
+    model._note_agent_level()
+    assert (model._agent_level, model._agent_error) == (2.0, pytest.approx(np.sqrt(0.8 / 5)))
+
+
 def test_agent_that_was_probed_and_lost_stands_in_no_longer(monkeypatch):
     """Whatever its last episodes were worth, and whoever had the better first episode in the probe."""
     model, judged = tiny(vec(1), deploy="best", agent_fraction=0.5), []

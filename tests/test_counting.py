@@ -94,6 +94,29 @@ def test_under_vec_normalize(algorithm):
     assert model.num_timesteps == counted_steps(env)
 
 
+@pytest.mark.parametrize("fraction, overlap", [(0.8, False), (0.5, False), (0.4, False), (0.8, True)])
+def test_an_agent_that_plays_most_steps_plays_the_rest_of_them(fraction, overlap):
+    """Four members with episodes of 10 steps: no generation begins for which there are not 40 steps."""
+    env = counted(n_steps=10, edge=1e6)
+    too_many, options = [], dict(train_freq=1, gradient_steps=0)
+    for total in range(185, 425, 24):
+        model = make_model(ESAC, env, seed=0, agent_fraction=fraction, champion_episodes=0, overlap=overlap, **options)
+        model.learn(total)
+        too_many.append(model.num_timesteps - total)
+        assert model.population_timesteps == 40 * model.population.generation
+        assert model.agent_timesteps >= fraction * (total - 40) - 10
+    assert (max(too_many) == 0) == (fraction >= 0.5 and not overlap) and max(too_many) <= 40
+
+
+def test_the_rest_leaves_room_for_a_probe():
+    env = counted(n_steps=10, edge=1e6)
+    for total in range(185, 425, 24):
+        model = make_model(ESAC, env, seed=0, agent_fraction=0.8, champion_episodes=2, train_freq=1, gradient_steps=0)
+        model.learn(total)
+        # What ends the run: three candidates, a new episode of the champion's, one more of the challenger's.
+        assert model.num_timesteps - total <= 50
+
+
 def test_split_between_agent_and_population():
     """With episodes of 10 steps: 4 members, 2 episodes of the agent, no probe."""
     env = counted(n_steps=10, edge=1e6)

@@ -1,0 +1,84 @@
+"""
+Seconds of CPU that an update of the agent takes, with Adam in one kernel and without, and of a stock SAC's by SB3's defaults:
+``python -m benchmarks.updates``. One thread; they take turns.
+"""
+
+import argparse
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[_name] = "1"
+
+from stable_baselines3 import SAC  # noqa: E402
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm  # noqa: E402
+
+from benchmarks.evaluation import RESULTS, write  # noqa: E402
+from sb3_esac import ESAC  # noqa: E402
+from sb3_esac.quiet import quieten_mujoco  # noqa: E402
+
+FIELDS = ["env", "agent", "ms_per_update", "fastest", "slowest"]
+N_WARM_UP = 1000
+"""Steps before the first update."""
+
+
+def agents(env: str) -> dict[str, OffPolicyAlgorithm]:
+    """
+    Make agents with something in their replay buffers.
+
+    :param env: Environment.
+    """
+    small = {"buffer_size": 2 * N_WARM_UP, "learning_starts": N_WARM_UP, "seed": 0, "device": "cpu"}
+    esac = {**small, "population_size": 2, "winner_fraction": 0.5, "agent_fraction": 1.0, "champion_episodes": 0}
+    # An argument of Adam's that is its default keeps ESAC from choosing the kernel.
+    plain = {"net_arch": {"pi": [64, 64], "qf": [128, 128]}, "optimizer_kwargs": {"eps": 1e-8}}
+    models = {
+        "ESAC's": ESAC("MlpPolicy", env, **esac),  # type: ignore[arg-type]
+        "ESAC's, Adam not fused": ESAC("MlpPolicy", env, policy_kwargs=plain, **esac),  # type: ignore[arg-type]
+    }
+    found: dict[str, OffPolicyAlgorithm] = {name: model.learn(4 * N_WARM_UP).agent for name, model in models.items()}
+    return {**found, "SAC": SAC("MlpPolicy", env, **small).learn(N_WARM_UP)}  # type: ignore[arg-type]
+
+
+def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """
+    Measure, and write a table.
+
+    :param arguments: Words of the command line, None for those of the process.
+    """
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--env", default="HalfCheetah-v5")
+    parser.add_argument("--updates", type=int, default=200, help="of each in each turn")
+    parser.add_argument("--turns", type=int, default=9)
+    parser.add_argument("--output", type=Path, default=RESULTS / "updates.csv")
+    options = parser.parse_args(arguments)
+    quieten_mujoco()
+    seconds: dict[str, list[float]] = {}
+    found = agents(options.env)
+    for _ in range(options.turns):
+        for name, agent in found.items():
+            start = time.process_time()
+            agent.train(gradient_steps=options.updates, batch_size=agent.batch_size)
+            seconds.setdefault(name, []).append(1000 * (time.process_time() - start) / options.updates)
+    rows = [
+        {
+            "env": options.env,
+            "agent": name,
+            "ms_per_update": round(median(times), 2),
+            "fastest": round(min(times), 2),
+            "slowest": round(max(times), 2),
+        }
+        for name, times in seconds.items()
+    ]
+    for row in rows:
+        print(*row.values(), sep="  ")
+    write(rows, FIELDS, options.output)
+    return rows
+
+
+if __name__ == "__main__":
+    main()
