@@ -24,8 +24,8 @@ TRUST = 0.01
 policies that forgive more than those that a lucky perturbation found."""
 
 CLOSE = 0.25
-"""What exploration may cost the agent, in parts of the champion's return, for its progress to tell anything of what it is worth
-without: a policy that stands still well may explore by falling over."""
+"""What exploration may cost the agent, in parts of the champion's return, for its progress to tell anything of what it is
+worth without: a policy that stands still well may explore by falling over."""
 
 TREND_MEMORY = 10
 """Generations for which a trend counts that was seen at a probe: it may have been luck."""
