@@ -320,7 +320,8 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
     def _note_agent_level(self) -> None:
         """Remember what the agent, exploring, returns by now: where the champion is hardly better, it is deployed."""
         last = [episode_return for episode_return, _ in self._base_env.finished[-LEVEL_EPISODES:]]
-        self._agent_level, self._agent_error = float(np.mean(last)), float(np.std(last) / np.sqrt(len(last)))
+        self._agent_level = float(np.mean(last))
+        self._agent_error = float(np.std(last) / np.sqrt(len(last))) if np.isfinite(last).all() else 0.0
 
     def _n_observations_known(self) -> float:
         """How many observations the normalisation is made from, 0 if there is none."""

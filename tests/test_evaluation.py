@@ -452,10 +452,12 @@ def test_player_plays_what_predict_plays(name: str, scale: float) -> None:
     center = to_vector(model.actor)
     vector = center + scale * rng.standard_normal(len(center)).astype(np.float32)
     act, reference = player.bind(vector), TorchActor(model.actor).bind(vector)
+    # Large weights enlarge what the order of a sum makes of a float, which depends on the processor.
+    tolerance = 1e-4 if scale == 1.0 else 1e-5
     for _ in range(50):
         observation = rng.normal(1.0, 3.0, 3)
         action = act(observation)
-        np.testing.assert_allclose(action, reference(observation), atol=1e-5)
+        np.testing.assert_allclose(action, reference(observation), atol=tolerance)
         assert action.dtype == np.float32
     np.testing.assert_allclose(player.bind(center)(observation), model.predict(observation, deterministic=True)[0], atol=1e-5)
 

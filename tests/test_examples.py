@@ -25,7 +25,7 @@ ARGUMENTS = {
     "es_cyclic_mdp": ["--steps", "100000"],
     "progressive_lengths": ["--steps", "20000"],
     "record_video": ["--steps", "20000"],
-    "resume_after_crash": ["--steps", "5500"],
+    "resume_after_crash": ["--steps", "8000"],
     "train": ["--env", "Pendulum-v1", "--no-progress-bar", "--eval-episodes", "1", "--final-episodes", "2", *TINY],
 }
 

@@ -34,7 +34,7 @@ def test_returns_are_those_of_the_episode(terminal, store_of, n_envs):
     """Compare every n-step target with one that is computed from the stored rewards, episode by episode."""
     # Different lengths: lanes are cut in the middle of an episode when an interval ends.
     env = vec(n_envs, terminal=terminal, varied=True)
-    model = tiny(env, n_steps=3, gamma=GAMMA, gradient_steps=0, agent_fraction=0.5).learn(300)
+    model = tiny(env, n_steps=3, gamma=GAMMA, gradient_steps=0, agent_fraction=0.5).learn(400)
     buffer = model.replay_buffer if store_of == "agent" else model.replay_buffer.population_store
     size = buffer.size()
     assert size > 30 and not buffer.full
