@@ -43,7 +43,7 @@ parser.add_argument("--steps", type=float, default=10_000)
 steps = parser.parse_args().steps
 
 check_env(Parking())
-model = ESAC("MlpPolicy", "Parking-v0", seed=0)
+model = ESAC("MlpPolicy", gym.make("Parking-v0"), seed=0)
 eval_env = Monitor(gym.make("Parking-v0"))
 eval_env.reset(seed=1)
 untrained, _ = evaluate_policy(model, eval_env, n_eval_episodes=10)
