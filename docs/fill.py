@@ -267,6 +267,24 @@ def measures_of_benchmark() -> str:
     return report.by_task(report.summarise(runs, "cpu_seconds").measured)
 
 
+def course_of_benchmark() -> str:
+    """Return of what is deployed after each tenth of the budget, the agent's in brackets where another is deployed."""
+    from experiments import comparison
+
+    runs = comparison.read(ROOT / "experiments" / "results" / "benchmark.csv")
+    lines = []
+    for (task, algorithm), seeds in runs.items():
+        for seed, rows in seeds.items():
+            course = []
+            for tenth in range(1, 11):
+                # An evaluation comes with the first step from its position on, the last one after the end.
+                row = next((row for row in rows if row["total_steps"] >= tenth / 10 * float(row["budget"])), rows[-1])
+                agent = f" ({float(row['agent']):.4g})" if row["agent"] and float(row["agent"]) != row["deployed"] else ""
+                course.append(f"{row['deployed']:.4g}{agent}")
+            lines.append([task, algorithm, seed, *course])
+    return markdown(["task", "algorithm", "seed", *(f"{tenth}0%" for tenth in range(1, 11))], lines)
+
+
 def updates_of_benchmark() -> str:
     """How many updates it takes to reach SAC's returns."""
     from experiments import comparison, report
@@ -306,6 +324,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "measures of benchmark": measures_of_benchmark,
     "targets in steps": targets_in_steps,
     "updates of benchmark": updates_of_benchmark,
+    "course of benchmark": course_of_benchmark,
     "runs of pel": lambda: experiment("pel"),
     "zoo check of es": lambda: zoo_check("es"),
     "zoo check of esac": lambda: zoo_check("esac"),

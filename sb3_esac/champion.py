@@ -159,11 +159,12 @@ class Champion:
 
     def note_defeat(self, level: float) -> None:
         """
-        Take note that the agent is no better than the champion, whatever it shows.
+        Take note that the agent is no better than the champion, whatever it shows: to stand in for an earlier agent it has to
+        show more from now on.
 
         :param level: As above.
         """
-        if self.record is not None:
+        if self.record is not None and self.record.source == "agent":
             self.record = replace(self.record, trend=float(np.fmax(self.record.trend, level)))
 
     def deserves_probe(self, record: ChampionRecord) -> bool:

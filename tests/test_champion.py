@@ -399,6 +399,9 @@ def test_an_agent_that_shows_more_than_at_its_crowning_stands_in_for_it(actor):
     for other in (replace(crowned, source="mean"), replace(crowned, trend=float("nan"))):
         champion.crown(actor, to_vector(actor), other)
         assert not champion.is_overtaken(98.0, 0.0) and champion.is_overtaken(99.5, 0.0)
+    champion.crown(actor, to_vector(actor), replace(crowned, source="mean"))
+    champion.note_defeat(90.0)
+    assert champion.record.trend == 80.0, "what the mean had shown"
 
 
 def test_the_agents_crowning_remembers_what_it_had_shown(monkeypatch):

@@ -453,7 +453,7 @@ def test_player_plays_what_predict_plays(name: str, scale: float) -> None:
     vector = center + scale * rng.standard_normal(len(center)).astype(np.float32)
     act, reference = player.bind(vector), TorchActor(model.actor).bind(vector)
     # Large weights enlarge what the order of a sum makes of a float, which depends on the processor.
-    tolerance = 1e-4 if scale == 1.0 else 1e-5
+    tolerance = 5e-5 if scale == 1.0 else 1e-5
     for _ in range(50):
         observation = rng.normal(1.0, 3.0, 3)
         action = act(observation)
