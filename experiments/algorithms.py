@@ -213,6 +213,7 @@ def pel(task: str, seed: int, total_timesteps: int, strategy: str, time_schedule
 ALGORITHMS: dict[str, Make] = {
     "ESAC": partial(from_file, "esac"),
     "ESAC, paper": partial(from_file, "esac_paper"),
+    "ESAC, paper, n = 10": partial(from_file, "esac_paper", population_size=20, mirrored=True),
     "ESAC, fast": partial(from_file, "esac_fast", n_workers=2),
     "SAC": sac,
     "SAC, gamma 0.99": partial(sac, gamma=0.99),

@@ -68,10 +68,10 @@ def test_a_run_that_fails_is_told_and_not_written(tiny, tmp_path, capsys, monkey
 
 def test_experiments_are_listed(capsys):
     assert run.main(["--list"]) == 0
-    assert "benchmark: 171 runs" in capsys.readouterr().out
+    assert "benchmark: 227 runs" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", [name for name in ALGORITHMS if name != "ESAC, paper"])
+@pytest.mark.parametrize("name", [name for name in ALGORITHMS if not name.startswith("ESAC, paper")])
 def test_every_algorithm_is_evaluated(name, monkeypatch):
     monkeypatch.setattr(jobs, "N_EPISODES", 1)
     rows = jobs.play(jobs.Job("smoke", "Pendulum-v1", name, 0, 800, 2))

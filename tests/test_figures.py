@@ -23,6 +23,7 @@ from experiments.figures import (  # noqa: E402  # noqa: E402, I001
     figure6,
     figure7,
     figure8,
+    paper_scale,
     pel,
     steps,
     table1,
@@ -256,6 +257,19 @@ def test_updates_and_curves(tmp_path, capsys):
     (ahead,) = figure7.main(folders)
     assert ahead.holds is None and "2 of 2 tasks: Hopper-v5, Swimmer-v5" in ahead.evidence
     assert is_drawn(tmp_path, "figure6") and is_drawn(tmp_path, "figure7")
+
+
+@pytest.mark.parametrize("slope, holds", [(0.34, True), (0.2, False)])
+def test_table_1_at_its_own_scale(slope, holds, tmp_path):
+    path = results(tmp_path / "paper_scale.csv", {paper_scale.ALGORITHM: (slope, 1, 0)}, ["Swimmer-v5"], seeds=1)
+    with path.open() as file:
+        rows = [row | {"agent": 1.0, "mean": 2.0, "paper_timesteps": row["total_steps"]} for row in csv.DictReader(file)]
+    write_csv(path, rows)
+    (outcome,) = paper_scale.main(["--results", str(tmp_path), "--pictures", str(tmp_path)])
+    assert outcome.holds is holds and outcome.claim == "ESAC has 345.44 on Swimmer-v5 after 1e6 steps"
+    assert outcome.evidence == f"{1000 * slope:g} after 1,000 of the paper's steps" and is_drawn(tmp_path, "paper_scale")
+    (job,) = [job for job in MATRICES["paper_scale"]() if job.task == "Swimmer-v5"]
+    assert job.total_timesteps == 2 * 10 * 1_000_000 and job.algorithm == paper_scale.ALGORITHM
 
 
 def test_progressive_episode_lengths(tmp_path, capsys):
