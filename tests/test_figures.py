@@ -361,6 +361,14 @@ def test_targets_on_the_clock(tmp_path, capsys):
         clock.main(folders)
 
 
+def test_on_the_clock_seeds_are_compared_with_the_same(tmp_path):
+    results(tmp_path / "benchmark.csv", {"SAC": (1.0, 5.0, 1.0)}, CLOCKED, seeds=3)
+    for seeds, compared in ((2, [0, 1]), (4, [0, 1, 2])):
+        results(tmp_path / "clock.csv", {"ESAC, fast": (6.0, 0.0005, 0.1)}, CLOCKED, seeds=seeds)
+        runs = clock.collect(tmp_path)
+        assert {task: list(runs[task, "SAC"]) for task in CLOCKED} == dict.fromkeys(CLOCKED, compared)
+
+
 # -- at equal steps --------------------------------------------------------------------------------------------------------
 
 
