@@ -31,7 +31,9 @@ STAND_INS = {"humanoid": "Humanoid-v5", "quadruped": "Humanoid-v5", "dm_control"
 ESAC_UPDATES = 0.8
 """Updates per true step of ESAC by default: the agent's share of the steps, one update for each."""
 
-AGENT_HORIZON, MEMBERS, INTERVAL = 1000, 50, 5
+INTERVAL = 5
+MEMBERS = {"ESAC, paper": 50, "ESAC, paper, n = 10": 20}
+"""Of those who play by the paper's rules: episodes of a generation."""
 
 
 @dataclass(frozen=True)
@@ -71,13 +73,13 @@ def shape_of(task: str, algorithm: str) -> Shape:
     :param task: Environment.
     :param algorithm: Its name.
     """
-    if algorithm == "ESAC, paper":
+    if algorithm in MEMBERS:
         content = yaml.safe_load((HYPERPARAMS / "esac_paper.yml").read_text())
         episodes = content.get(task, content["default"])["agent_episodes"]
         probability = np.mean([ExponentialAnnealing()(progress) for progress in np.linspace(0.0, 1.0, 101)])
         # Of an interval's steps, by equally long episodes
         agent = probability * episodes
-        return Shape("2 x 512", float(agent / (MEMBERS * INTERVAL + agent)), 512)
+        return Shape("2 x 512", float(agent / (MEMBERS[algorithm] * INTERVAL + agent)), 512)
     if algorithm.startswith("SAC"):
         return Shape("2 x 256", 1.0, 256)
     if algorithm == "ESAC":

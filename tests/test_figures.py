@@ -318,6 +318,8 @@ def test_cost_of_known_rates(tmp_path):
     assert cost.stand_in("dm_control/quadruped-run-v0") == "Humanoid-v5"
     lines, total = cost.estimate("table1", rates)
     assert len(lines) == 21 * 4 and np.isfinite(total)
+    share = cost.shape_of("Swimmer-v5", "ESAC, paper, n = 10").updates / cost.shape_of("Swimmer-v5", "ESAC, paper").updates
+    assert share == pytest.approx(50 / 20, rel=0.01), "as many intervals of the agent among fewer members"
     assert cost.seconds_per_step("Hopper-v5", "ESAC", cost.Rates(step, {}, {}))[1] == "no rate"
 
 
