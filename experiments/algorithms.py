@@ -80,7 +80,7 @@ def from_file(name: str, task: str, seed: int, total_timesteps: int, **changes: 
 ABLATIONS: dict[str, dict[str, Any]] = {
     "without crossover": {"crossover_callback": None},
     "without AMT": {"amt_callback": None},
-    "one winner": {"winner_fraction": 0.1},
+    "one winner": {"winner_fraction": 0.025},
     "without sharing": {"share_experience": 0.0},
     "mean by line 11": {"recombination": "es"},
     "without champion": {"champion_episodes": 0},
@@ -93,19 +93,24 @@ champion the agent is deployed.
 """
 
 
-def ablated(task: str, seed: int, total_timesteps: int, without: str) -> BaseAlgorithm:
+IN_SEQUENCE: dict[str, Any] = {"overlap": False}
+"""What is changed in ``esac_fast.yml`` where steps are compared: one process, whose seconds of CPU are all there are."""
+
+
+def ablated(task: str, seed: int, total_timesteps: int, without: str, file: str = "esac") -> BaseAlgorithm:
     """
-    Make an ESAC by ``esac.yml`` with one thing changed.
+    Make an ESAC with one thing changed.
 
     :param task: Environment.
     :param seed: Seed of the run.
     :param total_timesteps: Budget, which nothing depends on here.
     :param without: A name in :data:`ABLATIONS`.
+    :param file: Name of the file of hyperparameters.
     """
-    changes = ABLATIONS[without]
+    changes = {**IN_SEQUENCE, **ABLATIONS[without]} if file == "esac_fast" else ABLATIONS[without]
     callbacks = {name: value for name, value in changes.items() if name.endswith("_callback")}
     arguments = {name: value for name, value in changes.items() if name not in callbacks}
-    model = from_file("esac", task, seed, total_timesteps, **arguments)
+    model = from_file(file, task, seed, total_timesteps, **arguments)
     for name, value in callbacks.items():
         setattr(model, name, value)
     return model
@@ -229,5 +234,9 @@ ALGORITHMS: dict[str, Make] = {
     "canonical ES, T_c": partial(pel, strategy="canonical", time_schedule="constant"),
     "canonical ES, T_d": partial(pel, strategy="canonical", time_schedule="doubling"),
     **{f"ESAC, {name}": partial(ablated, without=name) for name in ABLATIONS},
+    "ESAC, fast, in sequence": partial(from_file, "esac_fast", **IN_SEQUENCE),
+    **{
+        f"ESAC, fast, {name}": partial(ablated, without=name, file="esac_fast") for name in ABLATIONS if name != "with overlap"
+    },
 }
 """By the name that tables and figures show."""

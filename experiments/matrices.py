@@ -93,6 +93,15 @@ MATRICES: dict[str, Callable[[], list[Job]]] = {
         [0, 1, 2],
         10,
     ),
+    # Where the population leads, it has the time for all of its parts to act.
+    "ablations_fast": partial(
+        grid,
+        "ablations_fast",
+        {"InvertedDoublePendulum-v5": 300_000, "Hopper-v5": 500_000, "Swimmer-v5": 1_000_000},
+        ["ESAC, fast, in sequence", *(f"ESAC, fast, {name}" for name in ABLATIONS if name != "with overlap")],
+        [10, 11, 12],
+        10,
+    ),
     # What the paper calls 1e6 steps: 1000 generations of 10 mirrored pairs.
     "paper_scale": partial(
         grid,
