@@ -96,6 +96,12 @@ champion the agent is deployed.
 IN_SEQUENCE: dict[str, Any] = {"overlap": False}
 """What is changed in ``esac_fast.yml`` where steps are compared: one process, whose seconds of CPU are all there are."""
 
+FAST_ABLATIONS: dict[str, dict[str, Any]] = {
+    **{name: changes for name, changes in ABLATIONS.items() if name != "with overlap"},
+    "without champion": {"champion_episodes": 0, "deploy": "population"},
+}
+"""Likewise for ``esac_fast.yml`` where the population leads; the mean is deployed where there is no champion."""
+
 
 def ablated(task: str, seed: int, total_timesteps: int, without: str, file: str = "esac") -> BaseAlgorithm:
     """
@@ -104,10 +110,10 @@ def ablated(task: str, seed: int, total_timesteps: int, without: str, file: str 
     :param task: Environment.
     :param seed: Seed of the run.
     :param total_timesteps: Budget, which nothing depends on here.
-    :param without: A name in :data:`ABLATIONS`.
-    :param file: Name of the file of hyperparameters.
+    :param without: A name in :data:`ABLATIONS`, or :data:`FAST_ABLATIONS`.
+    :param file: Name of the file of hyperparameters, "esac" or "esac_fast".
     """
-    changes = {**IN_SEQUENCE, **ABLATIONS[without]} if file == "esac_fast" else ABLATIONS[without]
+    changes = {**IN_SEQUENCE, **FAST_ABLATIONS[without]} if file == "esac_fast" else ABLATIONS[without]
     callbacks = {name: value for name, value in changes.items() if name.endswith("_callback")}
     arguments = {name: value for name, value in changes.items() if name not in callbacks}
     model = from_file(file, task, seed, total_timesteps, **arguments)
@@ -235,8 +241,6 @@ ALGORITHMS: dict[str, Make] = {
     "canonical ES, T_d": partial(pel, strategy="canonical", time_schedule="doubling"),
     **{f"ESAC, {name}": partial(ablated, without=name) for name in ABLATIONS},
     "ESAC, fast, in sequence": partial(from_file, "esac_fast", **IN_SEQUENCE),
-    **{
-        f"ESAC, fast, {name}": partial(ablated, without=name, file="esac_fast") for name in ABLATIONS if name != "with overlap"
-    },
+    **{f"ESAC, fast, {name}": partial(ablated, without=name, file="esac_fast") for name in FAST_ABLATIONS},
 }
 """By the name that tables and figures show."""
