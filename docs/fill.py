@@ -259,11 +259,15 @@ def targets_in_steps() -> str:
     return markdown(["target", "reached", "evidence"], [[each.claim, each.answer, each.evidence] for each in found])
 
 
-def measures_of_benchmark() -> str:
-    """Normalised returns, areas and dips of all who have played a task."""
+def measures(name: str) -> str:
+    """
+    Normalised returns, areas and dips of all who have played a task.
+
+    :param name: Name of the experiment.
+    """
     from experiments import comparison, report
 
-    runs = comparison.read(ROOT / "experiments" / "results" / "benchmark.csv")
+    runs = comparison.read(ROOT / "experiments" / "results" / f"{name}.csv")
     return report.by_task(report.summarise(runs, "cpu_seconds").measured)
 
 
@@ -321,7 +325,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "targets on the clock": targets_on_the_clock,
     "runs of clock": lambda: experiment("clock", "wall"),
     "runs of benchmark": lambda: experiment("benchmark"),
-    "measures of benchmark": measures_of_benchmark,
+    "measures of benchmark": lambda: measures("benchmark"),
+    "measures of ablations": lambda: measures("ablations"),
+    "measures of ablations_fast": lambda: measures("ablations_fast"),
     "targets in steps": targets_in_steps,
     "updates of benchmark": updates_of_benchmark,
     "course of benchmark": course_of_benchmark,
