@@ -103,17 +103,16 @@ FAST_ABLATIONS: dict[str, dict[str, Any]] = {
 """Likewise for ``esac_fast.yml`` where the population leads; the mean is deployed where there is no champion."""
 
 
-def ablated(task: str, seed: int, total_timesteps: int, without: str, file: str = "esac") -> BaseAlgorithm:
+def ablated(task: str, seed: int, total_timesteps: int, file: str, changes: dict[str, Any]) -> BaseAlgorithm:
     """
-    Make an ESAC with one thing changed.
+    Make an ESAC with something changed.
 
     :param task: Environment.
     :param seed: Seed of the run.
     :param total_timesteps: Budget, which nothing depends on here.
-    :param without: A name in :data:`ABLATIONS`, or :data:`FAST_ABLATIONS`.
-    :param file: Name of the file of hyperparameters, "esac" or "esac_fast".
+    :param file: Name of the file of hyperparameters.
+    :param changes: As in :data:`ABLATIONS`.
     """
-    changes = {**IN_SEQUENCE, **FAST_ABLATIONS[without]} if file == "esac_fast" else ABLATIONS[without]
     callbacks = {name: value for name, value in changes.items() if name.endswith("_callback")}
     arguments = {name: value for name, value in changes.items() if name not in callbacks}
     model = from_file(file, task, seed, total_timesteps, **arguments)
@@ -239,8 +238,11 @@ ALGORITHMS: dict[str, Make] = {
     "canonical ES": partial(pel, strategy="canonical"),
     "canonical ES, T_c": partial(pel, strategy="canonical", time_schedule="constant"),
     "canonical ES, T_d": partial(pel, strategy="canonical", time_schedule="doubling"),
-    **{f"ESAC, {name}": partial(ablated, without=name) for name in ABLATIONS},
+    **{f"ESAC, {name}": partial(ablated, file="esac", changes=changes) for name, changes in ABLATIONS.items()},
     "ESAC, fast, in sequence": partial(from_file, "esac_fast", **IN_SEQUENCE),
-    **{f"ESAC, fast, {name}": partial(ablated, without=name, file="esac_fast") for name in FAST_ABLATIONS},
+    **{
+        f"ESAC, fast, {name}": partial(ablated, file="esac_fast", changes={**IN_SEQUENCE, **changes})
+        for name, changes in FAST_ABLATIONS.items()
+    },
 }
 """By the name that tables and figures show."""

@@ -71,6 +71,17 @@ def test_experiments_are_listed(capsys):
     assert "benchmark: 234 runs" in capsys.readouterr().out
 
 
+def test_what_is_changed_is_changed():
+    paper = ALGORITHMS["ESAC, paper, n = 10"]("Pendulum-v1", 0, 1)
+    assert (paper.population.config.size, paper.mirrored, paper.sigma) == (20, True, 5e-3)
+    mean = ALGORITHMS["ESAC, fast, without champion"]("Swimmer-v5", 0, 1)
+    assert (mean.champion_episodes, mean.deploy, mean.overlap) == (0, "population", False)
+    alone = ALGORITHMS["ESAC, fast, one winner"]("Swimmer-v5", 0, 1)
+    assert (alone.population.config.n_winners, alone.population.config.size) == (1, 40)
+    whole = ALGORITHMS["ESAC, without crossover"]("Pendulum-v1", 0, 1)
+    assert whole.crossover_callback is None and whole.amt_callback is not None
+
+
 @pytest.mark.parametrize("name", [name for name in ALGORITHMS if not name.startswith("ESAC, paper")])
 def test_every_algorithm_is_evaluated(name, monkeypatch):
     monkeypatch.setattr(jobs, "N_EPISODES", 1)

@@ -326,6 +326,10 @@ def test_cost_of_known_rates(tmp_path):
 def test_cost_from_the_repositorys_rates(capsys):
     cost.main(["pel"])
     assert "pel: " in capsys.readouterr().out
+    # In the short runs of the benchmark the paper's agent hardly plays
+    assert not any(algorithm == "ESAC, paper" for _, algorithm in cost.read_rates().runs)
+    assert cost.shape_of("Hopper-v5", "ESAC, one winner") == cost.shape_of("Hopper-v5", "ESAC")
+    assert cost.shape_of("Hopper-v5", "ESAC, fast, one winner").updates == 0
 
 
 def test_a_file_of_results_keeps_its_columns(tmp_path):

@@ -27,7 +27,7 @@ def collect(results: Path = RESULTS) -> Runs:
     """
     Put experiments together, without tasks that were not timed and algorithms that do not belong here. Where the baseline has
     every seed that ESAC has, its other seeds are left out: each seed is evaluated on episodes of its own, and on some tasks
-    these are worth more than what was learned.
+    these differ by more than the algorithms do.
 
     :param results: Folder of the data.
     :return: Runs of both experiments, the baseline first.
