@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from experiments import comparison
-from experiments.figures import figure2, figure4, figure5, pel, study
+from experiments.figures import figure2, figure4, figure5, figure6, figure7, paper_scale, pel, study, table1
 from experiments.figures.study import Outcome
+from experiments.report import with_updates
 from experiments.tables import markdown, read_csv
 
 RESULTS = Path(__file__).parent / "results"
@@ -19,6 +20,11 @@ def of_pel() -> list[Outcome]:
     """Claims on progressive episode lengths."""
     runs = comparison.read(RESULTS / "pel.csv")
     return pel.check(runs, comparison.scales(runs, "OpenAI ES"))
+
+
+def of_paper_scale() -> list[Outcome]:
+    """Claims on returns after as many steps as the paper has played."""
+    return paper_scale.check(comparison.read(RESULTS / "paper_scale.csv"))
 
 
 def of_studies(
@@ -35,9 +41,13 @@ def of_studies(
 
 
 SOURCES: dict[str, tuple[str, Callable[[], list[Outcome]]]] = {
+    "ESAC, table 1": ("table1", lambda: table1.check(table1.runs_in(RESULTS))),
+    "ESAC, table 1 at its own scale": ("paper_scale", of_paper_scale),
     "ESAC, figure 2": ("figure2", of_studies(figure2.STUDIES, figure2.check)),
     "ESAC, figure 4": ("figure4", of_studies([figure4.STUDY], figure4.check)),
     "ESAC, figure 5": ("figure5", of_studies([figure5.STUDY], figure5.check)),
+    "ESAC, figures 6 and 9": ("figure6", lambda: figure6.check(with_updates(table1.runs_in(RESULTS)))),
+    "ESAC, figure 7": ("figure7", lambda: figure7.check(table1.runs_in(RESULTS))),
     "PEL, figures 3 and 4": ("pel", of_pel),
 }
 """Figures by their names: the command in ``experiments.figures``, and what compares."""

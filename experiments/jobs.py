@@ -26,6 +26,9 @@ from sb3_esac.population_based import PopulationBasedAlgorithm
 N_EPISODES = 10
 """Episodes of an evaluation."""
 
+REPORT_SECONDS = 60.0
+"""Seconds between two lines that say how far a run is."""
+
 SEED_OFFSET = 1_000_000
 """What is added to a run's seed for the episodes that it is evaluated on."""
 
@@ -188,7 +191,7 @@ def workers_paused() -> Iterator[None]:
 
 class Evaluations(BaseCallback):
     """
-    Evaluates by the number of true steps, off the clock.
+    Evaluates by the number of true steps, off the clock, and says how far a long run is.
 
     :param job: The run.
     """
@@ -199,6 +202,7 @@ class Evaluations(BaseCallback):
         self.env = make_env(job.task)
         self.positions = job.positions
         self.away = [0.0, 0.0]
+        self.last_report = time.monotonic()
         self.versions = versions()
 
     def _on_training_start(self) -> None:
@@ -219,8 +223,18 @@ class Evaluations(BaseCallback):
         cpu, wall = (now - begun - away for now, begun, away in zip(start, self.begun, self.away, strict=True))
         with workers_paused():
             self.rows.append(self._measure(cpu, wall, is_last))
+        if not is_last and time.monotonic() - self.last_report >= REPORT_SECONDS:
+            self.last_report = time.monotonic()
+            self._report(self.rows[-1])
         self.away[0] += time.process_time() - start[0]
         self.away[1] += time.perf_counter() - start[1]
+
+    def _report(self, row: Row) -> None:
+        """Print a line on a run that goes on."""
+        share = row.total_steps / row.budget
+        left = max(0.0, row.wall_seconds / share * (1.0 - share)) / 60
+        run = f"{row.task}, {row.algorithm}, seed {row.seed}"
+        print(f"    {run}: {row.deployed:g} after {share:.0%} of {row.budget:,} steps, about {left:.0f} min left", flush=True)
 
     def _measure(self, cpu: float, wall: float, is_last: bool) -> Row:
         """Play the episodes of an evaluation."""

@@ -49,6 +49,18 @@ def test_what_is_done_is_skipped(tiny, tmp_path, capsys):
     assert all("stable_baselines3=" in row["versions"] and "commit=" in row["versions"] for row in rows)
 
 
+def test_long_runs_say_how_far_they_are(tiny, tmp_path, capsys, monkeypatch):
+    job = MATRICES["tiny"]()[0]
+    jobs.play(job)
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(jobs, "REPORT_SECONDS", 0.0)
+    row = jobs.play(job)[0]
+    said = (
+        f"CartPole-v1, ES, seed 0: {row['deployed']:g} after {row['total_steps'] / 300:.0%} of 300 steps, about 0 min left\n"
+    )
+    assert capsys.readouterr().out.strip() == said.strip()
+
+
 def test_a_run_that_was_cut_short_is_run_again(tiny, tmp_path):
     path = tmp_path / "tiny.csv"
     rows = jobs.play(MATRICES["tiny"]()[0])

@@ -122,6 +122,22 @@ def test_table_1_when_all_is_there(tmp_path):
     assert (paper.holds, defaults.holds) == (False, True)
 
 
+def test_tasks_that_table_1_has_not_been_played_on_are_from_the_benchmark(tmp_path, capsys):
+    results(tmp_path / "benchmark.csv", {"ESAC": (1.0, 1, 1)}, ["Hopper-v5", "Swimmer-v5"], seeds=1)
+    results(tmp_path / "table1.csv", {"ESAC": (2.0, 1, 1)}, ["Hopper-v5"], seeds=1)
+    table1.main(["--results", str(tmp_path)])
+    lines = capsys.readouterr().out.splitlines()
+    shown = {
+        task: next(line for line in lines if f"| {task} |" in line).split("|")[8:11] for task in ("Hopper-v5", "Swimmer-v5")
+    }
+    assert shown == {
+        "Hopper-v5": [" 1,000 ", " missing ", " 2000, 1 of 10 seeds "],
+        "Swimmer-v5": [" 1,000 ", " missing ", " 1000, 1 of 10 seeds "],
+    }
+    with pytest.raises(SystemExit, match="no data"):
+        table1.main(["--results", str(tmp_path / "nowhere")])
+
+
 # -- figure 2 --------------------------------------------------------------------------------------------------------------
 
 

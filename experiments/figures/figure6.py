@@ -13,9 +13,8 @@ import numpy as np
 from experiments import comparison, drawing
 from experiments.comparison import BASELINE, Runs, names
 from experiments.figures.study import Outcome, parse, show
+from experiments.figures.table1 import OURS, runs_in
 from experiments.report import times, with_updates
-
-EXPERIMENTS = ("benchmark", "table1")
 
 
 def check(runs: Runs) -> list[Outcome]:
@@ -25,7 +24,7 @@ def check(runs: Runs) -> list[Outcome]:
     :param runs: All runs.
     """
     outcomes = []
-    for algorithm in [name for name in names(with_updates(runs))[1] if name.startswith("ESAC")]:
+    for algorithm in [name for name in names(with_updates(runs))[1] if name in OURS]:
         fewer, sooner, tasks = 0, [], []
         for task in names(runs)[0]:
             if (task, algorithm) in runs and (task, BASELINE) in runs:
@@ -54,10 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Outcome]:
     :param arguments: Words of the command line.
     """
     options = parse(__doc__, arguments, can_run=False)
-    runs = comparison.read_all([options.results / f"{name}.csv" for name in EXPERIMENTS])
-    runs = with_updates(runs)
-    if not runs:
-        raise SystemExit(f"no data in {options.results}: make them with `python -m experiments.run benchmark`")
+    runs = with_updates(runs_in(options.results))
     print(times(runs, "updates"))
     return show(check(runs), drawing.curve_grid(runs, names(runs)[0], "updates"), options.pictures / "figure6")
 

@@ -8,11 +8,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from experiments import comparison, drawing
+from experiments import drawing
 from experiments.comparison import BASELINE, Runs, names
-from experiments.figures.figure6 import EXPERIMENTS
 from experiments.figures.study import Outcome, parse, show
-from experiments.figures.table1 import PAPER
+from experiments.figures.table1 import OURS, PAPER, runs_in
 
 
 def check(runs: Runs) -> list[Outcome]:
@@ -22,7 +21,7 @@ def check(runs: Runs) -> list[Outcome]:
     :param runs: All runs.
     """
     outcomes = []
-    for algorithm in [name for name in names(runs)[1] if name.startswith("ESAC")]:
+    for algorithm in [name for name in names(runs)[1] if name in OURS]:
         tasks = [task for task in names(runs)[0] if (task, algorithm) in runs and (task, BASELINE) in runs]
         ahead = []
         for task in tasks:
@@ -46,9 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Outcome]:
     :param arguments: Words of the command line.
     """
     options = parse(__doc__, arguments, can_run=False)
-    runs = comparison.read_all([options.results / f"{name}.csv" for name in EXPERIMENTS])
-    if not runs:
-        raise SystemExit(f"no data in {options.results}: make them with `python -m experiments.run benchmark`")
+    runs = runs_in(options.results)
     return show(check(runs), drawing.curve_grid(runs, names(runs)[0], "total_steps"), options.pictures / "figure7")
 
 
