@@ -271,6 +271,17 @@ def measures(name: str) -> str:
     return report.by_task(report.summarise(runs, "cpu_seconds").measured)
 
 
+def parts(name: str) -> str:
+    """
+    What is lost without the parts of ESAC.
+
+    :param name: Name of the experiment.
+    """
+    from experiments.parts import table
+
+    return table(name)
+
+
 def course_of_benchmark() -> str:
     """Return of what is deployed after each tenth of the budget, the agent's in brackets where another is deployed."""
     from experiments import comparison
@@ -327,6 +338,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "runs of benchmark": lambda: experiment("benchmark"),
     "measures of benchmark": lambda: measures("benchmark"),
     "measures of ablations": lambda: measures("ablations"),
+    "parts of ablations_fast": lambda: parts("ablations_fast"),
     "measures of ablations_fast": lambda: measures("ablations_fast"),
     "targets in steps": targets_in_steps,
     "updates of benchmark": updates_of_benchmark,

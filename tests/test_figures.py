@@ -11,7 +11,7 @@ pytest.importorskip("rliable", reason="an extra")
 pytest.importorskip("matplotlib", reason="an extra")
 from test_statistics import results  # noqa: E402
 
-from experiments import comparison, cost, drawing  # noqa: E402
+from experiments import comparison, cost, drawing, parts  # noqa: E402
 from experiments.figures import (  # noqa: E402  # noqa: E402, I001
     clock,
     figure2,
@@ -29,7 +29,7 @@ from experiments.figures import (  # noqa: E402  # noqa: E402, I001
     table1,
 )
 from experiments.matrices import MATRICES, TABLE1  # noqa: E402
-from experiments.references import Reference  # noqa: E402
+from experiments.references import REFERENCES, Reference, random_returns  # noqa: E402
 from experiments.tables import write_csv  # noqa: E402
 
 CLOCKED = ["Swimmer-v5", "HalfCheetah-v5"]
@@ -286,6 +286,19 @@ def test_table_1_at_its_own_scale(slope, holds, tmp_path):
     assert outcome.evidence == f"{1000 * slope:g} after 1,000 of the paper's steps" and is_drawn(tmp_path, "paper_scale")
     (job,) = [job for job in MATRICES["paper_scale"]() if job.task == "Swimmer-v5"]
     assert job.total_timesteps == 2 * 10 * 1_000_000 and job.algorithm == paper_scale.ALGORITHM
+
+
+def test_what_parts_are_worth(tmp_path):
+    slopes = {"ESAC, fast, in sequence": 2.0, "ESAC, fast, one winner": 1.0, "ESAC, fast, without AMT": 2.5}
+    results(tmp_path / "ablations_fast.csv", {name: (slope, 1, 0) for name, slope in slopes.items()})
+    random = random_returns()
+    # Runs end at 1000 times their slope, and at 10 per cent more with each seed.
+    scales = {task: REFERENCES[task].value - random[task] for task in ("Hopper-v5", "Swimmer-v5")}
+    lost = np.mean([1000.0 * factor / scale for scale in scales.values() for factor in (1.0, 1.1, 1.2)])
+    header, _, winner, tuning = parts.table("ablations_fast", tmp_path).splitlines()
+    assert header.startswith("| changed | tasks | pairs of runs | return lost at the budget | pairs that lose |")
+    assert winner.startswith(f"| ESAC, fast, one winner | 2 | 6 | {lost:.2f} [")
+    assert winner.count("6 of 6") == 2 and tuning.count("0 of 6") == 2
 
 
 def test_progressive_episode_lengths(tmp_path, capsys):

@@ -1,0 +1,76 @@
+"""
+What the parts of ESAC are worth: ``python -m experiments.parts``, from the experiments "ablations_fast" and "ablations".
+
+Compared are runs of the unchanged file with runs of the same task and seed in which one part is changed or taken away, on the
+normalised scale of ``python -m experiments.report``. What is lost without a part, more than 0, speaks for it.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from experiments import comparison, statistics
+from experiments.comparison import Measures
+from experiments.tables import markdown
+
+RESULTS = Path(__file__).parent / "results"
+UNCHANGED = {"ablations_fast": "ESAC, fast, in sequence", "ablations": "ESAC"}
+"""Who has all parts, by experiment."""
+
+LOST = {"last": "return lost at the budget", "area in steps": "area under the curve lost, in steps"}
+"""Measures that are compared, and what the difference is called."""
+
+MANY = 5
+"""Pairs from which on an interval is shown."""
+
+
+def pairs(measured: Measures, unchanged: str, changed: str, measure: str) -> dict[tuple[str, int], float]:
+    """
+    Compare runs of the same task and seed.
+
+    :param measured: Measures of all runs.
+    :param unchanged: Name of the algorithm with all parts.
+    :param changed: Name of the other.
+    :param measure: A name in :data:`experiments.comparison.MEASURES`.
+    :return: By task and seed, how much more the one with all parts has.
+    """
+    found = {}
+    for task, by_algorithm in measured.items():
+        ours, others = by_algorithm.get(unchanged, {}), by_algorithm.get(changed, {})
+        for seed in ours:
+            if seed in others:
+                found[task, seed] = ours[seed][measure] - others[seed][measure]
+    return found
+
+
+def table(experiment: str, results: Path = RESULTS) -> str:
+    """
+    Make a table of mean differences, one line for each part, with 95% intervals of a bootstrap over all pairs.
+
+    :param experiment: Name of the experiment.
+    :param results: Folder of the results.
+    """
+    runs = comparison.read(results / f"{experiment}.csv")
+    measured = comparison.all_measures(runs, comparison.scales(runs), "cpu_seconds")
+    unchanged, lines = UNCHANGED[experiment], []
+    for changed in comparison.names(runs)[1]:
+        differences = {measure: pairs(measured, unchanged, changed, measure) for measure in LOST}
+        n_pairs = len(differences["last"])
+        if changed == unchanged or n_pairs == 0:
+            continue
+        cells: list[object] = [changed, len({task for task, _ in differences["last"]}), n_pairs]
+        for found in differences.values():
+            values = np.array([list(found.values())]).T
+            mean = statistics.intervals({changed: values}, lambda scores: float(np.mean(scores)))[changed]
+            cells.append(str(mean) if n_pairs >= MANY else f"{mean.value:.2f}")
+            cells.append(f"{int((values > 0).sum())} of {n_pairs}")
+        lines.append(cells)
+    header = ["changed", "tasks", "pairs of runs"]
+    for name in LOST.values():
+        header += [name, "pairs that lose"]
+    return markdown(header, lines)
+
+
+if __name__ == "__main__":
+    for name in UNCHANGED:
+        print(f"{name}\n\n{table(name)}\n")
