@@ -1,5 +1,5 @@
 """
-Leave out one part of the algorithm at a time, replace one by something else, and watch a run by callbacks.
+Leave out or add one part of the algorithm at a time, replace one by something else, and watch a run by callbacks.
 
 Mutation tuning and crossover are callbacks that fire once per generation: None leaves one out, a subclass changes it. All
 callbacks of Stable-Baselines3 work as well; their cadence is in true steps.
@@ -42,7 +42,7 @@ variants = {
     "ESAC": {},
     "no agent": {"agent_fraction": 0.0},
     "no shared experience": {"share_experience": 0.0},
-    "no crossover": {"crossover_callback": None},
+    "crossover": {"crossover": "row"},
     "no mutation tuning": {"amt_callback": None},
     "cooling": {"amt_callback": Cooling()},
 }

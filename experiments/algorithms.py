@@ -78,7 +78,7 @@ def from_file(name: str, task: str, seed: int, total_timesteps: int, **changes: 
 
 
 ABLATIONS: dict[str, dict[str, Any]] = {
-    "without crossover": {"crossover_callback": None},
+    "with crossover": {"crossover": "row"},
     "without AMT": {"amt_callback": None},
     "one winner": {"winner_fraction": 0.025},
     "without sharing": {"share_experience": 0.0},
@@ -93,11 +93,15 @@ champion the agent is deployed.
 """
 
 
-IN_SEQUENCE: dict[str, Any] = {"overlap": False}
-"""What is changed in ``esac_fast.yml`` where steps are compared: one process, whose seconds of CPU are all there are."""
+IN_SEQUENCE: dict[str, Any] = {"overlap": False, "crossover": "row"}
+"""
+What is changed in ``esac_fast.yml`` where its parts are compared: one process, whose seconds of CPU are all there are, and
+crossover, which was on by default until this comparison.
+"""
 
 FAST_ABLATIONS: dict[str, dict[str, Any]] = {
-    **{name: changes for name, changes in ABLATIONS.items() if name != "with overlap"},
+    "without crossover": {"crossover": None},
+    **{name: changes for name, changes in ABLATIONS.items() if name not in ("with crossover", "with overlap")},
     "without champion": {"champion_episodes": 0, "deploy": "population"},
 }
 """Likewise for ``esac_fast.yml`` where the population leads; the mean is deployed where there is no champion."""

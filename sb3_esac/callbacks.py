@@ -58,7 +58,8 @@ class HindsightCrossover(BaseCallback):
     """
     Crossover of the previous generation's winners with the current mean (Algorithm 1, line 26).
 
-    :param unit: What is inherited together: a "row" of a layer with its bias, or each "element"; "none" keeps winners whole.
+    :param unit: What is inherited together: a "row" of a layer with its bias, or each "element"; "whole"
+        takes winners as they are.
     """
 
     def __init__(self, unit: str = "row") -> None:
@@ -70,7 +71,7 @@ class HindsightCrossover(BaseCallback):
         model = self.model
         population = model.population  # type: ignore[attr-defined]
         winners = population.previous_winners
-        if self.unit == "none":
+        if self.unit == "whole":
             population.crossed = winners.copy()
             return True
         if self._groups is None or len(self._groups) != population.mean.size:

@@ -52,8 +52,8 @@ class ESAC(HybridAlgorithm):
     ``total_timesteps`` and ``num_timesteps`` count every step of every training environment, the offspring's included.
 
     Deviations from the paper, each an argument that can be set back: ``agent_fraction`` in place of the annealed intervals,
-    ``share_experience``, ``recombination="winners"``, ``amt_input``, Adam for the mean, the champion as what ``predict``
-    plays.
+    ``share_experience``, ``recombination="winners"``, no ``crossover``, ``amt_input``, Adam for the mean, the champion as
+    what ``predict`` plays.
 
     :param policy: The policy model to use (MlpPolicy, CnnPolicy, MultiInputPolicy, or a class).
     :param env: The environment to learn from (if registered in Gym, can be str).
@@ -92,8 +92,8 @@ class ESAC(HybridAlgorithm):
     :param winner_fraction: e, the fraction of members that become winners.
     :param recombination: How the mean moves: "es" by the gradient estimate of line 11, "winners" to the log-weighted mean
         of the winners.
-    :param crossover: What hindsight crossover inherits together: a "row" of a layer, each "element"; "none" keeps winners
-        whole.
+    :param crossover: What hindsight crossover inherits together: a "row" of a layer or each "element"; "whole" lets winners
+        into the next population as they are, None keeps them out.
     :param n_agent_members: Members of each new population that start from the agent.
     :param guest_gradient: How members that do not start from the mean enter line 11: by their true "displacement", or
         "exclude".
@@ -174,7 +174,7 @@ class ESAC(HybridAlgorithm):
         mirrored: bool = True,
         winner_fraction: float = 0.4,
         recombination: str = "winners",
-        crossover: str = "row",
+        crossover: str | None = None,
         n_agent_members: int = 1,
         guest_gradient: str = "displacement",
         share_experience: float = 0.1,
@@ -282,7 +282,9 @@ class ESAC(HybridAlgorithm):
         self.amt_callback: BaseCallback | None = AutomaticMutationTuning(
             self.amt_clip, self.amt_input, self.amt_rule, self.sigma_max
         )
-        self.crossover_callback: BaseCallback | None = HindsightCrossover(self.crossover)
+        self.crossover_callback: BaseCallback | None = None
+        if self.crossover is not None:
+            self.crossover_callback = HindsightCrossover(self.crossover)
         self._p_sac = ExponentialAnnealing() if self.agent_probability is None else as_schedule(self.agent_probability)
         self._agent_share = None if self.agent_fraction is None else as_schedule(self.agent_fraction)
         if self.env is not None:

@@ -70,7 +70,7 @@ COUNTS = {"gradient_interval": 1, "agent_episodes": 1}
 
 OPTIONS = {
     "recombination": ("winners", "es"),
-    "crossover": ("row", "element", "none"),
+    "crossover": (None, "row", "element", "whole"),
     "guest_gradient": ("displacement", "exclude"),
     "share_from": ("winners", "all"),
     "amt_input": ("raw", "rank", "normalized"),

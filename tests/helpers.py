@@ -33,6 +33,8 @@ SMALL: dict[type, dict[str, Any]] = {
         population_size=4,
         agent_fraction=0.25,
         share_experience=0.5,
+        # So that all parts of the algorithm take part.
+        crossover="row",
         normalize_observations=False,
         champion_episodes=1,
         # Episodes in this process, so that an environment can be asked what happened in it.

@@ -55,8 +55,8 @@ WRONG = [
     # Unknown options
     (dict(es_optimizer="rmsprop"), "es_optimizer", "rmsprop", "one of 'adam', 'sgd'"),
     (dict(recombination="mean"), "recombination", "mean", "one of 'winners', 'es'"),
-    (dict(crossover="column"), "crossover", "column", "one of 'row', 'element', 'none'"),
-    (dict(crossover=None), "crossover", None, "one of 'row', 'element', 'none'"),
+    (dict(crossover="column"), "crossover", "column", "one of None, 'row', 'element', 'whole'"),
+    (dict(crossover="none"), "crossover", "none", "one of None, 'row', 'element', 'whole'"),
     (dict(guest_gradient="include"), "guest_gradient", "include", "one of 'displacement', 'exclude'"),
     (dict(share_from="losers"), "share_from", "losers", "one of 'winners', 'all'"),
     (dict(amt_input="ranks"), "amt_input", "ranks", "one of 'raw', 'rank', 'normalized'"),

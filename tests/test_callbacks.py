@@ -358,6 +358,8 @@ def test_operators_are_callbacks():
     assert isinstance(tuning, AutomaticMutationTuning) and isinstance(crossover, HindsightCrossover)
     assert (tuning.clip, tuning.amt_input, tuning.rule, tuning.sigma_max) == (0.5, "raw", "two_sided", 2.0)
     assert crossover.unit == "element"
+    # Crossover is for those who ask for it.
+    assert ESAC("MlpPolicy", drift(), device="cpu").crossover_callback is None
 
 
 def test_operators_left_out():

@@ -90,8 +90,10 @@ def test_what_is_changed_is_changed():
     assert (mean.champion_episodes, mean.deploy, mean.overlap) == (0, "population", False)
     alone = ALGORITHMS["ESAC, fast, one winner"]("Swimmer-v5", 0, 1)
     assert (alone.population.config.n_winners, alone.population.config.size) == (1, 40)
-    whole = ALGORITHMS["ESAC, without crossover"]("Pendulum-v1", 0, 1)
-    assert whole.crossover_callback is None and whole.amt_callback is not None
+    crossed = ALGORITHMS["ESAC, with crossover"]("Pendulum-v1", 0, 1)
+    assert crossed.crossover_callback is not None and ALGORITHMS["ESAC"]("Pendulum-v1", 0, 1).crossover_callback is None
+    untuned = ALGORITHMS["ESAC, fast, without AMT"]("Pendulum-v1", 0, 1)
+    assert untuned.amt_callback is None and untuned.crossover_callback is not None
 
 
 @pytest.mark.parametrize("name", [name for name in ALGORITHMS if not name.startswith("ESAC, paper")])

@@ -43,7 +43,8 @@ POPULATION_OPTIONS = [
     dict(winner_fraction=1.0, n_agent_members=0),
     dict(winner_fraction=0.25, n_agent_members=3),
     dict(crossover="element"),
-    dict(crossover="none"),
+    dict(crossover="row"),
+    dict(crossover="whole"),
     dict(share_experience=0.0),
     dict(share_experience=1.0),
     dict(share_experience=0.25, share_from="all"),
@@ -209,9 +210,8 @@ def test_paper_rule_anneals():
 
 
 def test_options_reach_the_population():
-    model = make_model(
-        ESAC, drift(), seed=0, population_size=10, winner_fraction=0.3, n_agent_members=2, crossover="none", agent_fraction=0.0
-    )
+    options = dict(population_size=10, winner_fraction=0.3, n_agent_members=2, crossover="whole", agent_fraction=0.0)
+    model = make_model(ESAC, drift(), seed=0, **options)
     model.learn(700)
     assert model.population.winners.shape == (3, model.population.mean.size)
     assert [(model.population.origins == origin).sum() for origin in (Origin.MEAN, Origin.WINNER, Origin.AGENT)] == [5, 3, 2]
