@@ -1,7 +1,7 @@
 """
 What an experiment costs in core-hours: ``python -m experiments.cost [NAME]`` ("table1" by default), from measured rates.
 
-Where the experiment's own results or those of "benchmark" have the algorithm on the task, seconds of CPU per true step are
+Where the results of "benchmark", "table1" or "paper_scale" have the algorithm on the task, seconds of CPU per true step are
 theirs. Elsewhere a run costs its steps times the seconds of a step (``benchmarks/results/evaluation.csv``: whole episodes in
 workers, by environment and network) and its updates times the seconds of an update (``experiments/results/learning_check.csv``
 for 256 units, ``figure4.csv`` for 512). Environments that were not measured cost what the slowest measured one of their kind
@@ -107,7 +107,7 @@ def read_rates(results: Path = RESULTS, evaluation: Path = ROOT / "benchmarks" /
     if intervals:
         update[512] = float(np.median([float(row["cpu_interval"]) / float(row["updates_interval"]) for row in intervals]))
     runs = {}
-    for name in ("benchmark", "table1"):
+    for name in ("benchmark", "table1", "paper_scale"):
         for key, seeds in read(results / f"{name}.csv").items():
             if name == "benchmark" and key[1] in MEMBERS:
                 # Budgets so short that the agent, in every fifth generation, hardly joins

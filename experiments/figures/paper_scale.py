@@ -70,7 +70,7 @@ def draw(runs: Runs) -> "Figure":
             )
         finish(panel, "steps as the paper counts them", "return", task.removeprefix("dm_control/"))
         thousands(panel)
-    panels[0].legend(frameon=False, fontsize="small")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=6, frameon=False)
     return figure
 
 
