@@ -1,8 +1,8 @@
 """
 What the parts of ESAC are worth: ``python -m experiments.parts``, from the experiments "ablations_fast" and "ablations".
 
-Compared are runs of the unchanged file with runs of the same task and seed in which one part is changed or taken away, on the
-normalised scale of ``python -m experiments.report``. What is lost without a part, more than 0, speaks for it.
+Compared are runs of the unchanged file with runs of the same task and seed in which one part is changed, taken away or added,
+on the normalised scale of ``python -m experiments.report``. What is lost by the change, more than 0, speaks against it.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ from experiments.tables import markdown
 
 RESULTS = Path(__file__).parent / "results"
 UNCHANGED = {"ablations_fast": "ESAC, fast, in sequence", "ablations": "ESAC"}
-"""Who has all parts, by experiment."""
+"""Who is compared with, by experiment."""
 
 LOST = {"last": "return lost at the budget", "area in steps": "area under the curve lost, in steps"}
 """Measures that are compared, and what the difference is called."""
@@ -29,10 +29,10 @@ def pairs(measured: Measures, unchanged: str, changed: str, measure: str) -> dic
     Compare runs of the same task and seed.
 
     :param measured: Measures of all runs.
-    :param unchanged: Name of the algorithm with all parts.
+    :param unchanged: Name of the algorithm that others are compared with.
     :param changed: Name of the other.
     :param measure: A name in :data:`experiments.comparison.MEASURES`.
-    :return: By task and seed, how much more the one with all parts has.
+    :return: By task and seed, how much more the unchanged one has.
     """
     found = {}
     for task, by_algorithm in measured.items():
@@ -45,7 +45,7 @@ def pairs(measured: Measures, unchanged: str, changed: str, measure: str) -> dic
 
 def table(experiment: str, results: Path = RESULTS) -> str:
     """
-    Make a table of mean differences, one line for each part, with 95% intervals of a bootstrap over all pairs.
+    Make a table of mean differences, one line for each change, with 95% intervals of a bootstrap over all pairs.
 
     :param experiment: Name of the experiment.
     :param results: Folder of the results.
