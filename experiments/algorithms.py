@@ -110,7 +110,14 @@ FAST_ABLATIONS: dict[str, dict[str, Any]] = {
 """Likewise for ``esac_fast.yml`` where the population leads; the mean is deployed where there is no champion."""
 
 
-def ablated(task: str, seed: int, total_timesteps: int, file: str, changes: dict[str, Any]) -> BaseAlgorithm:
+def ablated(
+    task: str,
+    seed: int,
+    total_timesteps: int,
+    file: str,
+    changes: dict[str, Any],
+    by_task: dict[str, dict[str, Any]] | None = None,
+) -> BaseAlgorithm:
     """
     Make an ESAC with something changed.
 
@@ -119,9 +126,9 @@ def ablated(task: str, seed: int, total_timesteps: int, file: str, changes: dict
     :param total_timesteps: Budget, which nothing depends on here.
     :param file: Name of the file of hyperparameters.
     :param changes: As in :data:`ABLATIONS`.
+    :param by_task: Arguments that differ from the file's on some tasks, unless they are among the changes.
     """
-    if file == "esac_fast":
-        changes = {**ENTRIES_THEN.get(task, {}), **changes}
+    changes = {**(by_task or {}).get(task, {}), **changes}
     callbacks = {name: value for name, value in changes.items() if name.endswith("_callback")}
     arguments = {name: value for name, value in changes.items() if name not in callbacks}
     model = from_file(file, task, seed, total_timesteps, **arguments)
@@ -248,9 +255,9 @@ ALGORITHMS: dict[str, Make] = {
     "canonical ES, T_c": partial(pel, strategy="canonical", time_schedule="constant"),
     "canonical ES, T_d": partial(pel, strategy="canonical", time_schedule="doubling"),
     **{f"ESAC, {name}": partial(ablated, file="esac", changes=changes) for name, changes in ABLATIONS.items()},
-    "ESAC, fast, in sequence": partial(ablated, file="esac_fast", changes=IN_SEQUENCE),
+    "ESAC, fast, in sequence": partial(ablated, file="esac_fast", changes=IN_SEQUENCE, by_task=ENTRIES_THEN),
     **{
-        f"ESAC, fast, {name}": partial(ablated, file="esac_fast", changes={**IN_SEQUENCE, **changes})
+        f"ESAC, fast, {name}": partial(ablated, file="esac_fast", changes={**IN_SEQUENCE, **changes}, by_task=ENTRIES_THEN)
         for name, changes in FAST_ABLATIONS.items()
     },
 }

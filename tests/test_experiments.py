@@ -90,6 +90,8 @@ def test_what_is_changed_is_changed():
     assert (mean.champion_episodes, mean.deploy, mean.overlap) == (0, "population", False)
     alone = ALGORITHMS["ESAC, fast, one winner"]("Swimmer-v5", 0, 1)
     assert (alone.population.config.n_winners, alone.population.config.size) == (1, 40)
+    as_then = ALGORITHMS["ESAC, fast, in sequence"]("Swimmer-v5", 0, 1)
+    assert as_then.population.config.n_winners == 16, "what the file had when the parts were compared"
     crossed = ALGORITHMS["ESAC, with crossover"]("Pendulum-v1", 0, 1)
     assert crossed.crossover_callback is not None and ALGORITHMS["ESAC"]("Pendulum-v1", 0, 1).crossover_callback is None
     untuned = ALGORITHMS["ESAC, fast, without AMT"]("Pendulum-v1", 0, 1)
