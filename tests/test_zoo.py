@@ -26,6 +26,7 @@ from sb3_esac import ES, ESAC, playing, zoo
 from sb3_esac.evaluation.evaluator import LockstepEvaluator
 from sb3_esac.evaluation.subproc import SubprocEvaluator
 from sb3_esac.plotting import read_run
+from sb3_esac.recording import rendering
 from sb3_esac.zoo import cli
 from sb3_esac.zoo.manager import LaneFactory
 from sb3_esac.zoo.samplers import sample_es_params, sample_esac_params
@@ -305,6 +306,18 @@ def test_video(commands):
     commands("record_video", "--algo", "esac", "--env", "Pendulum-v1", "-f", "logs", "-n", 20, "-o", "videos")
     (video,) = (commands.folder / "videos").glob("*.mp4")
     assert video.stat().st_size > 1000
+
+
+def test_what_draws_is_looked_for(monkeypatch):
+    pytest.importorskip("mujoco")
+    monkeypatch.setenv("MUJOCO_GL", "disable")
+    monkeypatch.setattr(rendering, "PROBE", "import os; assert os.environ['MUJOCO_GL'] == 'osmesa'")
+    cli._prepare_rendering("record_video", ["--algo", "esac", "--env", "HalfCheetah-v5"])
+    assert os.environ["MUJOCO_GL"] == "osmesa"
+    monkeypatch.setenv("MUJOCO_GL", "disable")
+    monkeypatch.setattr(rendering, "PROBE", "raise ImportError('libOSMesa is not here')")
+    with pytest.raises(SystemExit, match="esac-zoo: MuJoCo can draw neither by EGL nor by OSMesa"):
+        cli._prepare_rendering("record_video", ["--algo", "esac", "--env=HalfCheetah-v5"])
 
 
 def test_the_camera_follows_the_cheetah():

@@ -3,12 +3,11 @@ Figure 8 of ESAC: a strip of frames of a walker that nearly falls.
 
 ``--run`` trains ESAC (``esac.yml``) on the task and saves it; ``--model FILE`` takes a saved one. An episode is played twice
 with one seed: once to see where the torso is lowest after the walker has stood up, once to take frames around that moment.
-Frames are drawn by EGL, or, if MUJOCO_GL says so, by osmesa or glfw. Small: 30,000 true steps, which is not enough for a good
-gait; paper: 1e6.
+Frames are drawn by EGL or OSMesa, whichever works, or as MUJOCO_GL says. Small: 30,000 true steps, which is not enough for a
+good gait; paper: 1e6.
 """
 
 import argparse
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from experiments.drawing import PICTURES
 from experiments.figures.study import Outcome
 from sb3_esac import ESAC
 from sb3_esac.quiet import quieten_mujoco
+from sb3_esac.recording.rendering import choose_renderer
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -167,9 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Outcome]:
     parser.add_argument("--every", type=int, default=4, help="steps between frames")
     parser.add_argument("--pictures", type=Path, default=PICTURES, metavar="FOLDER")
     options = parser.parse_args(arguments)
-    if os.environ.get("MUJOCO_GL", "disable") == "disable":
-        # Runs without pictures switch rendering off
-        os.environ["MUJOCO_GL"] = "egl"
+    choose_renderer(options.task)
     quieten_mujoco()
     if options.run:
         budget = options.steps or (1_000_000 if options.paper else 30_000)

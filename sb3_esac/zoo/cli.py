@@ -5,6 +5,7 @@ All flags are the zoo's. ``train --paper`` takes the hyperparameters of the pape
 clock.
 """
 
+import argparse
 import importlib
 import os
 import runpy
@@ -118,11 +119,23 @@ def _with_camera(arguments: list[str]) -> list[str]:
 def _prepare_rendering(script: str, arguments: list[str]) -> None:
     """Choose how MuJoCo renders, before anybody imports it: not at all while training, without a screen for videos."""
     if script == "record_video":
-        os.environ.setdefault("MUJOCO_GL", "egl")
+        _choose_renderer(arguments)
     elif script == "train" or "--no-render" in arguments:
         os.environ.setdefault("MUJOCO_GL", "disable")
     if script in PLOTS and not os.environ.get("DISPLAY"):
         os.environ.setdefault("MPLBACKEND", "Agg")
+
+
+def _choose_renderer(arguments: list[str]) -> None:
+    """By EGL or OSMesa, whichever works here, unless ``MUJOCO_GL`` says otherwise."""
+    from sb3_esac.recording.rendering import NoRendererError, choose_renderer
+
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--env", default="")
+    try:
+        choose_renderer(parser.parse_known_args(arguments)[0].env)
+    except NoRendererError as error:
+        sys.exit(f"esac-zoo: {error}")
 
 
 def _check_dm_control(arguments: list[str]) -> None:
