@@ -197,6 +197,26 @@ def test_the_camera_follows_the_cheetah():
     assert result.stdout.split()[:2] == ["camera", "0"]
 
 
+def test_the_camera_follows_robots_of_dm_control():
+    pytest.importorskip("shimmy")
+    pytest.importorskip("dm_control")
+    code = (
+        "from sb3_esac.recording.rendering import make_env\n"
+        "for task, kwargs in ('walker-walk', {}), ('walker-walk', {'camera_id': 1}), ('cartpole-swingup', {}):\n"
+        "    print(task, make_env(f'dm_control/{task}-v0', render_kwargs=kwargs).unwrapped.render_kwargs)"
+    )
+    environment = {**os.environ, "MUJOCO_GL": "disable"}
+    result = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=240, check=True
+    )
+    # Camera 0 of the walker is the one beside it; the cart stays in the picture.
+    assert result.stdout.splitlines() == [
+        "walker-walk {'camera_id': 0}",
+        "walker-walk {'camera_id': 1}",
+        "cartpole-swingup {}",
+    ]
+
+
 def test_no_renderer(monkeypatch):
     """A clear word on what to install."""
     pytest.importorskip("mujoco")
