@@ -72,7 +72,7 @@ CLOCK_TASKS = {
     "Reacher-v5": 48_000,
     "Swimmer-v5": 2_500_000,
     "Hopper-v5": 1_000_000,
-    "HalfCheetah-v5": 3_500_000,
+    "HalfCheetah-v5": 2_300_000,
     "LunarLanderContinuous-v3": 60_000,
     "dm_control/cartpole-swingup-v0": 60_000,
 }
