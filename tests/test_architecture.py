@@ -26,7 +26,7 @@ DOWNWARD = {
     "__init__": {"esac", "es", "envs"},
     "recording": {"__init__", "parts", "envs"},
     "video": {"recording"},
-    "zoo": {"__init__", "esac", "es", "parts", "callbacks", "evaluation", "evolution", "envs", "plotting"},
+    "zoo": {"__init__", "esac", "es", "parts", "callbacks", "evaluation", "evolution", "envs", "plotting", "recording"},
 }
 
 # The mathematics knows neither environments nor Stable-Baselines3
