@@ -93,10 +93,10 @@ champion the agent is deployed.
 """
 
 
-IN_SEQUENCE: dict[str, Any] = {"overlap": False, "crossover": "row"}
+IN_SEQUENCE: dict[str, Any] = {"overlap": False, "crossover": "row", "agent_average": 0.0}
 """
-What is changed in ``esac_fast.yml`` where its parts are compared: one process, whose seconds of CPU are all there are, and
-crossover, which was on by default until this comparison.
+What is changed in ``esac_fast.yml`` where its parts are compared: one process, whose seconds of CPU are all there are;
+crossover, which was on by default until this comparison; and the agent as it is, not averaged, as then.
 """
 
 ENTRIES_THEN: dict[str, dict[str, Any]] = {"Swimmer-v5": {"winner_fraction": 0.4}}

@@ -111,6 +111,8 @@ class ESAC(HybridAlgorithm):
     :param sigma_max: Upper bound of sigma.
     :param deploy: What ``predict`` plays: "best" is the champion, "agent" the agent's mean policy, "population" the mean.
     :param champion_episodes: Noise-free episodes that decide who is champion, 0 for no champion.
+    :param agent_average: Fraction of the agent's updates, the latest ones, over which its actor is averaged before it is
+        probed or deployed; 0 for the actor as it is, which is what explores and joins the population in any case.
     :param n_eval_episodes: Episodes of each member in a generation.
     :param alive_bonus_offset: Subtracted from each reward in the fitness (not in what is reported).
     :param normalize_observations: Running normalisation of observations inside the policy. None means: yes, if observations
@@ -189,6 +191,7 @@ class ESAC(HybridAlgorithm):
         sigma_max: float = float("inf"),
         deploy: str = "best",
         champion_episodes: int = 5,
+        agent_average: float = 0.03,
         n_eval_episodes: int = 1,
         alive_bonus_offset: float = 0.0,
         normalize_observations: bool | None = None,
@@ -240,7 +243,7 @@ class ESAC(HybridAlgorithm):
         self.gradient_interval, self.agent_episodes = gradient_interval, agent_episodes
         self.agent_probability, self.agent_fraction = agent_probability, agent_fraction
         self.amt_clip, self.amt_input, self.amt_rule, self.sigma_max = amt_clip, amt_input, amt_rule, sigma_max
-        self.deploy, self.champion_episodes = deploy, champion_episodes
+        self.deploy, self.champion_episodes, self.agent_average = deploy, champion_episodes, agent_average
         self.n_eval_episodes, self.alive_bonus_offset = n_eval_episodes, alive_bonus_offset
         self.normalize_observations, self.agent_kwargs = normalize_observations, agent_kwargs or {}
         self.env_fn, self.n_workers, self.backend = env_fn, n_workers, backend
@@ -318,6 +321,7 @@ class ESAC(HybridAlgorithm):
         for name in donor._get_torch_save_params()[1]:
             if getattr(donor, name, None) is not None:
                 getattr(model.agent, name).data = getattr(donor, name).data
+        model._restart_average()
         model.population.set_mean(to_vector(model.actor))
         return model
 

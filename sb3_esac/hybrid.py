@@ -13,10 +13,12 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import VectorizedActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import TrainFreq
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
 from sb3_esac.agent import make_agent, make_room, plain_agent, share_experience
+from sb3_esac.averaging import AveragedActor
 from sb3_esac.buffers import SharedExperience, add_episode
 from sb3_esac.champion import Candidate
 from sb3_esac.clock import ClockedCallback, without_callbacks
@@ -56,12 +58,16 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
     learning_starts: int
     share_experience: float
     share_from: str
+    agent_average: float
+    averaged: AveragedActor | None = None
 
     def _setup_agent(self) -> None:
         """Build the agent; its counters have come with the rest of the state if a model is being loaded."""
         self.agent = make_agent(self)
         for name, value in getattr(self, "_agent_counters", {}).items():
             setattr(self.agent, name, value)
+        if self.agent_average > 0:
+            self.averaged = AveragedActor(self.actor, self.agent_average)
         if normalizers(self.policy):
             self.agent.save = partial(_save_plain_agent, self.agent)  # type: ignore[method-assign]
 
@@ -209,13 +215,24 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
         # What the agent has learned must not jump with what others see. What it was born with has nothing to keep, and its own
         # observations change it bit by bit, while weights that had to keep up would grow out of scale.
         keep_functions = self._n_updates > 0 and not self._agent_scales_observations()
-        update_normalizers(self.policy, fresh, keep_functions=keep_functions)
+        beside = [] if self.averaged is None else [self.averaged.actor]
+        update_normalizers(self.policy, fresh, keep_functions=keep_functions, beside=beside)
         # A copy that was made to play the mean has the statistics of before.
         self._mean_actor = None
 
     def _candidates(self) -> dict[str, Candidate]:
-        agent = Candidate(to_vector(self.actor), self._agent_level)
+        # Without updates both are the same.
+        actor = self.actor if self.averaged is None else self.averaged.actor
+        agent = Candidate(to_vector(actor), self._agent_level)
         return {"agent": agent, **super()._candidates()}
+
+    def _policy_of_agent(self) -> BasePolicy:
+        # Before the first update parameters may have come from the user.
+        return self.policy if self.averaged is None or self._n_updates == 0 else self.averaged.actor
+
+    def _restart_average(self) -> None:
+        if self.averaged is not None:
+            self.averaged.restart(self.actor)
 
     def _is_overtaken(self) -> bool:
         return self.champion.is_overtaken(self._agent_level, self._agent_error)
@@ -249,6 +266,7 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
         if self._agent_scales_observations() and not self._agent_has_begun():
             for normalizer in normalizers(self.policy):
                 normalizer.forget()
+            self._restart_average()
         goes_on = True
         ended = True
         enough = FRESH_FRACTION * self._n_observations_known()
@@ -306,6 +324,8 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
             agent._current_progress_remaining = self._current_progress_remaining
             with without_callbacks(self.seconds, "gradient"):
                 agent.train(gradient_steps=n_steps, batch_size=self.batch_size)
+                if self.averaged is not None:
+                    self.averaged.update(self.actor, n_steps, agent._n_updates)
         return True
 
     def _close_interval(self, buffer: SharedExperience) -> None:
@@ -350,13 +370,17 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
     # -- saving --------------------------------------------------------------------------------------------------------
 
     def _excluded_save_params(self) -> list[str]:
-        hidden = ["agent", "_base_env"]
+        hidden = ["agent", "averaged", "_base_env"]
         return [*super()._excluded_save_params(), *hidden]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         state_dicts, tensors = super()._get_torch_save_params()
         agent_dicts, agent_tensors = self.agent._get_torch_save_params()
-        return [f"agent.{name}" for name in agent_dicts] + state_dicts, [f"agent.{name}" for name in agent_tensors] + tensors
+        averages = [] if self.averaged is None else ["averaged.actor"]
+        return [*(f"agent.{name}" for name in agent_dicts), *averages, *state_dicts], [
+            *(f"agent.{name}" for name in agent_tensors),
+            *tensors,
+        ]
 
     def save(self, path: str | pathlib.Path | io.BufferedIOBase, *args: Any, **kwargs: Any) -> None:
         counters = ("num_timesteps", "_n_updates", "_episode_num")

@@ -181,6 +181,9 @@ class PopulationBasedAlgorithm(PlayingAlgorithm):
             return self._policy_of_mean()
         if self.deploy == "best" and self.champion.record is not None and not self._is_overtaken():
             return self.champion.actor
+        return self._policy_of_agent()
+
+    def _policy_of_agent(self) -> BasePolicy:
         return self.policy
 
     def _policy_of_mean(self) -> BasePolicy:

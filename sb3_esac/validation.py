@@ -118,6 +118,8 @@ def check_arguments(model: Any) -> None:
             require_fraction(name, getattr(model, name))
     share, limit = model.share_experience, model.sigma_max
     require(is_number(share) and 0 <= share <= 1, "share_experience", share, "in [0, 1]")
+    window = model.agent_average
+    require(is_number(window) and 0 <= window <= 1, "agent_average", window, "in [0, 1]")
     require_not_negative("amt_clip", model.amt_clip)
     is_limit = (is_number(limit) or limit == float("inf")) and limit >= model.sigma
     require(is_limit, "sigma_max", limit, f"at least sigma = {model.sigma}")

@@ -43,6 +43,7 @@ WRONG = [
         for value in (0.0, -0.1, NAN, INF, None, "auto", True)
     ],
     # zeta
+    *[(dict(agent_average=value), "agent_average", value, "in [0, 1]") for value in (-0.1, 1.1, NAN, "auto")],
     *[(dict(amt_clip=value), "amt_clip", value, "a finite number >= 0") for value in (-1e-9, NAN, INF, "auto")],
     (dict(sigma=0.2, sigma_max=0.1), "sigma_max", 0.1, "at least sigma = 0.2"),
     (dict(sigma_max=NAN), "sigma_max", NAN, "at least sigma"),

@@ -331,7 +331,7 @@ def test_an_unchanged_population_is_not_probed_again():
 def test_no_champion():
     model = tiny(vec(1), champion_episodes=0).learn(200)
     assert model.champion.record is None and model.probe_timesteps == 0
-    np.testing.assert_array_equal(model.predict(OBSERVATIONS, deterministic=True)[0], deterministic(model.agent.policy))
+    np.testing.assert_array_equal(model.predict(OBSERVATIONS, deterministic=True)[0], deterministic(model.averaged.actor))
 
 
 def test_callback_may_stop_in_the_middle_of_a_probe():
@@ -351,7 +351,7 @@ def test_callback_may_stop_in_the_middle_of_a_probe():
 def test_deploy(monkeypatch):
     model = tiny(vec(1), deploy="best").learn(300)
     monkeypatch.setattr(ESAC, "_is_overtaken", lambda self: False)
-    champion, agent = deterministic(model.champion.actor), deterministic(model.agent.policy)
+    champion, agent = deterministic(model.champion.actor), deterministic(model.averaged.actor)
     mean = deterministic(model._policy_of_mean())
     assert not np.allclose(agent, mean)
     np.testing.assert_array_equal(model.predict(OBSERVATIONS, deterministic=True)[0], champion)
@@ -370,12 +370,12 @@ def test_deploy(monkeypatch):
 def test_agent_stands_in_when_it_has_overtaken_the_champion():
     model = tiny(vec(1), deploy="best").learn(300)
     model._agent_level = model.champion.record.return_mean + 1
-    assert model.deployed_policy is model.policy
+    assert model.deployed_policy is model.averaged.actor
     # It explores, which costs something.
     mean = model.champion.record.return_mean
     for parts, standing_in in ((0.009, True), (0.011, False)):
         model._agent_level = mean - parts * abs(mean)
-        assert (model.deployed_policy is model.policy) == standing_in
+        assert (model.deployed_policy is model.averaged.actor) == standing_in
 
 
 def test_an_agent_that_shows_more_than_at_its_crowning_stands_in_for_it(actor):
@@ -436,7 +436,7 @@ def test_agent_that_was_probed_and_lost_stands_in_no_longer(monkeypatch):
     assert {source for overtaken, source in judged if overtaken} == {"agent"}
     model._agent_level = 1e9
     model._note_defeat("mean")
-    assert model.deployed_policy is model.policy
+    assert model.deployed_policy is model.averaged.actor
     model._note_defeat("agent")
     assert model.deployed_policy is model.champion.actor
 

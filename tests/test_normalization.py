@@ -430,7 +430,7 @@ def test_what_was_learned_is_kept_when_statistics_jump(monkeypatch, agent_fracti
     kept = []
     monkeypatch.setattr(
         "sb3_esac.hybrid.update_normalizers",
-        lambda policy, fresh, *, keep_functions: kept.append((model.agent._n_updates > 0, keep_functions)),
+        lambda policy, fresh, *, keep_functions, beside: kept.append((model.agent._n_updates > 0, keep_functions)),
     )
     model = tiny(vec(1), normalize_observations=True, agent_fraction=agent_fraction)
     model.learn(800)

@@ -55,6 +55,8 @@ POPULATION_OPTIONS = [
     dict(agent_fraction=None, gradient_interval=2, agent_episodes=3, agent_probability=1.0),
     dict(agent_fraction=None, gradient_interval=1, agent_probability=lambda remaining: remaining),
     dict(agent_fraction=None, agent_probability=0.0),
+    dict(agent_average=0.0),
+    dict(agent_average=1.0),
     dict(amt_clip=0.0),
     dict(amt_clip=0.1, amt_input="raw"),
     dict(amt_input="rank"),

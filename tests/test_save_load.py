@@ -297,7 +297,7 @@ def test_optimizer_given_on_load(tmp_path):
 
 @pytest.mark.parametrize("algorithm", HYBRIDS)
 def test_plain_agent_needs_no_esac(tmp_path, algorithm):
-    model = trained(algorithm, deploy="agent")
+    model = trained(algorithm, deploy="agent", agent_average=0.0)
     model.agent.save(tmp_path / "agent")
     plain = SAC.load(tmp_path / "agent")
     assert type(plain) is SAC

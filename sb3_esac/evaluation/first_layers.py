@@ -1,5 +1,8 @@
 """Observation statistics and the layers that read normalised observations: new statistics for the same function."""
 
+from collections.abc import Sequence
+from itertools import chain
+
 import numpy as np
 import torch as th
 from gymnasium import spaces
@@ -13,7 +16,9 @@ PARTS = ("actor", "actor_target", "critic", "critic_target")
 """Networks of SB3's off-policy algorithms."""
 
 
-def update_normalizers(policy: th.nn.Module, fresh: ObservationMoments, *, keep_functions: bool = False) -> None:
+def update_normalizers(
+    policy: th.nn.Module, fresh: ObservationMoments, *, keep_functions: bool = False, beside: Sequence[th.nn.Module] = ()
+) -> None:
     """
     Merge new observations into every normaliser of a policy.
 
@@ -21,10 +26,12 @@ def update_normalizers(policy: th.nn.Module, fresh: ObservationMoments, *, keep_
     :param fresh: Moments of the new observations.
     :param keep_functions: Whether networks compute for each observation what they did before: the layers that read normalised
         observations take the change upon themselves. Networks of a form that is not understood do not.
+    :param beside: Networks that are no part of the policy and have the same statistics.
     """
-    parts = [getattr(policy, name) for name in PARTS if getattr(policy, name, None) is not None] if keep_functions else []
+    parts = [*(getattr(policy, name) for name in PARTS if getattr(policy, name, None) is not None), *beside]
+    parts = parts if keep_functions else []
     before = [_shift_and_scale(part) for part in parts]
-    for normalizer in normalizers(policy):
+    for normalizer in chain.from_iterable(normalizers(module) for module in (policy, *beside)):
         known = normalizer.moments()
         normalizer.set_moments({key: known[key].merge(fresh[key]) for key in known})
     for part, old in zip(parts, before, strict=True):
