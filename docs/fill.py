@@ -207,6 +207,26 @@ def what_the_agent_needs() -> str:
     return markdown([*columns, "return of the agent after its steps"], lines)
 
 
+def averages() -> str:
+    """
+    What the agent was worth, and its averages over the last so many updates, or the last part of them: mean of all evaluations
+    after the first update, and in brackets the worst of the second half; each run a line.
+    """
+    columns = ["task", "file", "changes", "seed"]
+    runs: dict[tuple[str, ...], list[dict[str, str]]] = {}
+    for row in read("experiments/results/averaging.csv"):
+        runs.setdefault(tuple(row[name] for name in columns), []).append(row)
+    policies = [name for name in row if name == "agent" or name.startswith("last ")]
+    lines = []
+    for key, rows in sorted(runs.items()):
+        cells = []
+        for name in policies:
+            values = [float(row[name]) for row in rows if row[name]]
+            cells.append(f"{sum(values) / len(values):.0f} ({min(values[len(values) // 2 :]):.0f})" if values else "")
+        lines.append([*key, *cells])
+    return markdown([*columns, *policies], lines)
+
+
 def search_fast() -> str:
     """The last evaluation of each run of the search for the file of the clock."""
     columns = ["task", "algorithm", "network", "changes", "seed", "steps", "seconds", "mean", "deployed"]
@@ -328,6 +348,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "cost of an update": update_cost,
     "search": search,
     "statistics of observations": statistics_of_observations,
+    "averages of the agent": averages,
     "what the agent needs": what_the_agent_needs,
     "networks": search_fast,
     "longer budgets": longer_budgets,

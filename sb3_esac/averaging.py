@@ -1,8 +1,8 @@
 """The agent's actor, averaged over its latest updates: what is deployed of it."""
 
-import torch as th
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.utils import get_parameters_by_name, polyak_update
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from sb3_esac.evaluation.parameters import copy_actor
 
@@ -15,33 +15,28 @@ class AveragedActor:
     happens to be. The mean over a small part of its past is steadier, and often better than each of the policies in it. As the
     window is a fraction of all updates, it does not hold back an agent that has just begun.
 
-    :param actor: Actor that learns. A copy is made, on its device.
+    :param learner: Actor that learns. A copy is made, on its device.
     :param window: Updates that the average remembers, as a fraction of all that there have been.
     """
 
-    def __init__(self, actor: BasePolicy, window: float) -> None:
-        self.window = window
-        self.actor = copy_actor(actor).to(actor.device)
+    def __init__(self, learner: BasePolicy, window: float) -> None:
+        self.learner, self.window = learner, window
+        self.actor = copy_actor(learner).to(learner.device)
+        # Statistics of batch normalisation are copied, as SB3 does for target networks.
+        self._statistics = [get_parameters_by_name(actor, ["running_"]) for actor in (learner, self.actor)]
 
-    def update(self, actor: BasePolicy, n_new: int, n_updates: int) -> None:
+    def update(self, n_new: int, n_updates: int) -> None:
         """
-        Take in the actor as it is now.
+        Take in the learner as it is now.
 
-        :param actor: Actor that learns.
-        :param n_new: Updates since the last time.
-        :param n_updates: Updates in all.
+        :param n_new: Its updates since the last time.
+        :param n_updates: Its updates in all.
         """
-        weight = 1.0 - (1.0 - 1.0 / max(1.0, self.window * n_updates)) ** n_new
-        with th.no_grad():
-            polyak_update(actor.parameters(), self.actor.parameters(), weight)
-            # Statistics of batch normalisation are copied, as SB3 does for target networks.
-            statistics, copied = (get_parameters_by_name(module, ["running_"]) for module in (actor, self.actor))
-            polyak_update(statistics, copied, 1.0)
+        decay = (1.0 - 1.0 / max(1.0, self.window * n_updates)) ** n_new
+        get_ema_multi_avg_fn(decay)(list(self.actor.parameters()), list(self.learner.parameters()), n_updates)
+        statistics, copied = self._statistics
+        polyak_update(statistics, copied, 1.0)
 
-    def restart(self, actor: BasePolicy) -> None:
-        """
-        Forget the past.
-
-        :param actor: Actor that learns.
-        """
-        self.actor.load_state_dict(actor.state_dict())
+    def restart(self) -> None:
+        """Forget the past."""
+        self.actor.load_state_dict(self.learner.state_dict())

@@ -232,7 +232,7 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
 
     def _restart_average(self) -> None:
         if self.averaged is not None:
-            self.averaged.restart(self.actor)
+            self.averaged.restart()
 
     def _is_overtaken(self) -> bool:
         return self.champion.is_overtaken(self._agent_level, self._agent_error)
@@ -325,7 +325,7 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
             with without_callbacks(self.seconds, "gradient"):
                 agent.train(gradient_steps=n_steps, batch_size=self.batch_size)
                 if self.averaged is not None:
-                    self.averaged.update(self.actor, n_steps, agent._n_updates)
+                    self.averaged.update(n_steps, agent._n_updates)
         return True
 
     def _close_interval(self, buffer: SharedExperience) -> None:

@@ -27,7 +27,7 @@ def test_window_grows_with_the_number_of_updates(n_new):
     for n_updates in range(n_new, 100, n_new):
         now = rng.normal(size=expected.shape).astype(np.float32)
         load_vector(actor, now)
-        average.update(actor, n_new, n_updates)
+        average.update(n_new, n_updates)
         for _ in range(n_new):
             expected = expected + (now - expected) / max(1.0, 0.1 * n_updates)
         if n_updates <= 10:
@@ -42,7 +42,7 @@ def test_average_is_a_policy_of_its_own():
     before = deterministic(average.actor)
     load_vector(actor, to_vector(actor) + 1)
     np.testing.assert_array_equal(deterministic(average.actor), before)
-    average.restart(actor)
+    average.restart()
     np.testing.assert_array_equal(deterministic(average.actor), deterministic(actor))
 
 
@@ -52,9 +52,9 @@ def test_all_updates_count_and_statistics_are_the_agents(normalize_observations,
     updates = []
     update = AveragedActor.update
 
-    def spy(average, actor, n_new, n_updates):
+    def spy(average, n_new, n_updates):
         updates.append((n_new, n_updates))
-        update(average, actor, n_new, n_updates)
+        update(average, n_new, n_updates)
 
     monkeypatch.setattr(AveragedActor, "update", spy)
     model = tiny(vec(1), normalize_observations=normalize_observations, agent_fraction=agent_fraction, agent_average=0.3)
