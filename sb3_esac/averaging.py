@@ -11,7 +11,7 @@ class AveragedActor:
     """
     An exponential moving average of an actor's parameters (Polyak and Ruppert's averaging with a window that grows).
 
-    Gradients with a high learning rate carry a policy to and fro around a good one, and what is deployed would be where it
+    Gradients with a high learning rate carry a policy around a good one, and what is deployed would be where it
     happens to be. The mean over a small part of its past is steadier, and often better than each of the policies in it. As the
     window is a fraction of all updates, it does not hold back an agent that has just begun.
 
