@@ -1,6 +1,7 @@
 """
 Milliseconds of CPU that an update of the agent takes, with Adam in one kernel and without, and of a stock SAC's by SB3's
-defaults: ``python -m benchmarks.updates``. One thread; they take turns.
+defaults: ``python -m benchmarks.updates``. One thread; they take turns. ``--devices cpu cuda`` compares a GPU's: CPU time is
+that of the clock there, as whoever waits for the GPU does not rest.
 """
 
 import argparse
@@ -22,18 +23,19 @@ from sb3_esac import ESAC  # noqa: E402
 from sb3_esac.agent import DEFAULT_NETWORK  # noqa: E402
 from sb3_esac.quiet import quieten_mujoco  # noqa: E402
 
-FIELDS = ["env", "agent", "ms_per_update", "fastest", "slowest"]
+FIELDS = ["env", "device", "agent", "ms_per_update", "fastest", "slowest"]
 N_WARM_UP = 1000
 """Steps before the first update."""
 
 
-def agents(env: str) -> dict[str, OffPolicyAlgorithm]:
+def agents(env: str, device: str) -> dict[str, OffPolicyAlgorithm]:
     """
     Make agents with something in their replay buffers.
 
     :param env: Environment.
+    :param device: Of their networks.
     """
-    small = {"buffer_size": 2 * N_WARM_UP, "learning_starts": N_WARM_UP, "seed": 0, "device": "cpu"}
+    small = {"buffer_size": 2 * N_WARM_UP, "learning_starts": N_WARM_UP, "seed": 0, "device": device}
     esac = {**small, "population_size": 2, "winner_fraction": 0.5, "agent_fraction": 1.0, "champion_episodes": 0}
     # Updates are what is measured, and come later.
     esac["gradient_steps"] = 0
@@ -55,27 +57,29 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
     """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--env", default="HalfCheetah-v5")
+    parser.add_argument("--devices", nargs="+", default=["cpu"])
     parser.add_argument("--updates", type=int, default=200, help="of each in each turn")
     parser.add_argument("--turns", type=int, default=9)
     parser.add_argument("--output", type=Path, default=RESULTS / "updates.csv")
     options = parser.parse_args(arguments)
     quieten_mujoco()
-    seconds: dict[str, list[float]] = {}
-    found = agents(options.env)
+    seconds: dict[tuple[str, str], list[float]] = {}
+    found = {(device, name): agent for device in options.devices for name, agent in agents(options.env, device).items()}
     for _ in range(options.turns):
-        for name, agent in found.items():
+        for key, agent in found.items():
             start = time.process_time()
             agent.train(gradient_steps=options.updates, batch_size=agent.batch_size)
-            seconds.setdefault(name, []).append(1000 * (time.process_time() - start) / options.updates)
+            seconds.setdefault(key, []).append(1000 * (time.process_time() - start) / options.updates)
     rows = [
         {
             "env": options.env,
+            "device": device,
             "agent": name,
             "ms_per_update": round(median(times), 2),
             "fastest": round(min(times), 2),
             "slowest": round(max(times), 2),
         }
-        for name, times in seconds.items()
+        for (device, name), times in seconds.items()
     ]
     for row in rows:
         print(*row.values(), sep="  ")

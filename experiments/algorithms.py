@@ -24,8 +24,8 @@ CONSTRUCTORS: dict[str, type[BaseAlgorithm]] = {"esac": ESAC, "esac_paper": ESAC
 ALIVE_BONUS = {"Hopper-v5": 1.0, "Walker2d-v5": 1.0, "Ant-v5": 1.0, "Humanoid-v5": 5.0}
 """Reward per step for being alive."""
 
-Make = Callable[[str, int, int], BaseAlgorithm]
-"""Task, seed and budget to a model."""
+Make = Callable[..., BaseAlgorithm]
+"""Task, seed and budget to a model; the device of its networks as ``device``, the CPU by default."""
 
 
 def make_task(task: str, seed: int) -> VecEnv:
@@ -73,8 +73,8 @@ def from_file(name: str, task: str, seed: int, total_timesteps: int, **changes: 
     :param total_timesteps: Budget, which nothing depends on here.
     :param changes: Arguments that differ from the file's.
     """
-    arguments = {**arguments_of(name, task), **changes}
-    return CONSTRUCTORS[name](arguments.pop("policy"), make_task(task, seed), seed=seed, device="cpu", **arguments)
+    arguments = {"device": "cpu", **arguments_of(name, task), **changes}
+    return CONSTRUCTORS[name](arguments.pop("policy"), make_task(task, seed), seed=seed, **arguments)
 
 
 ABLATIONS: dict[str, dict[str, Any]] = {
@@ -117,6 +117,7 @@ def ablated(
     file: str,
     changes: dict[str, Any],
     by_task: dict[str, dict[str, Any]] | None = None,
+    device: str = "cpu",
 ) -> BaseAlgorithm:
     """
     Make an ESAC with something changed.
@@ -127,11 +128,12 @@ def ablated(
     :param file: Name of the file of hyperparameters.
     :param changes: As in :data:`ABLATIONS`.
     :param by_task: Arguments that differ from the file's on some tasks, unless they are among the changes.
+    :param device: Of the networks that learn.
     """
     changes = {**(by_task or {}).get(task, {}), **changes}
     callbacks = {name: value for name, value in changes.items() if name.endswith("_callback")}
     arguments = {name: value for name, value in changes.items() if name not in callbacks}
-    model = from_file(file, task, seed, total_timesteps, **arguments)
+    model = from_file(file, task, seed, total_timesteps, device=device, **arguments)
     for name, value in callbacks.items():
         setattr(model, name, value)
     return model
@@ -162,21 +164,22 @@ def sac(task: str, seed: int, total_timesteps: int, **changes: Any) -> BaseAlgor
     :param total_timesteps: Budget, which nothing depends on here.
     :param changes: Arguments that differ from the zoo's.
     """
-    arguments = {**SAC_ARGUMENTS.get(task, {}), **changes}
-    return SAC("MlpPolicy", make_task(task, seed), seed=seed, device="cpu", **arguments)
+    arguments = {"device": "cpu", **SAC_ARGUMENTS.get(task, {}), **changes}
+    return SAC("MlpPolicy", make_task(task, seed), seed=seed, **arguments)
 
 
-def sac_esacs_arguments(task: str, seed: int, total_timesteps: int) -> BaseAlgorithm:
+def sac_esacs_arguments(task: str, seed: int, total_timesteps: int, device: str = "cpu") -> BaseAlgorithm:
     """
     Make a SAC with the arguments and networks that ESAC's agent has, and normalised observations: ESAC without its population.
 
     :param task: Environment.
     :param seed: Seed of the run.
     :param total_timesteps: Budget, which nothing depends on here.
+    :param device: Of its networks.
     """
     env = VecNormalize(make_task(task, seed), norm_reward=False)
     given = {name: value for name, value in arguments_of("esac", task).items() if name in AGENT_DEFAULTS}
-    arguments = {**AGENT_DEFAULTS, "policy_kwargs": dict(DEFAULT_NETWORK), **given, "seed": seed, "device": "cpu"}
+    arguments = {**AGENT_DEFAULTS, "policy_kwargs": dict(DEFAULT_NETWORK), **given, "seed": seed, "device": device}
     return SAC("MlpPolicy", env, **arguments)
 
 
@@ -198,8 +201,9 @@ def ars(task: str, seed: int, total_timesteps: int, **arguments: Any) -> BaseAlg
         "delta_std": 0.025,
         "learning_rate": 0.02,
         "alive_bonus_offset": -ALIVE_BONUS.get(task, 0.0),
+        "device": "cpu",
     }
-    return ARS("LinearPolicy", env, seed=seed, device="cpu", **{**given, **arguments})
+    return ARS("LinearPolicy", env, seed=seed, **{**given, **arguments})
 
 
 FIRST_LENGTH = {"Hopper-v5": None}
@@ -212,7 +216,9 @@ STRATEGY_ARGUMENTS: dict[str, dict[str, Any]] = {
 """What each strategy is compared with, the same on all tasks."""
 
 
-def pel(task: str, seed: int, total_timesteps: int, strategy: str, time_schedule: str | None = None) -> BaseAlgorithm:
+def pel(
+    task: str, seed: int, total_timesteps: int, strategy: str, time_schedule: str | None = None, device: str = "cpu"
+) -> BaseAlgorithm:
     """
     Make an ES with or without progressive episode lengths.
 
@@ -221,6 +227,7 @@ def pel(task: str, seed: int, total_timesteps: int, strategy: str, time_schedule
     :param total_timesteps: Budget, which nothing depends on here.
     :param strategy: "openai" or "canonical".
     :param time_schedule: "constant" (T_c), "doubling" (T_d) or None for whole episodes throughout.
+    :param device: Of its networks.
     """
     lengths = None
     if time_schedule is not None:
@@ -232,6 +239,7 @@ def pel(task: str, seed: int, total_timesteps: int, strategy: str, time_schedule
         alive_bonus_offset=ALIVE_BONUS.get(task, 0.0),
         episode_length_schedule=lengths,
         seed=seed,
+        device=device,
         **STRATEGY_ARGUMENTS[strategy],
     )
 

@@ -45,6 +45,7 @@ class Job:
     :param total_timesteps: Budget in true steps.
     :param n_evaluations: How often it is evaluated, evenly over the budget; the last one comes after the end.
     :param n_early: Evaluations before the first of these: at a half, a quarter, ... of its steps.
+    :param device: Of the networks that learn.
     """
 
     experiment: str
@@ -54,6 +55,7 @@ class Job:
     total_timesteps: int
     n_evaluations: int = 10
     n_early: int = 0
+    device: str = "cpu"
 
     @property
     def positions(self) -> list[float]:
@@ -203,7 +205,7 @@ class Evaluations(BaseCallback):
         self.positions = job.positions
         self.away = [0.0, 0.0]
         self.last_report = time.monotonic()
-        self.versions = versions()
+        self.versions = versions() if job.device == "cpu" else f"{versions()} device={job.device}"
 
     def _on_training_start(self) -> None:
         self.begun = (time.process_time(), time.perf_counter())
@@ -289,7 +291,7 @@ def play(job: Job) -> list[dict[str, Any]]:
     """
     warnings.simplefilter("ignore")
     th.set_num_threads(1)
-    model = ALGORITHMS[job.algorithm](job.task, job.seed, job.total_timesteps)
+    model = ALGORITHMS[job.algorithm](job.task, job.seed, job.total_timesteps, device=job.device)
     evaluations = Evaluations(job)
     model.learn(job.total_timesteps, callback=evaluations)
     evaluations.evaluate(is_last=True)

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import fields
+from dataclasses import fields, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -142,6 +142,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seeds", nargs="+", type=int, help="only these")
     parser.add_argument("--tasks", nargs="+", help="only these")
     parser.add_argument("--algorithms", nargs="+", help="only these")
+    parser.add_argument("--device", default="cpu", help="of the networks that learn, cpu or cuda")
     parser.add_argument("--output", type=Path, help="file of the results")
     return parser.parse_args(arguments)
 
@@ -168,7 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         and (options.tasks is None or job.task in options.tasks)
         and (options.algorithms is None or job.algorithm in options.algorithms)
     ]
-    jobs = [job for job in wanted if job.key not in known]
+    jobs = [replace(job, device=options.device) for job in wanted if job.key not in known]
     print(f"{options.name}: {len(wanted)} runs, {len(wanted) - len(jobs)} done before", flush=True)
     start, n_failed = time.monotonic(), 0
     outcomes = on_ray(jobs, options.ray) if options.ray else on_this_machine(jobs, options.processes)

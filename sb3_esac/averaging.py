@@ -21,7 +21,7 @@ class AveragedActor:
 
     def __init__(self, learner: BasePolicy, window: float) -> None:
         self.learner, self.window = learner, window
-        self.actor = copy_actor(learner).to(learner.device)
+        self.actor = copy_actor(learner, learner.device)
         # Statistics of batch normalisation are copied, as SB3 does for target networks.
         self._statistics = [get_parameters_by_name(actor, ["running_"]) for actor in (learner, self.actor)]
 

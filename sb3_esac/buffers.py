@@ -47,6 +47,8 @@ class SharedExperience(ReplayBuffer):
         store = self.population_store
         if n_shared == 0 or store is None or store.size() == 0:
             return super().sample(batch_size, env=env)
+        # A plain agent that loads the buffer moves the one that it knows.
+        store.device = self.device
         shared_batch = store.sample(n_shared, env=env)
         if n_shared == batch_size:
             return shared_batch

@@ -1,6 +1,7 @@
 """What the conformance tests share: the algorithms, small settings for them, small environments, and looking into a model."""
 
 import inspect
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,9 @@ from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_esac import ES, ESAC
+
+DEVICE = os.environ.get("SB3_ESAC_TEST_DEVICE", "cpu")
+"""Of all networks: where there is a GPU, ``SB3_ESAC_TEST_DEVICE=cuda make test`` holds them to the same."""
 
 ALGORITHMS = [ESAC, ES]
 HYBRIDS = [ESAC]
@@ -29,7 +33,7 @@ SMALL: dict[type, dict[str, Any]] = {
         learning_starts=10,
         batch_size=8,
         train_freq=2,
-        device="cpu",
+        device=DEVICE,
         population_size=4,
         agent_fraction=0.25,
         share_experience=0.5,
@@ -41,7 +45,7 @@ SMALL: dict[type, dict[str, Any]] = {
         backend="lockstep",
     ),
     ES: dict(
-        device="cpu",
+        device=DEVICE,
         population_size=4,
         winner_fraction=0.4,
         # The one with an optimiser, whose state has to be kept.

@@ -11,7 +11,7 @@ import gymnasium as gym
 import numpy as np
 import torch as th
 from gymnasium import spaces
-from helpers import arguments_for
+from helpers import DEVICE, arguments_for
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
@@ -24,7 +24,7 @@ TINY: dict[str, Any] = dict(
     batch_size=8,
     policy_kwargs=dict(net_arch=[8]),
     seed=1,
-    device="cpu",
+    device=DEVICE,
     population_size=4,
     winner_fraction=0.4,
     agent_fraction=0.3,
@@ -193,8 +193,8 @@ def in_plain_process(
 
 def judgements(agent: Any, observations: np.ndarray) -> list[np.ndarray]:
     """What critic and target critic of an agent think of the action 0.3."""
-    batch = th.as_tensor(observations)
-    at = th.full((len(observations), *agent.action_space.shape), 0.3)
+    batch = th.as_tensor(observations, device=agent.device)
+    at = th.full((len(observations), *agent.action_space.shape), 0.3, device=agent.device)
     with th.no_grad():
         nets = [net for net in (agent.critic, agent.critic_target) if net is not None]
-        return [np.array([part.numpy() for part in net(batch, at)]) for net in nets]
+        return [np.array([part.cpu().numpy() for part in net(batch, at)]) for net in nets]

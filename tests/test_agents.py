@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch as th
+from helpers import DEVICE
 from sb3_contrib import TQC, CrossQ
 from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
 from stable_baselines3.common.noise import NormalActionNoise
@@ -27,7 +28,7 @@ def same_moments(one, other):
     assert one and one.keys() == other.keys()
     for key, moments in one.items():
         for name, value in moments.items():
-            assert th.equal(th.as_tensor(value), th.as_tensor(other[key][name])), name
+            assert th.equal(th.as_tensor(value).cpu(), th.as_tensor(other[key][name]).cpu()), name
 
 
 # -- other classes ------------------------------------------------------------------------------------------------------
@@ -44,7 +45,7 @@ def test_learn_save_load_predict(agent_class, tmp_path):
         actions = model.predict(OBSERVATIONS, deterministic=True)[0]
         assert actions.shape == (20, 1) and np.abs(actions).max() <= 1
     model.save(tmp_path / "model.zip")
-    loaded = ESAC.load(tmp_path / "model.zip", env=vec(1), device="cpu")
+    loaded = ESAC.load(tmp_path / "model.zip", env=vec(1), device=DEVICE)
     assert type(loaded.agent) is agent_class and loaded._n_updates == model._n_updates
     for deploy in ("best", "agent", "population"):
         model.deploy = loaded.deploy = deploy
@@ -89,7 +90,7 @@ def test_agent_kwargs_reach_the_agent(tmp_path):
 def test_train_freq_is_saved_and_loaded(train_freq, tmp_path):
     model = tiny(vec(1), train_freq=train_freq)
     model.save(tmp_path / "model.zip")
-    loaded = ESAC.load(tmp_path / "model.zip", env=vec(1), device="cpu")
+    loaded = ESAC.load(tmp_path / "model.zip", env=vec(1), device=DEVICE)
     assert loaded.agent.train_freq == model.agent.train_freq
     loaded.learn(80)
     loaded.save(tmp_path / "again.zip")
@@ -154,13 +155,13 @@ def test_subclass_that_hands_arguments_on():
 
 def plain(tmp_path, kind=SAC, policy="MlpPolicy", env=None, steps=60, **kwargs):
     """Train and save a plain agent."""
-    settings = dict(policy_kwargs=dict(net_arch=[8]), buffer_size=200, learning_starts=10, batch_size=8, device="cpu", seed=3)
+    settings = dict(policy_kwargs=dict(net_arch=[8]), buffer_size=200, learning_starts=10, batch_size=8, device=DEVICE, seed=3)
     agent = kind(policy, vec(1) if env is None else env, **{**settings, **kwargs}).learn(steps)
     agent.save(tmp_path / "plain.zip")
     return agent, tmp_path / "plain.zip"
 
 
-POPULATION = dict(population_size=4, agent_fraction=0.3, champion_episodes=2, device="cpu", seed=5, backend="lockstep")
+POPULATION = dict(population_size=4, agent_fraction=0.3, champion_episodes=2, device=DEVICE, seed=5, backend="lockstep")
 
 
 def test_warm_start_is_the_plain_agent(tmp_path):
@@ -193,7 +194,7 @@ def test_warm_start_trains_on(tmp_path):
     assert model.log_ent_coef.item() != agent.log_ent_coef.item()
     np.testing.assert_array_equal(to_vector(agent.actor), before)
     model.save(tmp_path / "model.zip")
-    same_predictions(ESAC.load(tmp_path / "model.zip", device="cpu"), model)
+    same_predictions(ESAC.load(tmp_path / "model.zip", device=DEVICE), model)
 
 
 def test_warm_start_with_other_arguments(tmp_path):
@@ -265,7 +266,7 @@ def test_exported_agents_need_no_esac(tmp_path):
         np.testing.assert_allclose(actions, agent.predict(OBSERVATIONS, deterministic=True)[0], atol=1e-6, err_msg=name)
         for ours, theirs in zip(judgements(agent, OBSERVATIONS), judged, strict=True):
             np.testing.assert_allclose(theirs, ours, atol=1e-5, err_msg=name)
-    same_predictions(CrossQ.load(tmp_path / "CrossQ", device="cpu"), models["CrossQ"].agent)
+    same_predictions(CrossQ.load(tmp_path / "CrossQ", device=DEVICE), models["CrossQ"].agent)
 
 
 def test_exported_agent_comes_back_as_a_warm_start(tmp_path):
@@ -274,7 +275,7 @@ def test_exported_agent_comes_back_as_a_warm_start(tmp_path):
     again = ESAC.from_agent(tmp_path / "agent.zip", vec(1), **POPULATION)
     same_predictions(again, model.agent)
     same_moments(again.critic.optimizer, model.critic.optimizer)
-    agent = SAC.load(tmp_path / "agent.zip", env=vec(1), device="cpu")
+    agent = SAC.load(tmp_path / "agent.zip", env=vec(1), device=DEVICE)
     same_predictions(agent, model.agent)
     agent.learn(40)
     assert to_vector(agent.actor).shape == model.population.mean.shape

@@ -4,7 +4,9 @@ import copy
 
 import numpy as np
 import pytest
+import torch as th
 from gymnasium import spaces
+from helpers import DEVICE
 from stable_baselines3 import SAC, HerReplayBuffer
 from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.envs import BitFlippingEnv
@@ -34,7 +36,7 @@ def fill(buffer, n, reward, done=False, start=0, infos=None):
 
 def pair(share, n_own=20, n_shared=20, kind=ReplayBuffer, **kwargs):
     """A shared buffer with rewards 0 in the agent's store and 1 in the population's."""
-    own, store = kind(50, BOX, ACTION, device="cpu", **kwargs), kind(50, BOX, ACTION, device="cpu", **kwargs)
+    own, store = kind(50, BOX, ACTION, device=DEVICE, **kwargs), kind(50, BOX, ACTION, device=DEVICE, **kwargs)
     fill(own, n_own, 0.0, done=True)
     fill(store, n_shared, 1.0, done=True)
     return shared(own, store, share)
@@ -56,7 +58,7 @@ def test_fraction_of_a_batch_is_exact(share, batch_size):
 
 def test_an_empty_store_gives_nothing():
     assert float(pair(0.5, n_shared=0).sample(16).rewards.sum()) == 0
-    with_none = shared(ReplayBuffer(50, BOX, ACTION, device="cpu"), None, 0.5)
+    with_none = shared(ReplayBuffer(50, BOX, ACTION, device=DEVICE), None, 0.5)
     fill(with_none, 10, 0.0)
     assert len(with_none.sample(16).rewards) == 16
 
@@ -69,15 +71,15 @@ def test_n_step_discounts_are_mixed_too():
     # So many samples that every discount occurs on both sides.
     batch = pair(0.5, kind=NStepReplayBuffer, n_steps=3, gamma=0.5).sample(800)
     assert batch.discounts.shape == (800, 1)
-    np.testing.assert_allclose(np.unique(batch.discounts[:400].numpy()), np.unique(batch.discounts[400:].numpy()))
+    np.testing.assert_allclose(np.unique(batch.discounts[:400].cpu().numpy()), np.unique(batch.discounts[400:].cpu().numpy()))
     assert float(batch.rewards[:400].sum()) == 0 and float(batch.rewards[400:].min()) >= 1
 
 
 def test_the_buffer_stays_what_it_was():
-    own = ReplayBuffer(50, BOX, ACTION, device="cpu")
+    own = ReplayBuffer(50, BOX, ACTION, device=DEVICE)
     fill(own, 5, 3.0)
     observations = own.observations
-    result = shared(own, ReplayBuffer(50, BOX, ACTION, device="cpu"), 0.5)
+    result = shared(own, ReplayBuffer(50, BOX, ACTION, device=DEVICE), 0.5)
     assert result is own and isinstance(own, ReplayBuffer) and isinstance(own, SharedExperience)
     assert own.observations is observations and own.size() == 5
     assert type(shared(own, None, 0.2)) is type(own) and own.population_share == 0.2
@@ -161,8 +163,8 @@ KINDS = [
 def test_bulk_write_equals_one_add_per_step(kind, space, kwargs, lengths):
     rng = np.random.default_rng(0)
     space.seed(0)
-    bulk = kind(7, space, ACTION, device="cpu", **kwargs)
-    reference = kind(7, space, ACTION, device="cpu", **kwargs)
+    bulk = kind(7, space, ACTION, device=DEVICE, **kwargs)
+    reference = kind(7, space, ACTION, device=DEVICE, **kwargs)
     for number, length in enumerate(lengths):
         transitions = episode(space, length, terminated=number % 2 == 0, rng=rng)
         add_episode(bulk, transitions, transitions.actions)
@@ -185,7 +187,7 @@ def test_a_buffer_of_the_users_gets_every_step():
             self.n_adds += 1
             super().add(*args, **kwargs)
 
-    buffer = Watched(20, BOX, ACTION, device="cpu")
+    buffer = Watched(20, BOX, ACTION, device=DEVICE)
     transitions = episode(BOX, 6, True, np.random.default_rng(0))
     add_episode(buffer, transitions, transitions.actions)
     assert buffer.n_adds == 6 and buffer.size() == 6
@@ -198,7 +200,7 @@ def test_a_buffer_of_the_users_gets_every_step():
 
 
 def test_open_episodes_are_truncated():
-    buffer = shared(ReplayBuffer(10, BOX, ACTION, device="cpu"), None, 0.0)
+    buffer = shared(ReplayBuffer(10, BOX, ACTION, device=DEVICE), None, 0.0)
     buffer.truncate_open_episodes()
     assert not buffer.dones.any(), "there is nothing to truncate"
     fill(buffer, 3, 1.0)
@@ -212,7 +214,7 @@ def test_open_episodes_are_truncated():
 
 
 def test_terminal_steps_stay_terminal():
-    buffer = shared(ReplayBuffer(20, BOX, ACTION, device="cpu", n_envs=2), None, 0.0)
+    buffer = shared(ReplayBuffer(20, BOX, ACTION, device=DEVICE, n_envs=2), None, 0.0)
     zeros = np.zeros((2, 2), np.float32)
     buffer.add(zeros, zeros, np.zeros((2, 1)), np.zeros(2), np.array([True, False]), [{}, {}])
     buffer.truncate_open_episodes()
@@ -221,7 +223,7 @@ def test_terminal_steps_stay_terminal():
 
 
 def test_truncation_at_the_end_of_a_full_buffer():
-    buffer = shared(ReplayBuffer(4, BOX, ACTION, device="cpu"), None, 0.0)
+    buffer = shared(ReplayBuffer(4, BOX, ACTION, device=DEVICE), None, 0.0)
     fill(buffer, 4, 1.0)
     assert buffer.pos == 0 and buffer.full
     buffer.truncate_open_episodes()
@@ -229,20 +231,20 @@ def test_truncation_at_the_end_of_a_full_buffer():
 
 
 def test_n_step_returns_end_at_a_cut():
-    buffer = shared(NStepReplayBuffer(20, BOX, ACTION, device="cpu", n_steps=3, gamma=0.5), None, 0.0)
+    buffer = shared(NStepReplayBuffer(20, BOX, ACTION, device=DEVICE, n_steps=3, gamma=0.5), None, 0.0)
     fill(buffer, 3, 1.0)
     buffer.truncate_open_episodes()
     fill(buffer, 3, 100.0, start=10)
     buffer.truncate_open_episodes()
     batch = buffer._get_samples(np.arange(6))
-    np.testing.assert_allclose(batch.rewards[:, 0].numpy(), [1.75, 1.5, 1.0, 175.0, 150.0, 100.0])
-    np.testing.assert_allclose(batch.next_observations[:, 0].numpy(), [3, 3, 3, 13, 13, 13])
+    np.testing.assert_allclose(batch.rewards[:, 0].cpu().numpy(), [1.75, 1.5, 1.0, 175.0, 150.0, 100.0])
+    np.testing.assert_allclose(batch.next_observations[:, 0].cpu().numpy(), [3, 3, 3, 13, 13, 13])
     assert float(batch.dones.sum()) == 0
 
 
 def test_memory_optimised_buffer_is_told_of_a_cut():
     kwargs = dict(optimize_memory_usage=True, handle_timeout_termination=False)
-    buffer = shared(ReplayBuffer(20, BOX, ACTION, device="cpu", **kwargs), None, 0.0)
+    buffer = shared(ReplayBuffer(20, BOX, ACTION, device=DEVICE, **kwargs), None, 0.0)
     fill(buffer, 3, 1.0)
     buffer.truncate_open_episodes()
     fill(buffer, 2, 1.0, start=10)
@@ -322,7 +324,7 @@ def test_hindsight_buffer_is_told_of_cuts(n_envs):
 @pytest.mark.filterwarnings("ignore:The environment gave")
 @pytest.mark.parametrize("kind, kwargs", [(ReplayBuffer, {}), (NStepReplayBuffer, dict(n_steps=3))])
 def test_steps_that_are_not_finite_are_not_stored(kind, kwargs):
-    buffer = shared(kind(20, BOX, ACTION, device="cpu", n_envs=2, **kwargs), None, 0.0)
+    buffer = shared(kind(20, BOX, ACTION, device=DEVICE, n_envs=2, **kwargs), None, 0.0)
     fill(buffer, 2, 1.0)
     fill(buffer, 1, 100.0, infos=[{}, {NON_FINITE: True}])
     assert buffer.size() == 2 and buffer.rewards.max() == 1
@@ -334,7 +336,7 @@ def test_steps_that_are_not_finite_are_not_stored(kind, kwargs):
 
 @pytest.mark.filterwarnings("ignore:The environment gave")
 def test_a_bad_first_step_truncates_nothing():
-    buffer = shared(ReplayBuffer(20, BOX, ACTION, device="cpu"), None, 0.0)
+    buffer = shared(ReplayBuffer(20, BOX, ACTION, device=DEVICE), None, 0.0)
     fill(buffer, 1, 1.0, infos=[{NON_FINITE: True}])
     assert buffer.size() == 0 and not buffer.dones.any()
 
@@ -413,7 +415,7 @@ def test_pickled_alone(tmp_path):
 @pytest.mark.parametrize("kind", ["plain", "memory", "n-step", "dict", "her"])
 def test_buffer_of_a_plain_agent_can_be_loaded(kind, tmp_path):
     model = MODELS[kind]()
-    settings = dict(buffer_size=300, learning_starts=12, batch_size=8, policy_kwargs=dict(net_arch=[8]), device="cpu")
+    settings = dict(buffer_size=300, learning_starts=12, batch_size=8, policy_kwargs=dict(net_arch=[8]), device=DEVICE)
     extra = {
         "memory": dict(optimize_memory_usage=True, replay_buffer_kwargs=dict(handle_timeout_termination=False)),
         "n-step": dict(n_steps=3),
@@ -452,8 +454,15 @@ def test_plain_agent_takes_the_buffer_of_a_hybrid(tmp_path):
 
 def test_a_buffer_can_be_handed_over():
     model, other = tiny(vec(1)).learn(100), tiny(vec(1))
-    plain = ReplayBuffer(50, model.observation_space, model.action_space, device="cpu")
+    plain = ReplayBuffer(50, model.observation_space, model.action_space, device=DEVICE)
     model.replay_buffer = plain
     assert model.agent.replay_buffer is plain and isinstance(plain, SharedExperience)
     other.replay_buffer = plain
     assert other.replay_buffer.population_store is model.replay_buffer.population_store
+
+
+def test_both_stores_are_sampled_to_the_same_device():
+    """A plain agent that loads a buffer moves the one that it knows."""
+    buffer = pair(0.5)
+    buffer.device = th.device("meta")
+    assert {part.device.type for part in buffer.sample(8) if part is not None} == {"meta"}

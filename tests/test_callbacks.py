@@ -5,7 +5,7 @@ from copy import deepcopy
 import numpy as np
 import pytest
 import stable_baselines3.common.callbacks as sb3_callbacks
-from helpers import ALGORITHMS, HYBRIDS, Drift, Tell, differences, drift, make_model, state_of
+from helpers import ALGORITHMS, DEVICE, HYBRIDS, Drift, Tell, differences, drift, make_model, state_of
 from stable_baselines3 import SAC
 from stable_baselines3.common.callbacks import (
     BaseCallback,
@@ -359,7 +359,7 @@ def test_operators_are_callbacks():
     assert (tuning.clip, tuning.amt_input, tuning.rule, tuning.sigma_max) == (0.5, "raw", "two_sided", 2.0)
     assert crossover.unit == "element"
     # Crossover is for those who ask for it.
-    assert ESAC("MlpPolicy", drift(), device="cpu").crossover_callback is None
+    assert ESAC("MlpPolicy", drift(), device=DEVICE).crossover_callback is None
 
 
 def test_operators_left_out():

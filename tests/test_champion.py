@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch as th
+from helpers import DEVICE
 from stable_baselines3.common.callbacks import BaseCallback
 from support import Walk, tiny, vec, walks
 
@@ -450,7 +451,7 @@ def test_best_is_the_agent_until_there_is_a_champion():
 def test_champion_is_saved_and_loaded(tmp_path):
     model = tiny(vec(1)).learn(300)
     model.save(tmp_path / "model.zip")
-    loaded = ESAC.load(tmp_path / "model.zip", device="cpu")
+    loaded = ESAC.load(tmp_path / "model.zip", device=DEVICE)
     assert loaded.champion.record.source == model.champion.record.source
     np.testing.assert_array_equal(loaded.champion.record.returns, model.champion.record.returns)
     np.testing.assert_array_equal(deterministic(loaded.champion.actor), deterministic(model.champion.actor))
@@ -461,7 +462,7 @@ def test_champion_is_saved_and_loaded(tmp_path):
 @pytest.mark.parametrize("n_episodes", [1, 5])
 def test_number_of_episodes_changes_on_load(n_episodes, tmp_path):
     tiny(vec(1), champion_episodes=3).learn(300).save(tmp_path / "model.zip")
-    model = ESAC.load(tmp_path / "model.zip", env=vec(1), device="cpu", champion_episodes=n_episodes)
+    model = ESAC.load(tmp_path / "model.zip", env=vec(1), device=DEVICE, champion_episodes=n_episodes)
     model.champion.record = record(*[-1e6] * 3)
     model.learn(400, reset_num_timesteps=False)
     assert model.champion.record.returns.shape == (n_episodes,)

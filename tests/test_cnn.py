@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium.wrappers import TimeLimit
-from helpers import ALGORITHMS, HYBRIDS, arguments_for
+from helpers import ALGORITHMS, DEVICE, HYBRIDS, arguments_for
 from stable_baselines3 import TD3
 from stable_baselines3.common.envs import FakeImageEnv
 from stable_baselines3.common.monitor import Monitor
@@ -47,7 +47,7 @@ def test_learn_save_load_predict(kwargs, channel_first, tmp_path):
         for store in (model.replay_buffer, model.replay_buffer.population_store):
             assert store.observations.dtype == np.uint8 and store.size() > 0
     model.save(tmp_path / "model.zip")
-    loaded = algorithm.load(tmp_path / "model.zip", device="cpu")
+    loaded = algorithm.load(tmp_path / "model.zip", device=DEVICE)
     observation = model.get_env().reset()
     for deploy in ("best", "agent", "population") if algorithm in HYBRIDS else ("best", "population"):
         model.deploy = loaded.deploy = deploy
@@ -110,7 +110,7 @@ def test_sharing_an_extractor_without_parameters_does_no_harm():
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_images_are_not_normalised_by_default(algorithm):
-    arguments = dict(population_size=4, device="cpu", champion_episodes=1, seed=0, backend="lockstep", **SMALL)
+    arguments = dict(population_size=4, device=DEVICE, champion_episodes=1, seed=0, backend="lockstep", **SMALL)
     model = algorithm("CnnPolicy", images(), **arguments_for(algorithm, arguments))
     assert not model.normalize_observations
     model.learn(30)

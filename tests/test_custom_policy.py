@@ -5,6 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch as th
+from helpers import DEVICE
 from stable_baselines3 import TD3
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, FlattenExtractor
 from stable_baselines3.sac.policies import Actor, MultiInputPolicy, SACPolicy
@@ -28,7 +29,7 @@ def plays_what_predict_plays(model):
 
 def roundtrip(model, path, env=None, **kwargs):
     model.save(path)
-    loaded = ESAC.load(path, env=vec(1) if env is None else env, device="cpu", **kwargs)
+    loaded = ESAC.load(path, env=vec(1) if env is None else env, device=DEVICE, **kwargs)
     observations = loaded.get_env().reset() if env is not None else OBSERVATIONS
     for deploy in ("best", "agent", "population"):
         model.deploy = loaded.deploy = deploy
@@ -171,7 +172,9 @@ def test_optimizer(optimizer, arguments, tmp_path):
     assert ours["state"] and ours["state"].keys() == theirs["state"].keys()
     for key, moments in ours["state"].items():
         assert all(
-            th.equal(th.as_tensor(v), th.as_tensor(theirs["state"][key][n])) for n, v in moments.items() if v is not None
+            th.equal(th.as_tensor(v).cpu(), th.as_tensor(theirs["state"][key][n]).cpu())
+            for n, v in moments.items()
+            if v is not None
         )
     updates = loaded._n_updates
     loaded.learn(200, reset_num_timesteps=False)

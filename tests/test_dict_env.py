@@ -4,7 +4,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
-from helpers import ALGORITHMS, HYBRIDS
+from helpers import ALGORITHMS, DEVICE, HYBRIDS
 from stable_baselines3 import TD3
 from stable_baselines3.common.buffers import DictReplayBuffer
 from stable_baselines3.common.envs import SimpleMultiObsEnv
@@ -86,7 +86,7 @@ def test_every_kind_of_part(algorithm, channel_last, n_envs, tmp_path):
     if algorithm in HYBRIDS:
         check_stores(model)
     model.save(tmp_path / "model.zip")
-    loaded = algorithm.load(tmp_path / "model.zip", env=env, device="cpu")
+    loaded = algorithm.load(tmp_path / "model.zip", env=env, device=DEVICE)
     observation = env.observation_space.sample()
     for each in (observation, {key: np.stack([value, value]) for key, value in observation.items()}):
         np.testing.assert_array_equal(model.predict(each, deterministic=True)[0], loaded.predict(each, deterministic=True)[0])

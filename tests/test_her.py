@@ -4,6 +4,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
+from helpers import DEVICE
 from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.envs import BitFlippingEnv
 from stable_baselines3.common.monitor import Monitor
@@ -80,7 +81,7 @@ def test_share_of_a_batch():
     own, shared = ({row.tobytes() for row in store.actions[: store.size(), 0]} for store in (buffer, buffer.population_store))
     assert not own & shared
     batch = buffer.sample(40)
-    from_population = [row.numpy().tobytes() in shared for row in batch.actions]
+    from_population = [row.cpu().numpy().tobytes() in shared for row in batch.actions]
     assert sum(from_population) == 10
     assert set(batch.observations) == {"observation", "achieved_goal", "desired_goal"}
     rewards = -(batch.next_observations["achieved_goal"] != batch.observations["desired_goal"]).any(dim=1).float()
@@ -94,7 +95,7 @@ def test_save_and_load_the_replay_buffer(n_envs, share, tmp_path, recwarn):
     model.save(tmp_path / "model.zip")
     model.save_replay_buffer(tmp_path / "buffer.pkl")
     env = bits(n_envs)
-    loaded = ESAC.load(tmp_path / "model.zip", env=env, device="cpu")
+    loaded = ESAC.load(tmp_path / "model.zip", env=env, device=DEVICE)
     recwarn.clear()
     loaded.load_replay_buffer(tmp_path / "buffer.pkl")
     assert not [warning for warning in recwarn if "truncated" in str(warning.message)], "no episode had been left open"

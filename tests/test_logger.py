@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pandas
 import pytest
-from helpers import ALGORITHMS, HYBRIDS, Counted, Drift, Tell, drift, keep_log, make_model
+from helpers import ALGORITHMS, DEVICE, HYBRIDS, Counted, Drift, Tell, drift, keep_log, make_model
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import configure
 
@@ -151,7 +151,7 @@ def test_files(tmp_path, algorithm, capsys):
 def test_verbose(algorithm, verbose, capsys):
     make_model(algorithm, Drift(), seed=0, verbose=verbose).learn(50)
     printed = capsys.readouterr().out
-    assert ("time/" in printed and "Using cpu device" in printed) is bool(verbose)
+    assert ("time/" in printed and f"Using {DEVICE} device" in printed) is bool(verbose)
     if not verbose:
         assert printed == ""
 

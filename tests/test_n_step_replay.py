@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from helpers import DEVICE
 from sb3_contrib import TQC
 from stable_baselines3 import SAC, TD3
 from stable_baselines3.common.buffers import NStepReplayBuffer
@@ -21,7 +22,7 @@ def test_learn(agent_class, n_envs, tmp_path):
     assert (buffer.n_steps, buffer.gamma) == (store.n_steps, store.gamma) == (3, GAMMA)
     assert model._n_updates > 0 and is_finite(model)
     model.save(tmp_path / "model.zip")
-    loaded = ESAC.load(tmp_path / "model.zip", env=vec(n_envs), device="cpu")
+    loaded = ESAC.load(tmp_path / "model.zip", env=vec(n_envs), device=DEVICE)
     assert isinstance(loaded.replay_buffer, NStepReplayBuffer) and loaded.replay_buffer.n_steps == 3
     assert type(loaded.replay_buffer.population_store) is NStepReplayBuffer
     loaded.learn(100)
@@ -54,7 +55,7 @@ def test_returns_are_those_of_the_episode(terminal, store_of, n_envs):
                     break
             end = start + used - 1
             assert float(batch.rewards[start]) == pytest.approx(total, rel=1e-5, abs=1e-6)
-            np.testing.assert_array_equal(batch.next_observations[start].numpy(), following[end])
+            np.testing.assert_array_equal(batch.next_observations[start].cpu().numpy(), following[end])
             if used == 3 or not last[end]:
                 assert float(batch.discounts[start]) == pytest.approx(GAMMA**used)
             over = following[end][1] >= 10 and terminal and last[end] and bool(buffer.dones[end, lane])
@@ -70,7 +71,7 @@ def only(buffer, lane):
         buffer.buffer_size,
         buffer.observation_space,
         buffer.action_space,
-        device="cpu",
+        device=DEVICE,
         n_steps=buffer.n_steps,
         gamma=buffer.gamma,
     )
@@ -85,7 +86,7 @@ def test_batches_are_mixed():
     batch = model.replay_buffer.sample(16)
     assert batch.discounts.shape == (16, 1) and float(batch.discounts.min()) == pytest.approx(GAMMA**4)
     own = {row.tobytes() for row in model.replay_buffer.actions[:, 0]}
-    assert sum(row.numpy().tobytes() in own for row in batch.actions) == 12
+    assert sum(row.cpu().numpy().tobytes() in own for row in batch.actions) == 12
 
 
 def test_one_step_needs_no_discounts():

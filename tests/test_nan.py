@@ -235,7 +235,7 @@ def test_normalisation_in_the_policy_stays_finite(algorithm, kind):
     assert_clean(model)
     walk = walks(env)[0]
     for normalizer in normalizers(model.policy):
-        assert np.isfinite(normalizer.mean.numpy()).all() and np.isfinite(normalizer.var.numpy()).all()
+        assert np.isfinite(normalizer.mean.cpu().numpy()).all() and np.isfinite(normalizer.var.cpu().numpy()).all()
         # The last component is 1 in every real observation; with the prior's ten zeros its mean is n / (n + 10).
         count = float(normalizer.count)
         assert float(normalizer.mean[2]) == pytest.approx((count - 10) / count, rel=1e-12)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
-from helpers import ALGORITHMS, HYBRIDS
+from helpers import ALGORITHMS, DEVICE, HYBRIDS
 from sb3_contrib import TQC, CrossQ
 from stable_baselines3 import SAC, TD3
 from stable_baselines3.common.callbacks import BaseCallback
@@ -81,8 +81,8 @@ def test_normalizer_takes_what_it_is_given():
     normalizer.set_moments({"": known})
     total, mean, var = with_prior(observations)
     assert float(normalizer.count) == total
-    np.testing.assert_allclose(normalizer.mean.numpy(), mean, rtol=1e-12)
-    np.testing.assert_allclose(normalizer.var.numpy(), var, rtol=1e-12)
+    np.testing.assert_allclose(normalizer.mean.cpu().numpy(), mean, rtol=1e-12)
+    np.testing.assert_allclose(normalizer.var.cpu().numpy(), var, rtol=1e-12)
     expected = (observations - mean) / np.sqrt(var)
     np.testing.assert_allclose(normalizer(th.as_tensor(observations)).numpy(), expected, atol=1e-5)
 
@@ -118,8 +118,8 @@ def test_statistics_are_those_of_all_that_was_acted_upon(n_envs, algorithm, agen
     assert len(found) == (3 if algorithm in HYBRIDS else 1), "actor, critic and target critic"
     for normalizer in found:
         assert float(normalizer.count) == total
-        np.testing.assert_allclose(normalizer.mean.numpy(), mean, rtol=1e-9)
-        np.testing.assert_allclose(normalizer.var.numpy(), var, rtol=1e-9)
+        np.testing.assert_allclose(normalizer.mean.cpu().numpy(), mean, rtol=1e-9)
+        np.testing.assert_allclose(normalizer.var.cpu().numpy(), var, rtol=1e-9)
 
 
 class Counts(BaseCallback):
@@ -216,7 +216,7 @@ def test_custom_features_extractor_sees_normalised_observations(tmp_path):
     model = tiny(vec(1, scale=30.0), policy_kwargs=policy_kwargs, normalize_observations=True).learn(80)
     extractor = model.actor.features_extractor
     assert type(extractor.extractor) is Narrow and extractor.features_dim == 5
-    x = th.as_tensor(some_observations(4))
+    x = th.as_tensor(some_observations(4), device=DEVICE)
     mean, scale = extractor.mean.float(), extractor.var.sqrt().float()
     assert th.allclose(extractor(x), extractor.extractor((x - mean) / scale), atol=1e-6)
     assert isinstance(make_player(model.actor), TorchActor)
@@ -251,7 +251,7 @@ def test_folded_forward_plays_what_predict_plays(activation, agent_class):
 @pytest.mark.parametrize("policy", ["MlpPolicy", "LinearPolicy"])
 def test_folded_forward_of_es(policy):
     """Also where there is no bias that the shift could be folded into."""
-    model = with_statistics(ES(policy, vec(1), seed=1, normalize_observations=True, device="cpu"))
+    model = with_statistics(ES(policy, vec(1), seed=1, normalize_observations=True, device=DEVICE))
     vector = model.population.perturb(0)[0]
     vector[0] = 0.2
     model.population.set_mean(vector)
@@ -281,7 +281,7 @@ def test_statistics_are_saved_and_loaded(algorithm, tmp_path):
     model = tiny(vec(1, scale=30.0), algorithm=algorithm, normalize_observations=True).learn(160)
     assert model.champion.record is not None
     model.save(tmp_path / "model.zip")
-    loaded = algorithm.load(tmp_path / "model.zip", device="cpu")
+    loaded = algorithm.load(tmp_path / "model.zip", device=DEVICE)
     for ours, theirs in zip(normalizers(model.policy), normalizers(loaded.policy), strict=True):
         assert float(ours.count) == float(theirs.count) > PRIOR_COUNT
         assert th.equal(ours.mean, theirs.mean) and th.equal(ours.var, theirs.var)
@@ -343,13 +343,13 @@ def test_export_leaves_the_model_as_it_is(tmp_path):
     np.testing.assert_array_equal(model.agent.predict(observations, deterministic=True)[0], before)
     model.learn(200, reset_num_timesteps=False)
     model.save(tmp_path / "model.zip")
-    assert normalizers(ESAC.load(tmp_path / "model.zip", device="cpu").policy)
+    assert normalizers(ESAC.load(tmp_path / "model.zip", device=DEVICE).policy)
 
 
 def test_exported_agent_trains_on_from_its_moments(tmp_path):
     model = tiny(vec(1, scale=30.0), normalize_observations=True).learn(160)
     model.agent.save(tmp_path / "agent.zip")
-    plain = SAC.load(tmp_path / "agent.zip", env=vec(1, scale=30.0), device="cpu")
+    plain = SAC.load(tmp_path / "agent.zip", env=vec(1, scale=30.0), device=DEVICE)
     ours, theirs = model.actor.optimizer.state_dict()["state"], plain.actor.optimizer.state_dict()["state"]
     assert ours and all(th.equal(ours[key]["exp_avg_sq"], theirs[key]["exp_avg_sq"]) for key in ours)
     assert th.equal(plain.log_ent_coef, model.log_ent_coef)
@@ -364,7 +364,7 @@ def test_agent_with_dict_observations_can_be_exported(tmp_path):
     observation = model.env.observation_space.sample()
     before = model.agent.predict(observation, deterministic=True)[0]
     model.agent.save(tmp_path / "agent.zip")
-    plain = SAC.load(tmp_path / "agent.zip", device="cpu")
+    plain = SAC.load(tmp_path / "agent.zip", device=DEVICE)
     assert not normalizers(plain.policy)
     np.testing.assert_allclose(plain.predict(observation, deterministic=True)[0], before, rtol=1e-4, atol=1e-5)
 
@@ -381,6 +381,7 @@ def test_what_cannot_be_folded_is_refused(tmp_path):
 
 def values_of(agent, observations):
     """Mean actions and, of each critic, values."""
+    observations = observations.to(agent.device)
     with th.no_grad():
         actions = agent.actor(observations, deterministic=True) if isinstance(agent, SAC | TQC) else agent.actor(observations)
         return [actions, *agent.critic(observations, actions), *agent.critic_target(observations, actions)]

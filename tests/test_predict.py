@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
-from helpers import ALGORITHMS, DEPLOYED, HYBRIDS, Drift, Tell, drift, make_model, pendulum
+from helpers import ALGORITHMS, DEPLOYED, DEVICE, HYBRIDS, Drift, Tell, drift, make_model, pendulum
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv
 
@@ -31,7 +31,7 @@ class Unscaled(Drift):
 @pytest.mark.parametrize("steps", [0, 60])
 def test_predict(algorithm, make_env, deterministic, steps):
     model = make_model(algorithm, make_env(), seed=0).learn(steps)
-    assert model.policy.device == th.device("cpu")
+    assert model.policy.device.type == DEVICE
     env, venv = make_env(), DummyVecEnv([make_env, make_env])
 
     observation, _ = env.reset()

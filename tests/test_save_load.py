@@ -134,7 +134,7 @@ def test_the_policy_is_the_mean(tmp_path):
     model.policy.load_state_dict(parameters)
     started = []
     model.learn(30, callback=Tell(on_generation=lambda model: started.append(model.population.mean)))
-    assert np.array_equal(started[0], np.concatenate([value.numpy().ravel() for value in parameters.values()]))
+    assert np.array_equal(started[0], np.concatenate([value.cpu().numpy().ravel() for value in parameters.values()]))
     model.policy.load_state_dict(changed)
     model.save(tmp_path / "model")
     check(ES.load(tmp_path / "model"), changed)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch as th
+from helpers import DEVICE
 from sb3_contrib import TQC
 from stable_baselines3 import SAC, TD3
 from stable_baselines3.common.callbacks import BaseCallback
@@ -22,7 +23,7 @@ def test_learn(agent_class, n_envs, sde_sample_freq, tmp_path):
     assert model.agent.use_sde and model.actor.use_sde and model.agent.sde_sample_freq == sde_sample_freq
     assert model._n_updates > 0 and is_finite(model)
     model.save(tmp_path / "model.zip")
-    loaded = ESAC.load(tmp_path / "model.zip", env=vec(n_envs), device="cpu")
+    loaded = ESAC.load(tmp_path / "model.zip", env=vec(n_envs), device=DEVICE)
     assert loaded.agent.use_sde
     for deploy in ("best", "agent", "population"):
         model.deploy = loaded.deploy = deploy

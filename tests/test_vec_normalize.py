@@ -5,7 +5,7 @@ from itertools import pairwise
 import gymnasium as gym
 import numpy as np
 import pytest
-from helpers import ALGORITHMS, HYBRIDS
+from helpers import ALGORITHMS, DEVICE, HYBRIDS
 from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback, EvalCallback
 from stable_baselines3.common.envs import FakeImageEnv
 from stable_baselines3.common.monitor import Monitor
@@ -236,7 +236,7 @@ def test_save_and_load_beside_the_model(algorithm, tmp_path):
     again = VecNormalize.load(str(tmp_path / "normalize.pkl"), vec(1))
     np.testing.assert_array_equal(again.obs_rms.mean, env.obs_rms.mean)
     np.testing.assert_array_equal(again.ret_rms.var, env.ret_rms.var)
-    loaded = algorithm.load(tmp_path / "model.zip", env=again, device="cpu")
+    loaded = algorithm.load(tmp_path / "model.zip", env=again, device=DEVICE)
     assert loaded.get_vec_normalize_env() is again
     observation = again.normalize_obs(np.array([[0.3, 4.0, 1.0]], dtype=np.float32))
     np.testing.assert_array_equal(
@@ -284,7 +284,7 @@ def test_frame_stack(algorithm, n_envs, tmp_path):
         following = store.next_observations[: store.size()].reshape(-1, 9)
         np.testing.assert_array_equal(following[:, 7], steps[:, 2] + 1)
     model.save(tmp_path / "model.zip")
-    loaded = algorithm.load(tmp_path / "model.zip", env=VecFrameStack(vec(n_envs), 3), device="cpu")
+    loaded = algorithm.load(tmp_path / "model.zip", env=VecFrameStack(vec(n_envs), 3), device=DEVICE)
     observation = env.reset()
     np.testing.assert_array_equal(
         loaded.predict(observation, deterministic=True)[0], model.predict(observation, deterministic=True)[0]

@@ -9,7 +9,7 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
-from helpers import ALGORITHMS, make_model
+from helpers import ALGORITHMS, DEVICE, make_model
 from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
@@ -109,7 +109,7 @@ def test_discrete_actions_and_few_frames(tmp_path):
 @pytest.mark.parametrize("cls", [SAC, TD3, DDPG, PPO, A2C, DQN, *ALGORITHMS], ids=lambda cls: cls.__name__)
 def test_the_file_tells_the_algorithm(tmp_path, cls):
     env = "CartPole-v1" if cls is DQN else TASK
-    model = make_model(cls, env) if cls in ALGORITHMS else cls("MlpPolicy", env, device="cpu")
+    model = make_model(cls, env) if cls in ALGORITHMS else cls("MlpPolicy", env, device=DEVICE)
     model.save(tmp_path / "model")
     loaded = load_model(tmp_path / "model.zip")
     assert isinstance(loaded, TD3 if cls is DDPG else cls), "DDPG is TD3 with other arguments"
@@ -122,7 +122,7 @@ def test_the_file_tells_the_algorithm(tmp_path, cls):
 
 def test_contrib(tmp_path):
     contrib = pytest.importorskip("sb3_contrib")
-    contrib.TQC("MlpPolicy", TASK, device="cpu").save(tmp_path / "tqc")
+    contrib.TQC("MlpPolicy", TASK, device=DEVICE).save(tmp_path / "tqc")
     assert isinstance(load_model(tmp_path / "tqc.zip"), contrib.TQC)
     assert isinstance(load_model(tmp_path / "tqc.zip", "TQC"), contrib.TQC)
 

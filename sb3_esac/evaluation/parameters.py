@@ -266,19 +266,20 @@ class TorchActor:
         return lambda observation: actor.predict(observation, deterministic=True)[0][()]
 
 
-def copy_actor(actor: BasePolicy) -> BasePolicy:
+def copy_actor(actor: BasePolicy, device: th.device | str = "cpu") -> BasePolicy:
     """
     Copy an actor without its optimiser.
 
     :param actor: Actor.
-    :return: Its copy on the CPU, in evaluation mode.
+    :param device: Where its copy is to live.
+    :return: Its copy, in evaluation mode.
     """
     memo: dict[int, Any] = {}
     if hasattr(actor, "action_dist"):
-        memo[id(actor.action_dist)] = _without_graph(actor.action_dist)
+        memo[id(actor.action_dist)] = _without_graph(actor.action_dist, device)
     optimizer = actor.__dict__.pop("optimizer", None)
     try:
-        duplicate = copy.deepcopy(actor, memo).to("cpu")
+        duplicate = copy.deepcopy(actor, memo).to(device)
     finally:
         if optimizer is not None:
             actor.optimizer = optimizer
@@ -286,12 +287,12 @@ def copy_actor(actor: BasePolicy) -> BasePolicy:
     return duplicate
 
 
-def _without_graph(distribution: Any) -> Any:
+def _without_graph(distribution: Any, device: th.device | str) -> Any:
     """Copy an action distribution, which keeps the tensors of its last use with their graph (gSDE: a matrix that it needs)."""
     twin = copy.copy(distribution)
     for name, value in vars(distribution).items():
         if isinstance(value, th.Tensor):
-            setattr(twin, name, value.detach().cpu().clone())
+            setattr(twin, name, value.detach().clone().to(device))
         elif isinstance(value, th.distributions.Distribution):
             setattr(twin, name, None)
     return twin
