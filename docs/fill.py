@@ -100,6 +100,12 @@ def updates() -> str:
     return markdown(columns, [[row[name] for name in columns] for row in read("benchmarks/results/updates.csv")])
 
 
+def updates_gpu() -> str:
+    """Milliseconds for an update on a machine with a GPU, on its processor and on the GPU."""
+    columns = ["env", "device", "agent", "ms_per_update", "fastest", "slowest"]
+    return markdown(columns, [[row[name] for name in columns] for row in read("benchmarks/results/updates_gpu.csv")])
+
+
 def overlap() -> str:
     """Seconds per generation, sequential and overlapping."""
     columns = ["env", "setting", "overlap", "seconds", "slowest", "fastest", "ratio"]
@@ -344,6 +350,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "scaling": scaling,
     "overlap": overlap,
     "updates": updates,
+    "updates with a GPU": updates_gpu,
     "learning check": learning_check,
     "cost of an update": update_cost,
     "search": search,

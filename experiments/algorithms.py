@@ -44,16 +44,17 @@ def make_task(task: str, seed: int) -> VecEnv:
     return make_vec_env(task, 1, seed=seed, wrapper_class=FlatObservation)
 
 
-def arguments_of(name: str, task: str) -> dict[str, Any]:
+def arguments_of(name: str, task: str, in_workers: bool = False) -> dict[str, Any]:
     """
     Read what a file of hyperparameters says of a task, but for what the zoo's scripts take care of.
 
     :param name: Name of the file.
     :param task: Environment; without an entry of its own it gets the default.
+    :param in_workers: Whether members play in as many processes as the file says; in this one otherwise.
     """
     content = yaml.safe_load((HYPERPARAMS / f"{name}.yml").read_text())
     arguments = dict(content.get(task, content["default"]))
-    for other in ("n_timesteps", "env_wrapper", "n_workers"):
+    for other in ("n_timesteps", "env_wrapper", *(() if in_workers else ("n_workers",))):
         arguments.pop(other, None)
     if isinstance(arguments.get("policy_kwargs"), str):
         arguments["policy_kwargs"] = eval(arguments["policy_kwargs"], {"nn": nn, "dict": dict})
@@ -63,7 +64,9 @@ def arguments_of(name: str, task: str) -> dict[str, Any]:
     return arguments
 
 
-def from_file(name: str, task: str, seed: int, total_timesteps: int, **changes: Any) -> BaseAlgorithm:
+def from_file(
+    name: str, task: str, seed: int, total_timesteps: int, in_workers: bool = False, **changes: Any
+) -> BaseAlgorithm:
     """
     Make a model by a file of hyperparameters.
 
@@ -71,9 +74,10 @@ def from_file(name: str, task: str, seed: int, total_timesteps: int, **changes: 
     :param task: Environment; without an entry of its own it gets the default.
     :param seed: Seed of the run.
     :param total_timesteps: Budget, which nothing depends on here.
+    :param in_workers: Whether members play in as many processes as the file says; in this one otherwise.
     :param changes: Arguments that differ from the file's.
     """
-    arguments = {"device": "cpu", **arguments_of(name, task), **changes}
+    arguments = {"device": "cpu", **arguments_of(name, task, in_workers), **changes}
     return CONSTRUCTORS[name](arguments.pop("policy"), make_task(task, seed), seed=seed, **arguments)
 
 
@@ -99,7 +103,10 @@ What is changed in ``esac_fast.yml`` where its parts are compared: one process, 
 crossover, which was on by default until this comparison; and the agent as it is, not averaged, as then.
 """
 
-ENTRIES_THEN: dict[str, dict[str, Any]] = {"Swimmer-v5": {"winner_fraction": 0.4}}
+ENTRIES_THEN: dict[str, dict[str, Any]] = {
+    "Swimmer-v5": {"winner_fraction": 0.4},
+    "InvertedDoublePendulum-v5": {"agent_fraction": LinearSchedule(0.0, 0.005, 1.0), "batch_size": 256, "tau": 5e-3},
+}
 """What else the file had for a task until this comparison."""
 
 FAST_ABLATIONS: dict[str, dict[str, Any]] = {
@@ -248,14 +255,14 @@ ALGORITHMS: dict[str, Make] = {
     "ESAC": partial(from_file, "esac"),
     "ESAC, paper": partial(from_file, "esac_paper"),
     "ESAC, paper, n = 10": partial(from_file, "esac_paper", population_size=20, mirrored=True),
-    "ESAC, fast": partial(from_file, "esac_fast", n_workers=2),
+    "ESAC, fast": partial(from_file, "esac_fast", in_workers=True),
     "SAC": sac,
     "SAC, gamma 0.99": partial(sac, gamma=0.99),
     "SAC, ESAC's updates": partial(sac, train_freq=5, gradient_steps=4),
     "SAC, ESAC's arguments": sac_esacs_arguments,
     "ARS": ars,
     "ES": partial(from_file, "es"),
-    "ES, two workers": partial(from_file, "es", n_workers=2),
+    "ES, two workers": partial(from_file, "es", in_workers=True),
     "OpenAI ES": partial(pel, strategy="openai"),
     "OpenAI ES, T_c": partial(pel, strategy="openai", time_schedule="constant"),
     "OpenAI ES, T_d": partial(pel, strategy="openai", time_schedule="doubling"),

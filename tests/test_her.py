@@ -85,7 +85,7 @@ def test_share_of_a_batch():
     assert sum(from_population) == 10
     assert set(batch.observations) == {"observation", "achieved_goal", "desired_goal"}
     rewards = -(batch.next_observations["achieved_goal"] != batch.observations["desired_goal"]).any(dim=1).float()
-    np.testing.assert_array_equal(batch.rewards[:, 0].numpy(), rewards.numpy())
+    np.testing.assert_array_equal(batch.rewards[:, 0].cpu().numpy(), rewards.cpu().numpy())
 
 
 @pytest.mark.parametrize("n_envs", [1, 2])
