@@ -10,7 +10,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from support import is_finite, tiny, vec, walks
 
 from sb3_esac import ESAC
-from sb3_esac.evaluation.parameters import NumpyMlp, make_player, searched_parameters, to_vector
+from sb3_esac.evaluation.parameters import NumpyMlp, copy_actor, make_player, searched_parameters, to_vector
 
 OBSERVATIONS = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
 
@@ -42,6 +42,12 @@ def test_warm_up(use_sde_at_warmup):
     # Random actions cover the whole range, gSDE explores around the policy.
     assert (np.abs(actions).std() > 0.2) and model._n_updates == 0
     assert model.agent.use_sde_at_warmup is use_sde_at_warmup
+
+
+def test_a_copy_has_its_noise_where_it_lives():
+    model = tiny(vec(1), use_sde=True).learn(60)
+    noise = copy_actor(model.actor, "meta").action_dist.exploration_mat
+    assert noise.device.type == "meta" and model.actor.action_dist.exploration_mat.device.type == DEVICE
 
 
 def test_exploration_is_not_searched():
