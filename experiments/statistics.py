@@ -73,8 +73,11 @@ class Ratios:
 
     @property
     def worst_but_the_highest(self) -> float:
-        """The largest ratio without the highest twentieth of the levels: a best mean of many evaluations has some luck in it."""
-        kept = self.ratios[: int(0.95 * self.ratios.size)]
+        """
+        The largest ratio below the highest twentieth of the levels: a best mean of many evaluations has some luck in it. NaN
+        without levels.
+        """
+        kept = self.ratios[: max(1, int(0.95 * self.ratios.size))]
         return float(kept.max()) if kept.size else float("nan")
 
     @property

@@ -90,6 +90,8 @@ def test_what_is_changed_is_changed():
     assert (mean.champion_episodes, mean.deploy, mean.overlap) == (0, "population", False)
     alone = ALGORITHMS["ESAC, fast, one winner"]("Swimmer-v5", 0, 1)
     assert (alone.population.config.n_winners, alone.population.config.size) == (1, 40)
+    by_the_clock = ALGORITHMS["ESAC, fast"]
+    assert [by_the_clock(task, 0, 1).n_workers for task in ("Swimmer-v5", "Pendulum-v1")] == [2, 1], "as the file has it"
     as_then = ALGORITHMS["ESAC, fast, in sequence"]("Swimmer-v5", 0, 1)
     assert as_then.population.config.n_winners == 16, "what the file had when the parts were compared"
     crossed = ALGORITHMS["ESAC, with crossover"]("Pendulum-v1", 0, 1)

@@ -125,6 +125,18 @@ def test_time_ratio_of_a_curve_that_is_three_times_as_fast():
     assert same.worst == same.median == 1.0
 
 
+def test_worst_ratio_without_the_highest_levels():
+    levels, ratios = np.arange(40.0), np.full(40, 0.5)
+    # 38 of 40 are kept.
+    ratios[[3, 37, 38]] = 0.75, 0.9, np.inf
+    found = statistics.Ratios(levels, ratios)
+    assert found.worst == np.inf and found.worst_but_the_highest == 0.9
+    ratios[37] = 0.5
+    assert found.worst_but_the_highest == 0.5 + 0.25
+    assert statistics.Ratios(levels[:1], ratios[:1]).worst_but_the_highest == 0.5
+    assert np.isnan(statistics.Ratios(levels[:0], ratios[:0]).worst_but_the_highest)
+
+
 def test_time_ratio_where_the_other_never_gets_there():
     half = statistics.time_ratios(STRAIGHT, Curve(STRAIGHT.x, STRAIGHT.y / 2))
     assert half.worst == half.ratios[-1] == np.inf
@@ -219,7 +231,7 @@ def test_a_report_of_known_runs(tmp_path, capsys, monkeypatch):
     assert "| Hopper-v5 | SAC | 1,000 | 1,000 | 1,000 | 1100 | 1000, 1100, 1200 |" in printed
     assert "Over 2 tasks (Hopper-v5, Swimmer-v5), 3 seeds." in printed
     # Half of the seconds per step and two thirds of the steps; the first levels are passed before ESAC's first evaluation
-    assert "| Hopper-v5 | ESAC | 1100 | 50 of 50 | 0.42 | 0.33 | 0.42, 0.42, 0.42 | 0.33, 0.33, 0.33 |" in printed
+    assert "| Hopper-v5 | ESAC | 1100 | 50 of 50 | 0.42 | 0.42 | 0.33 | 0.42, 0.42, 0.42 | 0.33, 0.33, 0.33 |" in printed
     assert "| Hopper-v5 | ES | 1100 | 22 of 50 | never | never |" in printed
     assert "| ESAC |  | 1.00 [1.00, 1.00] | 1.00 [1.00, 1.00] |" in printed
     for picture in ("curves", "iqm", "profiles", "improvement"):
@@ -259,7 +271,7 @@ def test_experiments_are_put_together(tmp_path, capsys, monkeypatch):
     slow = results(tmp_path / "slow.csv", {"SAC": (1.0, 1.0, 1.0)}, ["Hopper-v5"], seeds=1)
     fast = results(tmp_path / "fast.csv", {"ES": (1.0, 0.01, 0.0)}, ["Hopper-v5"], seeds=1, budget=10_000)
     report.main([str(slow), str(fast), "--no-pictures"])
-    assert "| Hopper-v5 | ES | 1000 | 50 of 50 | 0.08 | 0.02 |" in capsys.readouterr().out
+    assert "| Hopper-v5 | ES | 1000 | 50 of 50 | 0.08 | 0.08 | 0.02 |" in capsys.readouterr().out
 
 
 def test_each_task_is_read_from_the_experiment_with_the_largest_budget(tmp_path):
