@@ -54,7 +54,7 @@ def arguments_of(name: str, task: str, in_workers: bool = False) -> dict[str, An
     """
     content = yaml.safe_load((HYPERPARAMS / f"{name}.yml").read_text())
     arguments = dict(content.get(task, content["default"]))
-    for other in ("n_timesteps", "env_wrapper", *(() if in_workers else ("n_workers",))):
+    for other in ("n_timesteps", "env_wrapper", *(() if in_workers else ("n_workers", "backend"))):
         arguments.pop(other, None)
     if isinstance(arguments.get("policy_kwargs"), str):
         arguments["policy_kwargs"] = eval(arguments["policy_kwargs"], {"nn": nn, "dict": dict})
@@ -105,9 +105,20 @@ crossover, which was on by default until this comparison; and the agent as it is
 
 ENTRIES_THEN: dict[str, dict[str, Any]] = {
     "Swimmer-v5": {"winner_fraction": 0.4},
-    "InvertedDoublePendulum-v5": {"agent_fraction": LinearSchedule(0.0, 0.005, 1.0), "batch_size": 256, "tau": 5e-3},
+    "InvertedDoublePendulum-v5": {
+        "population_size": 40,
+        "n_eval_episodes": 3,
+        "agent_fraction": LinearSchedule(0.0, 0.005, 1.0),
+        "share_experience": 0.5,
+        "champion_episodes": 10,
+        "learning_starts": 1000,
+        "learning_rate": 1e-3,
+        "batch_size": 256,
+        "tau": 5e-3,
+        "policy_kwargs": {"net_arch": {"pi": [], "qf": [128, 128]}, "activation_fn": nn.Tanh},
+    },
 }
-"""What else the file had for a task until this comparison."""
+"""What the file had for a task when they were compared, where that has changed."""
 
 FAST_ABLATIONS: dict[str, dict[str, Any]] = {
     "without crossover": {"crossover": None},
