@@ -141,6 +141,7 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
         super()._reset_counters()
         self.seconds.update(agent=0.0, gradient=0.0)
         self._agent_level, self._agent_error = float("nan"), 0.0
+        self._n_random_episodes = 0
         if "agent" in self.__dict__:
             self.agent.num_timesteps = 0
 
@@ -270,12 +271,16 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
         goes_on = True
         ended = True
         enough = FRESH_FRACTION * self._n_observations_known()
+        self._n_random_episodes = 0
         # In the middle of an episode the interval always goes on: what the agent plays are whole episodes.
         while goes_on and (not ended or self._interval_goes_on(len(self._base_env.finished))):
             n_episodes = len(self._base_env.finished)
             goes_on = self._agent_step(callback)
             n_finished = len(self._base_env.finished)
             ended = n_finished > n_episodes or self.num_timesteps >= self._total_timesteps
+            if agent.num_timesteps <= self.learning_starts:
+                # They tell nothing of the agent.
+                self._n_random_episodes = n_finished
             if n_finished > n_episodes and n_finished >= LEVEL_EPISODES:
                 self._note_agent_level()
             if buffer.fresh_observations and len(buffer.fresh_observations) * self.n_envs > enough:
@@ -339,7 +344,10 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
 
     def _note_agent_level(self) -> None:
         """Remember what the agent, exploring, returns by now: where the champion is hardly better, it is deployed."""
-        last = [episode_return for episode_return, _ in self._base_env.finished[-LEVEL_EPISODES:]]
+        own = self._base_env.finished[self._n_random_episodes :]
+        if not own:
+            return
+        last = [episode_return for episode_return, _ in own[-LEVEL_EPISODES:]]
         self._agent_level = float(np.mean(last))
         self._agent_error = float(np.std(last) / np.sqrt(len(last))) if np.isfinite(last).all() else 0.0
 

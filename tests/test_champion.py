@@ -423,6 +423,22 @@ def test_the_agents_crowning_remembers_what_it_had_shown(monkeypatch):
     assert (model._agent_level, model._agent_error) == (2.0, pytest.approx(np.sqrt(0.8 / 5)))
 
 
+def test_random_episodes_tell_nothing_of_the_agent():
+    """Before learning starts its actions are random: neither does it stand in for the champion nor is it probed."""
+    model = tiny(vec(1), agent_fraction=0.9, learning_starts=400)
+    steps = model.learn(300).agent_timesteps
+    assert 0 < steps < 400 and np.isnan(model._agent_level)
+    assert "agent" not in model.champion.promising(model._candidates(), model.population.generation)
+    model._base_env.finished[:] = [(9.0, 1), (1.0, 1)]
+    model._n_random_episodes = 2
+    model._note_agent_level()
+    assert np.isnan(model._agent_level)
+    model._n_random_episodes = 1
+    model._note_agent_level()
+    assert model._agent_level == 1.0
+    assert np.isfinite(model.learn(900)._agent_level)
+
+
 def test_agent_that_was_probed_and_lost_stands_in_no_longer(monkeypatch):
     """Whatever its last episodes were worth, and whoever had the better first episode in the probe."""
     model, judged = tiny(vec(1), deploy="best", agent_fraction=0.5), []
@@ -485,7 +501,7 @@ def test_the_agent_is_judged_by_its_last_episodes_while_it_plays():
             return True
 
     watch = Watch()
-    model = tiny(vec(1), agent_fraction=0.9).learn(1200, callback=watch)
+    model = tiny(vec(1), agent_fraction=0.9, learning_starts=0).learn(1200, callback=watch)
     assert len({level for level, _ in watch.levels}) > 10
     assert all(any(level == pytest.approx(value) for value in values) for level, values in watch.levels)
     assert np.isfinite(model._agent_level)
