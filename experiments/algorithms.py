@@ -104,7 +104,7 @@ crossover, which was on by default until this comparison; and the agent as it is
 """
 
 ENTRIES_THEN: dict[str, dict[str, Any]] = {
-    "Swimmer-v5": {"winner_fraction": 0.4},
+    "Swimmer-v5": {"population_size": 40, "winner_fraction": 0.4, "champion_episodes": 10},
     "InvertedDoublePendulum-v5": {
         "population_size": 40,
         "n_eval_episodes": 3,
@@ -113,6 +113,7 @@ ENTRIES_THEN: dict[str, dict[str, Any]] = {
         "champion_episodes": 10,
         "learning_starts": 1000,
         "learning_rate": 1e-3,
+        "train_freq": 1,
         "batch_size": 256,
         "tau": 5e-3,
         "policy_kwargs": {"net_arch": {"pi": [], "qf": [128, 128]}, "activation_fn": nn.Tanh},
