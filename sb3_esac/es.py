@@ -155,6 +155,7 @@ class ES(PopulationBasedAlgorithm):
         if self.normalize_observations is None:
             self.normalize_observations = can_normalize(self)
         self._adopt_env()
+        self._prepare_workers()
         # Nothing reads it but callbacks that were written for other algorithms.
         self.learning_rate = self.es_learning_rate
         self._setup_lr_schedule()

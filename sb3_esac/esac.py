@@ -266,6 +266,7 @@ class ESAC(HybridAlgorithm):
         if self.normalize_observations is None:
             self.normalize_observations = can_normalize(self)
         validation.check_vec_normalize(self._vec_normalize_env, self.observation_space, self.normalize_observations)
+        self._prepare_workers()
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
         self._setup_agent()

@@ -16,7 +16,7 @@ from stable_baselines3.common.type_aliases import Schedule
 from sb3_esac.champion import PROBE_FRACTION, STAGES, Candidate, Champion, ChampionRecord, most_trusted
 from sb3_esac.clock import ClockedCallback, without_callbacks
 from sb3_esac.episode_caps import EpisodeCaps, EpisodeLengthSchedule, horizon_of
-from sb3_esac.evaluation.backends import make_evaluator
+from sb3_esac.evaluation.backends import make_evaluator, prepare_workers
 from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, Evaluator, Pending
 from sb3_esac.evaluation.first_layers import update_normalizers
 from sb3_esac.evaluation.parameters import Player, make_player, to_vector
@@ -138,6 +138,11 @@ class PlayingAlgorithm(BaseAlgorithm):
             self.seed = self.run_seed = seed
 
     # -- playing -------------------------------------------------------------------------------------------------------
+
+    def _prepare_workers(self) -> None:
+        """Let worker processes get ready while networks are built."""
+        if self.env is not None:
+            prepare_workers(self.env, self.backend, self.n_workers)
 
     def _make_evaluator(self) -> Evaluator:
         assert self.env is not None

@@ -1,5 +1,7 @@
 """Evaluators agree bit for bit, whoever plays; the fast forward plays what torch plays; callbacks hear of every step."""
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -25,6 +27,8 @@ from stable_baselines3.common.vec_env import (
     unwrap_vec_normalize,
 )
 
+from sb3_esac import ES, ESAC
+from sb3_esac.evaluation import backends
 from sb3_esac.evaluation import evaluator as evaluator_module
 from sb3_esac.evaluation import lane as lane_module
 from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, LockstepEvaluator
@@ -483,3 +487,43 @@ def test_many_actions_are_squashed_as_few_are() -> None:
     few = NumpyMlp([((5, 3), 0, 15)], ["tanh"], -bounds[:5], bounds[:5]).bind(np.concatenate([vector[:15], vector[-5:]]))
     observation = np.array([0.3, -1.0, 0.5])
     np.testing.assert_allclose(many(observation)[:5], few(observation), atol=1e-6)
+
+
+# -- the fork server ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arguments, is_started",
+    [({"n_workers": 2}, True), ({"backend": "subproc"}, True), ({}, False), ({"n_workers": 2, "backend": "lockstep"}, False)],
+)
+@pytest.mark.parametrize("algorithm", [ES, ESAC])
+def test_the_server_starts_with_the_model(
+    monkeypatch: pytest.MonkeyPatch, algorithm: type[ES | ESAC], arguments: dict[str, Any], is_started: bool
+) -> None:
+    started = list[bool]()
+    monkeypatch.setattr(backends, "start_server", lambda: started.append(True))
+    algorithm("MlpPolicy", "Pendulum-v1", **arguments)
+    assert started == [True] * is_started
+
+
+SERVED = """
+import multiprocessing
+from sb3_esac.evaluation.subproc import start_server
+
+if __name__ == "__main__":
+    start_server()
+    start_server()
+    process = multiprocessing.get_context("forkserver").Process(target=print, args=("ran",))
+    process.start()
+    process.join()
+else:
+    print("sb3_esac.evaluation.worker" in already, flush=True)
+"""
+
+
+def test_workers_find_everything_imported(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    # What is there before the script is imported by the worker.
+    script.write_text("import sys\n\nalready = set(sys.modules)\n" + SERVED)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["True", "ran"], done.stderr

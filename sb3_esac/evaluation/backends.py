@@ -9,7 +9,7 @@ from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, unwrap_vec_n
 from sb3_esac.evaluation.evaluator import Evaluator, LockstepEvaluator
 from sb3_esac.evaluation.factories import LaneRecipe, lane_recipe
 from sb3_esac.evaluation.seeding import base_vec_env
-from sb3_esac.evaluation.subproc import SubprocEvaluator
+from sb3_esac.evaluation.subproc import SubprocEvaluator, start_server
 
 BACKENDS = ("auto", "lockstep", "subproc", "ray")
 
@@ -21,6 +21,31 @@ def is_backend(backend: object) -> bool:
     :param backend: Any value.
     """
     return backend in BACKENDS or (isinstance(backend, str) and backend.startswith("ray:") and len(backend) > len("ray:"))
+
+
+def asks_for_workers(env: VecEnv, backend: str, n_workers: int | None) -> bool:
+    """
+    Whether a user wants episodes to be played elsewhere: by ``n_workers``, ``backend`` or a ``SubprocVecEnv``.
+
+    :param env: The user's ``VecEnv``.
+    :param backend: See :func:`make_evaluator`.
+    :param n_workers: Likewise.
+    """
+    if backend == "auto":
+        return (n_workers or 1) > 1 or isinstance(base_vec_env(env), SubprocVecEnv)
+    return backend != "lockstep"
+
+
+def prepare_workers(env: VecEnv, backend: str, n_workers: int | None) -> None:
+    """
+    Begin, in the background, with what takes long about the workers that :func:`make_evaluator` will make for the same arguments.
+
+    :param env: The user's ``VecEnv``.
+    :param backend: See :func:`make_evaluator`.
+    :param n_workers: Likewise.
+    """
+    if not backend.startswith("ray") and asks_for_workers(env, backend, n_workers):
+        start_server()
 
 
 def make_evaluator(
@@ -35,8 +60,7 @@ def make_evaluator(
     verbose: int = 0,
 ) -> Evaluator:
     """
-    Choose the evaluator. Processes are started only for users who ask for them: by ``n_workers``, ``backend`` or a
-    ``SubprocVecEnv``.
+    Choose the evaluator. Processes are started only for users who ask for them (see :func:`asks_for_workers`).
 
     :param env: The user's ``VecEnv``.
     :param backend: "lockstep" steps ``env`` itself, "subproc" plays whole episodes in worker processes, "ray" does so on a
@@ -51,8 +75,7 @@ def make_evaluator(
     :return: The evaluator.
     :raises ValueError: If ``backend`` needs copies of the environment and none can be made.
     """
-    asked = backend not in ("auto", "lockstep") or (n_workers or 1) > 1 or isinstance(base_vec_env(env), SubprocVecEnv)
-    if backend == "lockstep" or not asked:
+    if not asks_for_workers(env, backend, n_workers):
         return LockstepEvaluator(env)
     recipe = lane_recipe(env, env_fn, env_id)
     if recipe is None:

@@ -1,5 +1,6 @@
 """Whole episodes inside ``SubprocVecEnv`` workers: members are taken one by one by whoever is free."""
 
+import multiprocessing
 import os
 import pickle
 import queue
@@ -8,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from typing import Any
 
 import cloudpickle
@@ -32,6 +34,18 @@ GUARD = (
     '    if __name__ == "__main__":\n        main()\n\n'
     "or play the episodes in this process (`n_workers=1`). What the worker said stands above."
 )
+
+
+def start_server() -> None:
+    """
+    Start the fork server, from which ``SubprocVecEnv`` starts its processes where there is one, and let it import PyTorch and
+    the rest, once for all workers. It does so in the background: who starts it early need not wait a second or more for the
+    first worker. A server that runs already is left as it is.
+    """
+    if "forkserver" in multiprocessing.get_all_start_methods():
+        # Not the script that is run, which some Python versions would import, too: each worker does, and says if it cannot.
+        forkserver.set_forkserver_preload(["sb3_esac.evaluation.worker", "stable_baselines3.common.vec_env"])
+        forkserver.ensure_running()
 
 
 @dataclass(frozen=True)
