@@ -38,7 +38,8 @@ def asks_for_workers(env: VecEnv, backend: str, n_workers: int | None) -> bool:
 
 def prepare_workers(env: VecEnv, backend: str, n_workers: int | None) -> None:
     """
-    Begin, in the background, with what takes long about the workers that :func:`make_evaluator` will make for the same arguments.
+    Begin in the background with what takes long about the workers that :func:`make_evaluator` will make for the same
+    arguments.
 
     :param env: The user's ``VecEnv``.
     :param backend: See :func:`make_evaluator`.
