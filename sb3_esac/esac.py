@@ -378,9 +378,15 @@ class ESAC(HybridAlgorithm):
         population.update(request.parameters, fitness)  # lines 9-11
         self._share(result, fitness)
         if not self.overlap:
+            # The interval may be long, and without a champion what has learned nothing is deployed meanwhile.
+            if self.champion.record is None and not self._probe_if_due(callback):
+                return False
             trained = self._gradient_interval_is_due()
             if trained and not self._gradient_interval(callback):  # lines 12-23
                 return False
+            if trained:
+                # There is a new candidate.
+                self._probed_generation = -1
         if not self._probe_if_due(callback):
             return False
         variables: dict[str, Any] = {"fitness": fitness, "winners": population.winners, "mean_fitness": None}

@@ -142,6 +142,7 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
         self.seconds.update(agent=0.0, gradient=0.0)
         self._agent_level, self._agent_error = float("nan"), 0.0
         self._n_random_episodes = 0
+        self._random_returns: list[float] = []
         if "agent" in self.__dict__:
             self.agent.num_timesteps = 0
 
@@ -236,6 +237,9 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
             self.averaged.restart()
 
     def _is_overtaken(self) -> bool:
+        # Who explores as random play does has shown nothing: its mean policy may be far worse than the noise around it.
+        if self._random_returns and self._agent_level - self._agent_error <= np.mean(self._random_returns):
+            return False
         return self.champion.is_overtaken(self._agent_level, self._agent_error)
 
     def _note_defeat(self, source: str) -> None:
@@ -281,6 +285,7 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
             if agent.num_timesteps <= self.learning_starts:
                 # They tell nothing of the agent.
                 self._n_random_episodes = n_finished
+                self._random_returns += [episode_return for episode_return, _ in self._base_env.finished[n_episodes:]]
             if n_finished > n_episodes and n_finished >= LEVEL_EPISODES:
                 self._note_agent_level()
             if buffer.fresh_observations and len(buffer.fresh_observations) * self.n_envs > enough:

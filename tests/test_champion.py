@@ -329,6 +329,27 @@ def test_an_unchanged_population_is_not_probed_again():
     assert model.num_timesteps == steps == walks(env)[0].n_steps
 
 
+def test_the_first_champion_comes_before_the_agents_first_interval(monkeypatch):
+    """The agent has learned nothing until then, and its interval may be long; who it is by its end is probed, too."""
+    events = []
+
+    def spy(name):
+        method = getattr(ESAC, name)
+
+        def spied(model, *args):
+            events.append((name, model.population.generation))
+            return method(model, *args)
+
+        monkeypatch.setattr(ESAC, name, spied)
+
+    spy("_probe")
+    spy("_gradient_interval")
+    model = tiny(vec(1), population_size=20, agent_fraction=0.8, champion_episodes=2).learn(2500)
+    first = ["_probe", "_gradient_interval", "_probe"]
+    assert events[:4] == [*((name, 0) for name in first), ("_gradient_interval", 1)]
+    assert model.num_timesteps == walks(model.env)[0].n_steps
+
+
 def test_no_champion():
     model = tiny(vec(1), champion_episodes=0).learn(200)
     assert model.champion.record is None and model.probe_timesteps == 0
@@ -370,6 +391,8 @@ def test_deploy(monkeypatch):
 
 def test_agent_stands_in_when_it_has_overtaken_the_champion():
     model = tiny(vec(1), deploy="best").learn(300)
+    # They were better here.
+    model._random_returns.clear()
     model._agent_level = model.champion.record.return_mean + 1
     assert model.deployed_policy is model.averaged.actor
     # It explores, which costs something.
@@ -437,6 +460,16 @@ def test_random_episodes_tell_nothing_of_the_agent():
     model._note_agent_level()
     assert model._agent_level == 1.0
     assert np.isfinite(model.learn(900)._agent_level)
+    assert len(model._random_returns) >= 2 and np.isfinite(model._random_returns).all()
+
+
+def test_an_agent_that_explores_like_random_play_does_not_stand_in():
+    model = tiny(vec(1), deploy="best", agent_fraction=0.9, learning_starts=100).learn(600)
+    assert model.deployed_policy is model.champion.actor or model._agent_level > np.mean(model._random_returns)
+    model._agent_level, model._agent_error = model.champion.record.return_mean + 10, 2.0
+    for random_return, standing_in in ((-13.0, True), (-8.0, True), (-7.9, True), (-2.1, True), (-2.0, False), (5.0, False)):
+        model._random_returns = [model._agent_level + random_return - 1, model._agent_level + random_return + 1]
+        assert (model.deployed_policy is model.averaged.actor) == standing_in
 
 
 def test_agent_that_was_probed_and_lost_stands_in_no_longer(monkeypatch):
