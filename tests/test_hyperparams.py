@@ -26,7 +26,7 @@ TABLE_1 = {
 
 
 def entries(path: Path) -> dict[str, dict]:
-    anchors = {"defaults", "mujoco", "dm_control", "population_first"}
+    anchors = {"defaults", "mujoco", "dm_control", "population_first", "gradients_first"}
     return {name: values for name, values in yaml.safe_load(path.read_text()).items() if name not in anchors}
 
 
