@@ -269,7 +269,6 @@ ALGORITHMS: dict[str, Make] = {
     "ESAC, paper, n = 10": partial(from_file, "esac_paper", population_size=20, mirrored=True),
     "ESAC, fast": partial(from_file, "esac_fast", in_workers=True),
     "SAC": sac,
-    "SAC, gamma 0.99": partial(sac, gamma=0.99),
     "SAC, ESAC's updates": partial(sac, train_freq=5, gradient_steps=4),
     "SAC, ESAC's arguments": sac_esacs_arguments,
     "ARS": ars,

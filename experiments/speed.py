@@ -27,7 +27,7 @@ from sb3_esac.quiet import quieten_mujoco
 
 SPEED = Path(__file__).parent / "results" / "speed.csv"
 N_STEPS, N_REPEATS, N_WARMUP = 300, 5, 400
-TIMED = ("SAC", "SAC, gamma 0.99", "SAC, ESAC's updates")
+TIMED = ("SAC", "SAC, ESAC's updates")
 """Algorithms whose steps and updates are those that are measured."""
 
 
