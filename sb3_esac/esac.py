@@ -24,18 +24,11 @@ from sb3_esac.callbacks import AutomaticMutationTuning, HindsightCrossover
 from sb3_esac.episode_caps import EpisodeLengthSchedule
 from sb3_esac.evaluation.evaluator import EvaluationResult
 from sb3_esac.evaluation.parameters import to_vector
-from sb3_esac.evolution.noise import Stream, generator
 from sb3_esac.evolution.operators import winner_count
 from sb3_esac.evolution.population import Population, PopulationConfig
-from sb3_esac.evolution.schedules import ExponentialAnnealing, as_schedule
 from sb3_esac.hybrid import HybridAlgorithm
 from sb3_esac.observations import can_normalize
-
-SCALING_FRACTION = 0.1
-"""From this ``agent_fraction`` on, statistics of observations are the agent's; below, the population is what learns."""
-
-ENDING_FRACTION = 0.5
-"""From this ``agent_fraction`` on, the agent plays what is left of the budget when no other generation fits in."""
+from sb3_esac.turns import AnnealedTurns, SharedTurns, Turns
 
 SelfESAC = TypeVar("SelfESAC", bound="ESAC")
 
@@ -289,8 +282,9 @@ class ESAC(HybridAlgorithm):
         self.crossover_callback: BaseCallback | None = None
         if self.crossover is not None:
             self.crossover_callback = HindsightCrossover(self.crossover)
-        self._p_sac = ExponentialAnnealing() if self.agent_probability is None else as_schedule(self.agent_probability)
-        self._agent_share = None if self.agent_fraction is None else as_schedule(self.agent_fraction)
+        self._turns: Turns = (
+            AnnealedTurns(self.agent_probability) if self.agent_fraction is None else SharedTurns(self.agent_fraction)
+        )
         if self.env is not None:
             self._adopt_env()
 
@@ -413,42 +407,17 @@ class ESAC(HybridAlgorithm):
     # -- the gradient agent --------------------------------------------------------------------------------------------
 
     def _gradient_interval_is_due(self) -> bool:
-        if self.num_timesteps >= self._total_timesteps:
-            return False
-        if self._agent_share is not None:
-            return self._agent_is_behind(self._agent_share)
-        number = self.population.generation
-        coin = generator(self.run_seed, number, Stream.GRADIENT_INTERVAL).random()
-        return (number + 1) % self.gradient_interval == 0 and coin < self._p_sac(self._current_progress_remaining)
-
-    def _agent_is_behind(self, share: Schedule) -> bool:
-        """Whether the agent has played less than its share, or has to play the rest of the budget."""
-        fraction = share(self._current_progress_remaining)
-        # With overlap a generation is under way already.
-        plays_the_rest = fraction >= ENDING_FRACTION and not self.overlap
-        if plays_the_rest and self._total_timesteps - self.num_timesteps < self._expected_steps():
-            return True
-        return self.agent_timesteps < fraction * self.num_timesteps
-
-    def _expected_steps(self) -> float:
-        """Steps that another generation of offspring would take, and a probe of the champion's."""
-        probes = self.champion_episodes * self._episode_caps.probe_length(self._mean_length)
-        return self.population_size * self.n_eval_episodes * self._mean_length + probes
-
-    def _agent_scales_observations(self) -> bool:
-        return self._agent_share is not None and self._agent_share(self._current_progress_remaining) >= SCALING_FRACTION
+        return self.num_timesteps < self._total_timesteps and self._turns.begin(self)
 
     def _interval_goes_on(self, n_episodes: int) -> bool:
-        if self.num_timesteps >= self._total_timesteps:
-            return False
-        if self._agent_share is not None:
-            return self._agent_is_behind(self._agent_share)
-        return n_episodes < self.agent_episodes
+        return self.num_timesteps < self._total_timesteps and self._turns.go_on(self, n_episodes)
+
+    def _agent_scales_observations(self) -> bool:
+        return self._turns.scales_observations(self._current_progress_remaining)
 
     def _log_population(self, result: EvaluationResult) -> None:
         super()._log_population(result)
-        name, schedule = ("fraction", self._agent_share) if self._agent_share is not None else ("probability", self._p_sac)
-        self.logger.record(f"agent/{name}", schedule(self._current_progress_remaining))
+        self.logger.record(f"agent/{self._turns.name}", self._turns.schedule(self._current_progress_remaining))
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "amt_callback", "crossover_callback", "_p_sac", "_agent_share"]
+        return [*super()._excluded_save_params(), "amt_callback", "crossover_callback", "_turns"]

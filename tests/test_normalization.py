@@ -14,7 +14,6 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, Combine
 from support import DictWalk, in_plain_process, is_finite, judgements, tiny, vec, walks
 
 from sb3_esac import ES, ESAC
-from sb3_esac.esac import SCALING_FRACTION
 from sb3_esac.evaluation.first_layers import update_normalizers
 from sb3_esac.evaluation.normalization import (
     PRIOR_COUNT,
@@ -25,6 +24,7 @@ from sb3_esac.evaluation.normalization import (
 from sb3_esac.evaluation.parameters import NumpyMlp, TorchActor, make_player, to_vector
 from sb3_esac.evaluation.statistics import Moments, observation_moments
 from sb3_esac.hybrid import FRESH_FRACTION
+from sb3_esac.turns import SCALING_FRACTION
 
 
 def with_prior(observations):
