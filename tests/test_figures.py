@@ -1,6 +1,7 @@
 """The papers' tables and figures: claims are judged by the data, pictures are drawn from them, small runs run."""
 
 import csv
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -414,6 +415,12 @@ def test_targets_in_steps(tmp_path, capsys):
     assert last.holds and area.holds and dip.holds and not spread.holds
     assert "over 1 tasks (Hopper-v5), 3 seeds" in last.evidence and "too little: HalfCheetah-v5" in last.evidence
     assert "against SAC: IQM" in capsys.readouterr().out
+    # On the first scale what SAC has learned is 1, on the other what published runs have.
+    here, _, published = (float(number) for number in re.findall(r"\d\.\d{3}", spread.evidence)[:3])
+    runs = comparison.read(tmp_path / "benchmark.csv")
+    scale = comparison.scales(runs)["Hopper-v5"]
+    learned = np.mean([rows[-1]["deployed"] for rows in runs["Hopper-v5", "SAC"].values()]) - scale.random
+    assert published == pytest.approx(here * learned / scale.width, abs=0.001)
     results(tmp_path / "benchmark.csv", {"ESAC": (0.95, 1.0, 1.0), "SAC, ESAC's updates": (1.0, 1.0, 1.0)}, ["Hopper-v5"])
     last, area, _, spread = steps.main(["--results", str(tmp_path)])
     assert "against SAC, ESAC's updates" in last.claim and not last.holds and not area.holds and spread.holds

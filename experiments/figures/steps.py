@@ -89,9 +89,19 @@ def check(runs: Runs) -> list[Outcome]:
             )
         )
         if cuts["last"].n_seeds > 1:
-            ours, theirs = (float(last[name].std(axis=0, ddof=1).mean()) for name in pair)
-            claim = f"spread over seeds smaller than that of {opponent}"
-            outcomes.append(Outcome(claim, ours < theirs, f"mean of the tasks' standard deviations {ours:.3f}, {theirs:.3f}"))
+            # Task by task: on the scale of published returns a task counts the less, the less the opponent has learned there.
+            spreads = {name: last[name].std(axis=0, ddof=1) for name in pair}
+            published = comparison.scales(here)
+            weights = np.array([scaling[task].width / published[task].width for task in cuts["last"].tasks])
+            ours, theirs = (float(spreads[name].mean()) for name in pair)
+            also = ", ".join(f"{(spreads[name] * weights).mean():.3f}" for name in pair)
+            outcomes.append(
+                Outcome(
+                    f"spread over seeds smaller than that of {opponent}",
+                    ours < theirs,
+                    f"mean of the tasks' standard deviations {ours:.3f}, {theirs:.3f}; were published returns 1: {also}",
+                )
+            )
     return outcomes
 
 
