@@ -179,7 +179,7 @@ class ESAC(HybridAlgorithm):
         agent_probability: float | Schedule | None = None,
         agent_fraction: float | Schedule | None = 0.8,
         amt_clip: float = 1e-4,
-        amt_input: str = "normalized",
+        amt_input: str = "rank",
         amt_rule: str = "paper",
         sigma_max: float = float("inf"),
         deploy: str = "best",
