@@ -367,6 +367,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "measures of benchmark": lambda: measures("benchmark"),
     "measures of ablations": lambda: measures("ablations"),
     "parts of ablations_fast": lambda: parts("ablations_fast"),
+    "parts of ablations": lambda: parts("ablations"),
     "measures of ablations_fast": lambda: measures("ablations_fast"),
     "targets in steps": targets_in_steps,
     "updates of benchmark": updates_of_benchmark,
