@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PICTURES = Path(__file__).parent / "pictures"
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#000000", "#999999")
-"""Okabe and Ito's palette, in an order in which neighbours differ in brightness too."""
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#000000", "#999999", "#8B4513")
+"""Okabe and Ito's palette, in an order in which neighbours differ in brightness too, and a brown."""
 
 MARKERS = "osD^vPX*"
 AXES = {

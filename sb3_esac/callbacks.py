@@ -27,9 +27,7 @@ class AutomaticMutationTuning(BaseCallback):
     :param sigma_max: Upper bound of sigma; one that is already above stays where it is.
     """
 
-    def __init__(
-        self, clip: float = 1e-4, amt_input: str = "rank", rule: str = "paper", sigma_max: float = np.inf
-    ) -> None:
+    def __init__(self, clip: float = 1e-4, amt_input: str = "rank", rule: str = "paper", sigma_max: float = np.inf) -> None:
         super().__init__()
         self.clip, self.amt_input, self.rule, self.sigma_max = clip, amt_input, rule, sigma_max
 
