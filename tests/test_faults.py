@@ -260,10 +260,11 @@ def main():
 GUARDED = 'if __name__ == "__main__":\n    main()'
 
 
-def start_script(tmp_path: Path, call: str) -> "subprocess.Popen[str]":
+def start_script(tmp_path: Path, call: str, **variables: str) -> "subprocess.Popen[str]":
     script = tmp_path / "script.py"
     script.write_text(SCRIPT.format(tests=str(TESTS), call=call))
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS.parent), os.environ.get("PYTHONPATH", "")])}
+    path = os.pathsep.join([str(TESTS.parent), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path, **variables}
     return subprocess.Popen(
         [sys.executable, str(script)],
         stdout=subprocess.PIPE,
@@ -318,6 +319,15 @@ def test_ctrl_c(tmp_path: Path, victims: str) -> None:
     assert errors.count("Traceback") == 1, errors
     assert "leaked" not in errors
     assert session_is_empty(process.pid)
+
+
+def test_a_mujoco_that_cannot_be_imported_is_not_needed(tmp_path: Path) -> None:
+    pytest.importorskip("mujoco")
+    process = start_script(tmp_path, GUARDED, MUJOCO_GL="nonsense")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "step\n"
+    process.kill()
+    process.communicate(timeout=10)
 
 
 def test_workers_do_not_survive_their_parent(tmp_path: Path) -> None:

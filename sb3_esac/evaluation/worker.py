@@ -9,6 +9,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -88,10 +89,12 @@ def prepare_process() -> None:
     gym.logger.min_level = gym.logger.ERROR
     th.set_num_threads(1)
     if find_spec("mujoco") is not None:
-        import mujoco
+        # Where it cannot be imported, as with MUJOCO_GL=egl and no EGL, its own tasks say so; others do not need it.
+        with suppress(Exception):
+            import mujoco
 
-        # Otherwise its warnings are appended to MUJOCO_LOG.TXT in the working directory.
-        mujoco.set_mju_user_warning(lambda message: None)
+            # Otherwise its warnings are appended to MUJOCO_LOG.TXT in the working directory.
+            mujoco.set_mju_user_warning(lambda message: None)
 
 
 class LanePlayer:
