@@ -172,7 +172,7 @@ class ESAC(HybridAlgorithm):
         crossover: str | None = None,
         n_agent_members: int = 1,
         guest_gradient: str = "displacement",
-        share_experience: float = 0.1,
+        share_experience: float = 0.0,
         share_from: str = "winners",
         gradient_interval: int = 5,
         agent_episodes: int = 1,
