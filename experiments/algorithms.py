@@ -82,19 +82,22 @@ def from_file(
     return CONSTRUCTORS[name](arguments.pop("policy"), make_task(task, seed), seed=seed, **arguments)
 
 
+DEFAULTS_THEN: dict[str, Any] = {"share_experience": 0.1}
+"""What the constructor's defaults had when ESAC's parts were compared, where that has changed."""
+
 ABLATIONS: dict[str, dict[str, Any]] = {
+    "with sharing": {},
     "with crossover": {"crossover": "row"},
     "without AMT": {"amt_callback": None},
     "one winner": {"winner_fraction": 0.025},
-    "without sharing": {"share_experience": 0.0},
     "mean by line 11": {"recombination": "es"},
     "without champion": {"champion_episodes": 0},
     "without agent members": {"n_agent_members": 0},
     "with overlap": {"overlap": True, "n_workers": 1},
 }
 """
-What is changed in ESAC's defaults, one thing at a time: arguments, or callbacks that are taken away from the model. Without a
-champion the agent is deployed.
+What is changed in ESAC as it was when its parts were compared, one thing at a time: arguments, or callbacks that are taken away
+from the model. ESAC as it is now is without sharing. Without a champion the agent is deployed.
 """
 
 
@@ -124,7 +127,8 @@ ENTRIES_THEN: dict[str, dict[str, Any]] = {
 
 FAST_ABLATIONS: dict[str, dict[str, Any]] = {
     "without crossover": {"crossover": None},
-    **{name: changes for name, changes in ABLATIONS.items() if name not in ("with crossover", "with overlap")},
+    "without sharing": {"share_experience": 0.0},
+    **{name: changes for name, changes in ABLATIONS.items() if not name.startswith("with ")},
     "without champion": {"champion_episodes": 0, "deploy": "population"},
 }
 """Likewise for ``esac_fast.yml`` where the population leads; the mean is deployed where there is no champion."""
@@ -281,7 +285,10 @@ ALGORITHMS: dict[str, Make] = {
     "canonical ES": partial(pel, strategy="canonical"),
     "canonical ES, T_c": partial(pel, strategy="canonical", time_schedule="constant"),
     "canonical ES, T_d": partial(pel, strategy="canonical", time_schedule="doubling"),
-    **{f"ESAC, {name}": partial(ablated, file="esac", changes=changes) for name, changes in ABLATIONS.items()},
+    **{
+        f"ESAC, {name}": partial(ablated, file="esac", changes={**DEFAULTS_THEN, **changes})
+        for name, changes in ABLATIONS.items()
+    },
     "ESAC, fast, in sequence": partial(ablated, file="esac_fast", changes=IN_SEQUENCE, by_task=ENTRIES_THEN),
     **{
         f"ESAC, fast, {name}": partial(ablated, file="esac_fast", changes={**IN_SEQUENCE, **changes}, by_task=ENTRIES_THEN)
