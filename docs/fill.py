@@ -106,6 +106,12 @@ def updates_gpu() -> str:
     return markdown(columns, [[row[name] for name in columns] for row in read("benchmarks/results/updates_gpu.csv")])
 
 
+def render_mode() -> str:
+    """What a step of LunarLander costs with a render mode and without."""
+    columns = ["env", "render_mode", "us_per_step", "fastest", "slowest", "mean_return"]
+    return markdown(columns, [[row[name] for name in columns] for row in read("benchmarks/results/render_mode.csv")])
+
+
 def overlap() -> str:
     """Seconds per generation, sequential and overlapping."""
     columns = ["env", "setting", "overlap", "seconds", "slowest", "fastest", "ratio"]
@@ -351,6 +357,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "overlap": overlap,
     "updates": updates,
     "updates with a GPU": updates_gpu,
+    "render mode": render_mode,
     "learning check": learning_check,
     "cost of an update": update_cost,
     "search": search,

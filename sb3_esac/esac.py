@@ -45,8 +45,7 @@ class ESAC(HybridAlgorithm):
     ``total_timesteps`` and ``num_timesteps`` count every step of every training environment, the offspring's included.
 
     Deviations from the paper, each an argument that can be set back: ``agent_fraction`` in place of the annealed intervals,
-    ``share_experience``, ``recombination="winners"``, no ``crossover``, ``amt_input``, Adam for the mean, the champion as
-    what ``predict`` plays.
+    ``recombination="winners"``, no ``crossover``, ``amt_input``, Adam for the mean, the champion as what ``predict`` plays.
 
     :param policy: The policy model to use (MlpPolicy, CnnPolicy, MultiInputPolicy, or a class).
     :param env: The environment to learn from (if registered in Gym, can be str).
@@ -90,7 +89,7 @@ class ESAC(HybridAlgorithm):
     :param n_agent_members: Members of each new population that start from the agent.
     :param guest_gradient: How members that do not start from the mean enter line 11: by their true "displacement", or
         "exclude".
-    :param share_experience: Fraction of each gradient batch that comes from offspring, 0 as in the paper.
+    :param share_experience: Fraction of each gradient batch that comes from offspring; none by default, as in the paper.
     :param share_from: Whose transitions are shared: "winners" or "all".
     :param gradient_interval: g, generations between gradient intervals. Only without ``agent_fraction``.
     :param agent_episodes: Whole episodes that the agent plays in an interval. Only without ``agent_fraction``.

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 evaluation = pytest.importorskip("benchmarks.evaluation", reason="the benchmarks are not part of the package")
 scaling = pytest.importorskip("benchmarks.scaling")
 updates = pytest.importorskip("benchmarks.updates")
+render_mode = pytest.importorskip("benchmarks.render_mode")
 
 
 def test_the_evaluation_benchmark_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -36,6 +37,13 @@ def test_the_benchmark_of_updates_runs(tmp_path: Path) -> None:
     assert [row["agent"] for row in rows] == ["ESAC's", "ESAC's, Adam not fused", "SAC"]
     assert all(0 < row["fastest"] <= row["ms_per_update"] <= row["slowest"] for row in rows)
     assert path.exists()
+
+
+def test_the_benchmark_of_render_modes_runs(tmp_path: Path) -> None:
+    pytest.importorskip("Box2D")
+    with_particles, without = render_mode.main(["--episodes", "1", "--output", str(tmp_path / "render_mode.csv")])
+    assert without["us_per_step"] < with_particles["us_per_step"]
+    assert (without["steps"], without["mean_return"]) == (with_particles["steps"], with_particles["mean_return"])
 
 
 @given(st.lists(st.floats(0.0, 10.0), min_size=1, max_size=30), st.integers(1, 40))
