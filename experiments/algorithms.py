@@ -30,8 +30,8 @@ Make = Callable[..., BaseAlgorithm]
 
 def make_task(task: str, seed: int) -> VecEnv:
     """
-    Make the environment that is trained on. Nobody looks at it: with ``make_vec_env``'s own render mode LunarLander keeps every
-    particle that its engines throw out, and takes up to seventy times as long for the same steps.
+    Make the environment that is trained on. Nobody looks at it, so it has no render mode: with that of ``make_vec_env``
+    LunarLander keeps every particle that its engines throw out, and takes fifty times as long for the same steps.
 
     :param task: Its name.
     :param seed: Seed of the run.
@@ -96,8 +96,8 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "with overlap": {"overlap": True, "n_workers": 1},
 }
 """
-What is changed in ESAC as it was when its parts were compared, one thing at a time: arguments, or callbacks that are taken away
-from the model. ESAC as it is now is without sharing. Without a champion the agent is deployed.
+What is changed in ESAC as it was when its parts were compared, one thing at a time: arguments, or callbacks that are taken
+away from the model. ESAC as it is now is without sharing. Without a champion the agent is deployed.
 """
 
 
