@@ -1,5 +1,5 @@
 """
-What the parts of ESAC are worth: ``python -m experiments.parts``, from the experiments "ablations_fast" and "ablations".
+What the parts of ESAC are worth: ``python -m experiments.parts``, from the experiments of :data:`UNCHANGED`.
 
 Compared are runs of the unchanged file with runs of the same task and seed in which one part is changed, taken away or added,
 on the normalised scale of ``python -m experiments.report``. What is lost by the change, more than 0, speaks against it.
@@ -14,8 +14,16 @@ from experiments.comparison import Measures
 from experiments.tables import markdown
 
 RESULTS = Path(__file__).parent / "results"
-UNCHANGED = {"ablations_fast": "ESAC, fast, in sequence", "ablations": "ESAC, with sharing"}
+UNCHANGED = {
+    "ablations_fast": "ESAC, fast, in sequence",
+    "ablations": "ESAC, with sharing",
+    "ablations_long": "ESAC, with sharing",
+    "benchmark": "ESAC, with sharing",
+}
 """Who is compared with, by experiment."""
+
+CHANGED = {"benchmark": ["ESAC"]}
+"""Who is compared, where that is not everybody."""
 
 LOST = {"last": "return lost at the budget", "area in steps": "area under the curve lost, in steps"}
 """Measures that are compared, and what the difference is called."""
@@ -53,7 +61,7 @@ def table(experiment: str, results: Path = RESULTS) -> str:
     runs = comparison.read(results / f"{experiment}.csv")
     measured = comparison.all_measures(runs, comparison.scales(runs), "cpu_seconds")
     unchanged, lines = UNCHANGED[experiment], []
-    for changed in comparison.names(runs)[1]:
+    for changed in CHANGED.get(experiment, comparison.names(runs)[1]):
         differences = {measure: pairs(measured, unchanged, changed, measure) for measure in LOST}
         n_pairs = len(differences["last"])
         if changed == unchanged or n_pairs == 0:

@@ -309,6 +309,10 @@ def test_what_parts_are_worth(tmp_path):
     assert header.startswith("| changed | tasks | pairs of runs | return lost at the budget | pairs that lose |")
     assert winner.startswith(f"| ESAC, fast, one winner | 2 | 6 | {lost:.2f} [")
     assert winner.count("6 of 6") == 2 and tuning.count("0 of 6") == 2
+    slopes = {"SAC": 1.0, "ESAC, with sharing": 2.0, "ESAC": 3.0}
+    results(tmp_path / "benchmark.csv", {name: (slope, 1, 0) for name, slope in slopes.items()})
+    (line,) = parts.table("benchmark", tmp_path).splitlines()[2:]
+    assert line.startswith("| ESAC | 2 | 6 |"), "not of everybody who is there"
 
 
 def test_progressive_episode_lengths(tmp_path, capsys):
