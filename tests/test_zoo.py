@@ -133,7 +133,7 @@ def test_a_run_from_training_to_enjoying(commands, algo):
 
 
 def test_enjoy_allocates_no_replay_buffer(commands):
-    model = ESAC("MlpPolicy", "Pendulum-v1", seed=0)
+    model = ESAC("MlpPolicy", "Pendulum-v1", seed=0, share_experience=0.1)
     assert model.replay_buffer.buffer_size == 1_000_000
     model.save(commands.folder / "model.zip")
     loaded = ESAC.load(commands.folder / "model.zip")
