@@ -13,8 +13,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import fields, replace
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -72,6 +73,18 @@ def quietly(job: Job) -> list[dict[str, Any]]:
     return play(job)
 
 
+def end_with_parent() -> None:
+    """End this process when the one that started it does: what a killed runner leaves behind plays for nobody."""
+    parent = parent_process()
+
+    def wait() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    Thread(target=wait, daemon=True).start()
+
+
 def on_this_machine(
     jobs: list[Any], n_processes: int, function: Callable[[Any], list[dict[str, Any]]] = quietly
 ) -> Iterator[tuple[Any, list[dict[str, Any]] | Exception]]:
@@ -83,7 +96,7 @@ def on_this_machine(
     :param function: What plays one.
     :return: Each run as it ends, with its rows or what went wrong.
     """
-    with ProcessPoolExecutor(n_processes, get_context("spawn"), max_tasks_per_child=1) as pool:
+    with ProcessPoolExecutor(n_processes, get_context("spawn"), end_with_parent, max_tasks_per_child=1) as pool:
         futures = {pool.submit(function, job): job for job in jobs}
         for future in as_completed(futures):
             error = future.exception()

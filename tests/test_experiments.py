@@ -2,8 +2,11 @@
 
 import csv
 import multiprocessing
+import subprocess
+import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -151,6 +154,28 @@ def test_processes(tmp_path):
     job = jobs.Job("smoke", "CartPole-v1", "ES", 0, 200, 1)
     ((played, rows),) = run.on_this_machine([job], 1)
     assert played == job and rows[-1]["is_last"]
+
+
+def is_running(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_process_ends_with_a_runner_that_is_killed(tmp_path):
+    file = tmp_path / "pid"
+    script = f"import os; from experiments import run; list(run.on_this_machine(['echo $PPID > {file}; sleep 30'], 1, os.system))"
+    runner = subprocess.Popen([sys.executable, "-c", script])
+    while not (file.exists() and file.read_text().strip()):
+        assert runner.poll() is None
+        time.sleep(0.05)
+    runner.kill()
+    runner.wait()
+    deadline = time.monotonic() + 10.0
+    while is_running(file.read_text().strip()):
+        assert time.monotonic() < deadline, "still playing"
+        time.sleep(0.05)
 
 
 def test_a_report(tiny, tmp_path, capsys, monkeypatch):
