@@ -297,10 +297,9 @@ def measures(name: str) -> str:
 
     :param name: Name of the experiment.
     """
-    from experiments import comparison, report
+    from experiments import parts, report
 
-    runs = comparison.read(ROOT / "experiments" / "results" / f"{name}.csv")
-    return report.by_task(report.summarise(runs, "cpu_seconds").measured)
+    return report.by_task(report.summarise(parts.played(name), "cpu_seconds").measured)
 
 
 def parts(name: str) -> str:
@@ -375,8 +374,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "measures of ablations": lambda: measures("ablations"),
     "parts of ablations_fast": lambda: parts("ablations_fast"),
     "parts of ablations": lambda: parts("ablations"),
-    "parts of benchmark": lambda: parts("benchmark"),
     "parts of ablations_long": lambda: parts("ablations_long"),
+    "parts of exchange": lambda: parts("exchange"),
+    "runs of ablations_long": lambda: experiment("ablations_long"),
+    "runs of exchange": lambda: experiment("exchange"),
     "measures of ablations_long": lambda: measures("ablations_long"),
     "measures of ablations_fast": lambda: measures("ablations_fast"),
     "targets in steps": targets_in_steps,

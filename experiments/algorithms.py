@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -82,11 +83,12 @@ def from_file(
     return CONSTRUCTORS[name](arguments.pop("policy"), make_task(task, seed), seed=seed, **arguments)
 
 
-DEFAULTS_THEN: dict[str, Any] = {"share_experience": 0.1}
+DEFAULTS_THEN: dict[str, Any] = {"share_experience": 0.1, "n_agent_members": 1}
 """What the constructor's defaults had when ESAC's parts were compared, where that has changed."""
 
 ABLATIONS: dict[str, dict[str, Any]] = {
-    "with sharing": {},
+    "with exchange": {},
+    "without sharing": {"share_experience": 0.0},
     "with crossover": {"crossover": "row"},
     "without AMT": {"amt_callback": None},
     "one winner": {"winner_fraction": 0.025},
@@ -97,8 +99,30 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 }
 """
 What is changed in ESAC as it was when its parts were compared, one thing at a time: arguments, or callbacks that are taken
-away from the model. ESAC as it is now is without sharing. Without a champion the agent is deployed.
+away from the model. Then the agent learned from the winners' experience and a member was a copy of it ("with exchange").
+Without a champion the agent is deployed.
 """
+
+WITHOUT_EXCHANGE: dict[str, dict[str, Any]] = {"without exchange": {"share_experience": 0.0, "n_agent_members": 0}}
+"""Agent and population give each other nothing, but that the champion is chosen among both."""
+
+
+def exchange_of(task: str) -> str:
+    """
+    Tell by which name among those of ESAC's parts the present entry of a task goes.
+
+    :param task: Environment.
+    """
+    arguments = {name: parameter.default for name, parameter in signature(ESAC.__init__).parameters.items()}
+    arguments |= arguments_of("esac", task)
+    shares, copies = arguments["share_experience"] > 0, arguments["n_agent_members"] > 0
+    names = {
+        (True, True): "with exchange",
+        (False, True): "without sharing",
+        (True, False): "without agent members",
+        (False, False): "without exchange",
+    }
+    return f"ESAC, {names[shares, copies]}"
 
 
 IN_SEQUENCE: dict[str, Any] = {"overlap": False, "crossover": "row", "agent_average": 0.0}
@@ -127,7 +151,6 @@ ENTRIES_THEN: dict[str, dict[str, Any]] = {
 
 FAST_ABLATIONS: dict[str, dict[str, Any]] = {
     "without crossover": {"crossover": None},
-    "without sharing": {"share_experience": 0.0},
     **{name: changes for name, changes in ABLATIONS.items() if not name.startswith("with ")},
     "without champion": {"champion_episodes": 0, "deploy": "population"},
 }
@@ -287,7 +310,7 @@ ALGORITHMS: dict[str, Make] = {
     "canonical ES, T_d": partial(pel, strategy="canonical", time_schedule="doubling"),
     **{
         f"ESAC, {name}": partial(ablated, file="esac", changes={**DEFAULTS_THEN, **changes})
-        for name, changes in ABLATIONS.items()
+        for name, changes in {**ABLATIONS, **WITHOUT_EXCHANGE}.items()
     },
     "ESAC, fast, in sequence": partial(ablated, file="esac_fast", changes=IN_SEQUENCE, by_task=ENTRIES_THEN),
     **{

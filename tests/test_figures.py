@@ -13,6 +13,7 @@ pytest.importorskip("matplotlib", reason="an extra")
 from test_statistics import results  # noqa: E402
 
 from experiments import comparison, cost, drawing, parts  # noqa: E402
+from experiments.algorithms import exchange_of  # noqa: E402
 from experiments.figures import (  # noqa: E402  # noqa: E402, I001
     clock,
     figure2,
@@ -309,10 +310,15 @@ def test_what_parts_are_worth(tmp_path):
     assert header.startswith("| changed | tasks | pairs of runs | return lost at the budget | pairs that lose |")
     assert winner.startswith(f"| ESAC, fast, one winner | 2 | 6 | {lost:.2f} [")
     assert winner.count("6 of 6") == 2 and tuning.count("0 of 6") == 2
-    slopes = {"SAC": 1.0, "ESAC, with sharing": 2.0, "ESAC": 3.0}
-    results(tmp_path / "benchmark.csv", {name: (slope, 1, 0) for name, slope in slopes.items()})
-    (line,) = parts.table("benchmark", tmp_path).splitlines()[2:]
-    assert line.startswith("| ESAC | 2 | 6 |"), "not of everybody who is there"
+
+
+def test_the_benchmarks_own_runs_are_among_those_without_parts(tmp_path):
+    results(tmp_path / "benchmark.csv", {"SAC": (1.0, 1, 1), "ESAC": (3.0, 1, 0)}, ["Reacher-v5", "Hopper-v5"])
+    results(tmp_path / "ablations_long.csv", {"ESAC, with exchange": (2.0, 1, 0)}, ["Reacher-v5", "Hopper-v5"])
+    names = {name for _, name in parts.played("ablations_long", tmp_path)}
+    assert names == {"ESAC, with exchange", exchange_of("Reacher-v5"), exchange_of("Hopper-v5")}, "not of everybody"
+    lines = parts.table("ablations_long", tmp_path).splitlines()[2:]
+    assert len(lines) == len(names) - 1 and all(" | -" in line for line in lines)
 
 
 def test_progressive_episode_lengths(tmp_path, capsys):
