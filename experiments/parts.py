@@ -19,7 +19,7 @@ UNCHANGED = {
     "ablations_fast": "ESAC, fast, in sequence",
     "ablations": "ESAC, with exchange",
     "ablations_long": "ESAC, with exchange",
-    "exchange": "ESAC, with exchange",
+    "exchange": "ESAC, without exchange",
 }
 """Who is compared with, by experiment."""
 
@@ -51,7 +51,8 @@ def pairs(measured: Measures, unchanged: str, changed: str, measure: str) -> dic
 
 def played(experiment: str, results: Path = RESULTS) -> Runs:
     """
-    Read the runs of an experiment. *ablations_long* has those of the benchmark's ESAC, too, by the name of what they lack.
+    Read the runs of an experiment. *ablations_long* has those of the benchmark's ESAC, too, by the name of what they lack, and
+    *exchange* has other seeds of what is in *ablations_long*.
 
     :param experiment: Its name.
     :param results: Folder of the results.
@@ -60,6 +61,9 @@ def played(experiment: str, results: Path = RESULTS) -> Runs:
     if experiment == "ablations_long":
         benchmark = comparison.read(results / "benchmark.csv")
         runs |= {(task, exchange_of(task)): seeds for (task, name), seeds in benchmark.items() if name == "ESAC"}
+    if experiment == "exchange":
+        others = played("ablations_long", results)
+        runs = {key: others.get(key, {}) | seeds for key, seeds in runs.items()}
     return runs
 
 

@@ -319,6 +319,9 @@ def test_the_benchmarks_own_runs_are_among_those_without_parts(tmp_path):
     assert names == {"ESAC, with exchange", exchange_of("Reacher-v5"), exchange_of("Hopper-v5")}, "not of everybody"
     lines = parts.table("ablations_long", tmp_path).splitlines()[2:]
     assert len(lines) == len(names) - 1 and all(" | -" in line for line in lines)
+    results(tmp_path / "exchange.csv", {exchange_of("Hopper-v5"): (2.0, 1, 0)}, ["Hopper-v5"], seeds=5)
+    runs = parts.played("exchange", tmp_path)
+    assert {key: sorted(seeds) for key, seeds in runs.items()} == {("Hopper-v5", exchange_of("Hopper-v5")): [0, 1, 2, 3, 4]}
 
 
 def test_progressive_episode_lengths(tmp_path, capsys):
