@@ -14,7 +14,8 @@ import torch as th
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 from benchmarks.tasks import NETS, Setting, make_env, make_monitored
-from sb3_esac.evaluation.evaluator import EvaluationRequest, Evaluator, LockstepEvaluator
+from sb3_esac.evaluation.evaluator import EvaluationRequest, Evaluator
+from sb3_esac.evaluation.lockstep import LockstepEvaluator
 from sb3_esac.evaluation.subproc import SubprocEvaluator
 from sb3_esac.evaluation.worker import prepare_process
 

@@ -13,7 +13,8 @@ from stable_baselines3.common.vec_env import VecNormalize
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
 from sb3_esac.evaluation.rollout import Transitions
-from sb3_esac.evaluation.seeding import NON_FINITE, warn_non_finite
+from sb3_esac.evaluation.seeding import DISTURBED
+from sb3_esac.evaluation.finite import NON_FINITE, warn_non_finite
 from sb3_esac.evaluation.statistics import Observation
 
 
@@ -36,6 +37,10 @@ class SharedExperience(ReplayBuffer):
     def add(self, obs: Any, next_obs: Any, action: Any, reward: Any, done: Any, infos: list[dict[str, Any]]) -> None:
         if any(NON_FINITE in info for info in infos):
             warn_non_finite("the agent")
+            self.truncate_open_episodes()
+            return
+        if any(DISTURBED in info for info in infos):
+            # It did not follow from the observation that it would be stored with.
             self.truncate_open_episodes()
             return
         super().add(obs, next_obs, action, reward, done, infos)

@@ -7,18 +7,22 @@ from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback
 
+from sb3_esac.evaluation.seeding import SeededEpisodes
+
 
 class ClockedCallback(BaseCallback):
     """
-    Hands everything on to a callback and counts the seconds that it takes: evaluations happen there.
+    Hands everything on to a callback and counts the seconds that it takes: evaluations happen there. Meanwhile the training
+    environment is the callback's.
 
     :param callback: The user's callbacks.
     :param seconds: Seconds by phase; those of "callback" grow.
+    :param env: The training environment.
     """
 
-    def __init__(self, callback: BaseCallback, seconds: dict[str, float]) -> None:
+    def __init__(self, callback: BaseCallback, seconds: dict[str, float], env: SeededEpisodes) -> None:
         super().__init__()
-        self.inner, self.seconds = callback, seconds
+        self.inner, self.seconds, self.env = callback, seconds, env
 
     def update_locals(self, locals_: dict[str, Any]) -> None:
         """
@@ -37,17 +41,20 @@ class ClockedCallback(BaseCallback):
         :return: False to stop training.
         """
         start = time.perf_counter()
-        goes_on = self.inner.on_step()
+        with self.env.lent_out():
+            goes_on = self.inner.on_step()
         self.seconds["callback"] += time.perf_counter() - start
         return goes_on
 
     def on_rollout_start(self) -> None:
         """Hand on the start of a rollout."""
-        self.inner.on_rollout_start()
+        with self.env.lent_out():
+            self.inner.on_rollout_start()
 
     def on_rollout_end(self) -> None:
         """Hand on the end of a rollout."""
-        self.inner.on_rollout_end()
+        with self.env.lent_out():
+            self.inner.on_rollout_end()
 
     def _on_step(self) -> bool:
         return True

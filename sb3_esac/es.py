@@ -154,7 +154,8 @@ class ES(PopulationBasedAlgorithm):
         validation.check_es_arguments(self)
         if self.normalize_observations is None:
             self.normalize_observations = can_normalize(self)
-        self._adopt_env()
+        if self.env is not None:
+            self._adopt_env()
         self._prepare_workers()
         # Nothing reads it but callbacks that were written for other algorithms.
         self.learning_rate = self.es_learning_rate
@@ -176,6 +177,8 @@ class ES(PopulationBasedAlgorithm):
         self._setup_population(Population(to_vector(self._policy), sigma, config))
 
     def _adopt_env(self) -> None:
+        super()._adopt_env()
+        validation.check_lanes(self)
         validation.check_vec_normalize(self._vec_normalize_env, self.observation_space, self.normalize_observations)
 
     # -- the policy is the mean ----------------------------------------------------------------------------------------

@@ -3,8 +3,10 @@
 import io
 import pathlib
 from abc import abstractmethod
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -22,17 +24,18 @@ from sb3_esac.averaging import AveragedActor
 from sb3_esac.buffers import SharedExperience, add_episode
 from sb3_esac.champion import Candidate
 from sb3_esac.clock import ClockedCallback, without_callbacks
+from sb3_esac.evaluation.disturbance import Patience
 from sb3_esac.evaluation.evaluator import EvaluationResult
 from sb3_esac.evaluation.first_layers import update_normalizers
 from sb3_esac.evaluation.normalization import normalizers
 from sb3_esac.evaluation.parameters import to_vector
 from sb3_esac.evaluation.rollout import Recording, stack
-from sb3_esac.evaluation.seeding import adopt
+from sb3_esac.evaluation.seeding import ASLEEP, forbids_early_resets
 from sb3_esac.evaluation.statistics import ObservationMoments, observation_moments
 from sb3_esac.evolution.noise import Stream, episode_seed
 from sb3_esac.evolution.population import Origin
 from sb3_esac.population_based import PopulationBasedAlgorithm
-from sb3_esac.validation import check_vec_normalize
+from sb3_esac.validation import check_lanes, check_vec_normalize
 
 FRESH_FRACTION = 0.01
 """Statistics follow the agent in steps of this size: often while nothing has been learned, and never by a jump."""
@@ -72,12 +75,15 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
             self.agent.save = partial(_save_plain_agent, self.agent)  # type: ignore[method-assign]
 
     def _adopt_env(self) -> None:
+        super()._adopt_env()
         assert self.env is not None
         check_vec_normalize(self._vec_normalize_env, self.observation_space, self.normalize_observations)
-        self._base_env = adopt(self.env)
         if self.agent.env is not self.env:
             self.agent.set_env(self.env)
         make_room(self, self.agent)
+        assert isinstance(self.agent.train_freq, TrainFreq)
+        check_lanes(self, self.agent.train_freq.frequency)
+        self._ends_episodes = forbids_early_resets(self.env)
 
     # -- what is delegated to the agent --------------------------------------------------------------------------------
 
@@ -266,7 +272,11 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
         """The agent plays whole episodes and learns between its steps (lines 12-23); False if a callback asked to stop."""
         agent, buffer = self.agent, self.agent.replay_buffer
         assert isinstance(buffer, SharedExperience) and isinstance(agent.train_freq, TrainFreq)
-        self._reset_agent_episodes()
+        number = self.population.generation
+        seeds = (episode_seed(self.run_seed, number, Stream.AGENT_EPISODE, index) for index in count())
+        patience = Patience("an episode of the agent")
+        self._base_env.finished.clear()
+        self._reset_agent_episodes(seeds)
         buffer.fresh_observations = [] if self.normalize_observations else None
         if self._agent_scales_observations() and not self._agent_has_begun():
             for normalizer in normalizers(self.policy):
@@ -279,9 +289,13 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
         # In the middle of an episode the interval always goes on: what the agent plays are whole episodes.
         while goes_on and (not ended or self._interval_goes_on(len(self._base_env.finished))):
             n_episodes = len(self._base_env.finished)
+            if self._base_env.disturbed:
+                patience.lose(n_episodes)
+                buffer.truncate_open_episodes()
+                self._reset_agent_episodes(seeds)
             goes_on = self._agent_step(callback)
             n_finished = len(self._base_env.finished)
-            ended = n_finished > n_episodes or self.num_timesteps >= self._total_timesteps
+            ended = n_finished > n_episodes or (self.num_timesteps >= self._total_timesteps and not self._ends_episodes)
             if agent.num_timesteps <= self.learning_starts:
                 # They tell nothing of the agent.
                 self._n_random_episodes = n_finished
@@ -296,20 +310,36 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
         self._close_interval(buffer)
         return goes_on
 
-    def _reset_agent_episodes(self) -> None:
-        """Begin new episodes in every lane, seeded by generation and number of the episode."""
+    def _reset_agent_episodes(self, seeds: Iterator[int]) -> None:
+        """
+        Begin new episodes in every lane; when one ends, the next follows if the interval goes on.
+
+        :param seeds: Of the episodes, by generation and number of the episode.
+        """
         assert self.env is not None
-        counter = iter(range(2**31))
-        number = self.population.generation
-        self._base_env.seed_source = lambda _: episode_seed(self.run_seed, number, Stream.AGENT_EPISODE, next(counter))
-        self._base_env.finished.clear()
-        agent = self.agent
+        agent, base = self.agent, self._base_env
+        assert isinstance(agent.train_freq, TrainFreq)
+        base.seed_source = lambda _: next(seeds)
         agent._last_obs = self.env.reset()  # type: ignore[assignment]
         agent._last_episode_starts = np.ones((self.n_envs,), dtype=bool)
         if self._vec_normalize_env is not None:
             agent._last_original_obs = self._vec_normalize_env.get_original_obs()
         if agent.action_noise is not None:
             agent.action_noise.reset()
+        if agent.train_freq.frequency == 1:
+            # Otherwise SB3 plays on before the interval can end.
+            base.seed_source = lambda _: next(seeds) if self._another_episode_follows() else ASLEEP
+
+    def _another_episode_follows(self) -> bool:
+        """Whether the interval will go on when the step is counted that has just been taken."""
+        progress = self._current_progress_remaining
+        self.agent.num_timesteps += self.n_envs
+        self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
+        try:
+            return self._interval_goes_on(len(self._base_env.finished))
+        finally:
+            self.agent.num_timesteps -= self.n_envs
+            self._current_progress_remaining = progress
 
     def _agent_step(self, callback: BaseCallback) -> bool:
         """Play ``train_freq``, then take gradient steps; False if a callback asked to stop."""
@@ -320,7 +350,7 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
                 self.env,
                 train_freq=agent.train_freq,  # type: ignore[arg-type]
                 action_noise=agent.action_noise,
-                callback=ClockedCallback(callback, self.seconds),
+                callback=ClockedCallback(callback, self.seconds, self._base_env),
                 learning_starts=self.learning_starts,
                 replay_buffer=agent.replay_buffer,
                 log_interval=None,
@@ -383,7 +413,7 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
     # -- saving --------------------------------------------------------------------------------------------------------
 
     def _excluded_save_params(self) -> list[str]:
-        hidden = ["agent", "averaged", "_base_env"]
+        hidden = ["agent", "averaged"]
         return [*super()._excluded_save_params(), *hidden]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:

@@ -21,7 +21,8 @@ from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, E
 from sb3_esac.evaluation.first_layers import update_normalizers
 from sb3_esac.evaluation.parameters import Player, make_player, to_vector
 from sb3_esac.evaluation.rollout import Recording
-from sb3_esac.evaluation.seeding import warn_non_finite
+from sb3_esac.evaluation.seeding import SeededEpisodes
+from sb3_esac.evaluation.finite import warn_non_finite
 from sb3_esac.evaluation.statistics import ObservationMoments
 from sb3_esac.evaluation.vec_normalize import merge_episodes, moments_of, recording_for
 from sb3_esac.evolution.episode_lengths import ProgressiveEpisodeLength
@@ -54,6 +55,7 @@ class PlayingAlgorithm(BaseAlgorithm):
     # Set by `_setup_model`.
     champion: Champion
     run_seed: int
+    _base_env: SeededEpisodes
 
     @property
     @abstractmethod
@@ -169,13 +171,14 @@ class PlayingAlgorithm(BaseAlgorithm):
         pending: Pending | None = None,
     ) -> EvaluationResult | None:
         """Evaluate parameter vectors, telling the callbacks of every step; None if one asked to stop."""
-        clocked = ClockedCallback(callback, self.seconds)
+        clocked = ClockedCallback(callback, self.seconds, self._base_env)
 
         def on_step(variables: dict[str, Any]) -> bool:
-            self.population_timesteps += len(variables["dones"])
+            # Workers do not say: a row of theirs is as long as it is.
+            self.population_timesteps += variables.get("n_steps", len(variables["dones"]))
             clocked.update_locals(variables)
             goes_on = clocked.on_step()
-            if goes_on:
+            if goes_on and variables["dones"].any():
                 self._update_info_buffer(variables["infos"], variables["dones"])
             return goes_on
 

@@ -21,6 +21,8 @@ from sb3_esac.episode_caps import horizon_of
 from sb3_esac.evaluation.evaluator import EvaluationResult
 from sb3_esac.evaluation.parameters import copy_actor, load_vector
 from sb3_esac.evaluation.random_play import random_play
+from sb3_esac.evaluation.seeding import adopt, can_postpone_resets
+from sb3_esac.evaluation.vec_normalize import frozen
 from sb3_esac.evolution.episode_lengths import ProgressiveEpisodeLength
 from sb3_esac.evolution.noise import Stream, episode_seed
 from sb3_esac.playing import PlayingAlgorithm
@@ -98,15 +100,14 @@ class PopulationBasedAlgorithm(PlayingAlgorithm):
         callback.on_training_end()
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
-        vec_normalize = self._vec_normalize_env
-        if vec_normalize is None:
-            return super()._setup_learn(*args, **kwargs)
         # SB3 resets the environment here. Nobody acts upon what it shows then, and a resumed run would count it once more.
-        training, vec_normalize.training = vec_normalize.training, False
+        assert self.env is not None
+        self._base_env.reset_is_postponed = can_postpone_resets(self.env)
         try:
-            return super()._setup_learn(*args, **kwargs)
+            with frozen(self._vec_normalize_env):
+                return super()._setup_learn(*args, **kwargs)
         finally:
-            vec_normalize.training = training
+            self._base_env.reset_is_postponed = False
 
     def _set_episode_cap(self, callback: BaseCallback) -> bool:
         """Decide how long offspring may play in the coming generation; False if a callback asked to stop."""
@@ -214,7 +215,7 @@ class PopulationBasedAlgorithm(PlayingAlgorithm):
     # -- saving --------------------------------------------------------------------------------------------------------
 
     def _excluded_save_params(self) -> list[str]:
-        hidden = ["env_fn", "_env_id", "_evaluator", "_generation_start", "_mean_actor", "champion", "seconds"]
+        hidden = ["env_fn", "_env_id", "_base_env", "_evaluator", "_generation_start", "_mean_actor", "champion", "seconds"]
         return [*super()._excluded_save_params(), *hidden]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
@@ -257,3 +258,5 @@ class PopulationBasedAlgorithm(PlayingAlgorithm):
 
     def _adopt_env(self) -> None:
         """Tell the parts that hold an environment of a new one."""
+        assert self.env is not None
+        self._base_env = adopt(self.env)

@@ -219,7 +219,9 @@ def test_progress_bar(monkeypatch, algorithm, n_envs):
     first = model.num_timesteps
     model.learn(100, progress_bar=True, reset_num_timesteps=False)
     assert [bar.total for bar in bars] == [150, 100]
-    assert [bar.n for bar in bars] == [first, model.num_timesteps - first]
+    # A row of steps may be shorter than there are lanes, once in an evaluation.
+    spare = [bar.n - steps for bar, steps in zip(bars, (first, model.num_timesteps - first), strict=True)]
+    assert all(0 <= number <= (n_envs - 1) * 5 * model.population.generation for number in spare)
     assert all(bar.n >= bar.total and bar.closed for bar in bars)
 
 
@@ -325,8 +327,8 @@ def test_the_policy_is_never_perturbed(algorithm, n_envs):
             assert self.model is model and self.training_env is env
             assert np.array_equal(to_vector(self.model.actor), whole)
             assert np.array_equal(self.model.policy.predict(observation, deterministic=True)[0], action)
-            for name in ("infos", "rewards", "dones", "new_obs"):
-                assert len(self.locals[name]) == n_envs
+            n_steps = len(self.locals["dones"])
+            assert 1 <= n_steps <= n_envs and all(len(self.locals[name]) == n_steps for name in ("infos", "rewards", "new_obs"))
             seen.append(self.locals["dones"].sum())
             return True
 

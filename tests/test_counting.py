@@ -47,7 +47,8 @@ def test_every_step_is_counted(algorithm, n_envs, options):
     callback = Tell(compare("step"), compare("generation"))
     model.learn(250, callback=callback)
     assert model.num_timesteps == counted_steps(env) >= 250
-    assert seen["step"] * n_envs == model.num_timesteps
+    # The last steps of an evaluation may be fewer than there are lanes.
+    assert 0 <= seen["step"] * n_envs - model.num_timesteps < n_envs * 5 * seen["generation"]
     assert seen["generation"] == model.population.generation > 1
     assert callback.num_timesteps == model.num_timesteps
 
@@ -71,7 +72,7 @@ def test_stopped_by_a_callback(algorithm, n_envs):
             return model.num_timesteps < stop_at
 
         model.learn(1000, callback=Tell(go_on))
-        assert model.num_timesteps == counted_steps(env) == stop_at
+        assert stop_at <= model.num_timesteps == counted_steps(env) < stop_at + 2 * n_envs
         phases.add((model.agent_timesteps > 0, model.probe_timesteps > 0))
         model.learn(30, reset_num_timesteps=False)
         assert model.num_timesteps == counted_steps(env) >= stop_at + 30

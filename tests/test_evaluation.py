@@ -31,7 +31,8 @@ from sb3_esac import ES, ESAC
 from sb3_esac.evaluation import backends
 from sb3_esac.evaluation import evaluator as evaluator_module
 from sb3_esac.evaluation import lane as lane_module
-from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, LockstepEvaluator
+from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult
+from sb3_esac.evaluation.lockstep import LockstepEvaluator
 from sb3_esac.evaluation.factories import LaneRecipe, lane_recipe
 from sb3_esac.evaluation.first_layers import update_normalizers
 from sb3_esac.evaluation.lane import DirectLane, Played

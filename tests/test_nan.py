@@ -11,7 +11,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNorm
 from support import DictWalk, Walk, is_finite, tiny, vec, walks
 
 from sb3_esac import ES, ESAC
-from sb3_esac.evaluation import evaluator, seeding
+from sb3_esac.evaluation import evaluator, finite, lockstep
 from sb3_esac.evaluation.normalization import normalizers
 from sb3_esac.evolution.noise import Stream, episode_seed
 from sb3_esac.evolution.population import Population
@@ -95,7 +95,7 @@ def poisoned(kind, seeds, n_envs=1, wrapper=None, **kwargs):
 
 @pytest.fixture(autouse=True)
 def fresh_warnings(monkeypatch):
-    monkeypatch.setattr(seeding, "_warned", set())
+    monkeypatch.setattr(finite, "_warned", set())
 
 
 @pytest.fixture
@@ -314,7 +314,7 @@ def test_n_step_returns_do_not_reach_over_the_gap():
 
 @pytest.fixture
 def short_patience(monkeypatch):
-    for module in (seeding, evaluator):
+    for module in (lockstep, evaluator):
         monkeypatch.setattr(module, "UNBOUNDED_EPISODE_STEPS", 50)
 
 

@@ -23,7 +23,7 @@ import rl_zoo3.hyperparams_opt
 from matplotlib import pyplot
 
 from sb3_esac import ES, ESAC, playing, zoo
-from sb3_esac.evaluation.evaluator import LockstepEvaluator
+from sb3_esac.evaluation.lockstep import LockstepEvaluator
 from sb3_esac.evaluation.subproc import SubprocEvaluator
 from sb3_esac.plotting import read_run
 from sb3_esac.recording import rendering

@@ -6,8 +6,9 @@ from typing import Any
 import gymnasium as gym
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, unwrap_vec_normalize
 
-from sb3_esac.evaluation.evaluator import Evaluator, LockstepEvaluator
+from sb3_esac.evaluation.evaluator import Evaluator
 from sb3_esac.evaluation.factories import LaneRecipe, lane_recipe
+from sb3_esac.evaluation.lockstep import LockstepEvaluator
 from sb3_esac.evaluation.seeding import base_vec_env
 from sb3_esac.evaluation.subproc import SubprocEvaluator, start_server
 

@@ -1,4 +1,4 @@
-"""The evaluator's interface, and the evaluator for any ``VecEnv``: all lanes step together."""
+"""The evaluator's interface: what is played, what comes out, and how one waits for it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from gymnasium import spaces
-from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
+from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_esac.evaluation.parameters import Act, Player
-from sb3_esac.evaluation.rollout import Episode, EpisodeRecorder, Recording
-from sb3_esac.evaluation.seeding import NON_FINITE, UNBOUNDED_EPISODE_STEPS, adopt, take
+from sb3_esac.evaluation.parameters import Player
+from sb3_esac.evaluation.rollout import Episode, Recording
 from sb3_esac.evaluation.vec_normalize import frozen, snapshot
+
+UNBOUNDED_EPISODE_STEPS = 100_000
+"""An episode of this length, on an environment without a time limit, is taken for one that never ends."""
 
 OnStep = Callable[[dict[str, Any]], bool]
 """Called after every step of the vectorised environment with its local variables; False stops the evaluation."""
@@ -28,6 +29,7 @@ class EvaluationRequest:
     :param player: How a vector plays.
     :param recording: What to write down beside returns and lengths.
     :param max_episode_steps: Longer episodes are cut (a truncation), None for no limit.
+    :param lanes: (n, k) environments that the episodes are played in, where they differ; None for any.
     """
 
     parameters: np.ndarray
@@ -35,6 +37,7 @@ class EvaluationRequest:
     player: Player
     recording: Recording = field(default_factory=Recording)
     max_episode_steps: int | None = None
+    lanes: np.ndarray | None = None
 
     @property
     def jobs(self) -> list[tuple[int, int]]:
@@ -128,58 +131,6 @@ class Postponed(Pending):
             return self.evaluator.evaluate(self.request, on_step)
 
 
-class LockstepEvaluator(Evaluator):
-    """
-    Plays on the user's own ``VecEnv``, whatever its wrappers: one member per lane, the next one as a lane's episode ends.
-
-    ``VecNormalize`` is frozen meanwhile, and its raw observations and rewards are what is written down.
-
-    :param env: Any ``VecEnv``.
-    """
-
-    def __init__(self, env: VecEnv) -> None:
-        self.env = env
-        self.base = adopt(env)
-        self.vec_normalize = unwrap_vec_normalize(env)
-        self._idle_action = _idle_action(env.action_space)
-
-    def evaluate(self, request: EvaluationRequest, on_step: OnStep) -> EvaluationResult | None:
-        self.base.max_episode_steps = request.max_episode_steps
-        try:
-            with frozen(self.vec_normalize):
-                return _LockstepRun(self, request, on_step).play()
-        finally:
-            self.base.seed_source, self.base.max_episode_steps = None, None
-
-    def raw(self, observations: Any, rewards: np.ndarray) -> tuple[Any, np.ndarray]:
-        """
-        Observations and rewards before ``VecNormalize``.
-
-        :param observations: What the last step of the environment gave, one row per lane.
-        :param rewards: (n_envs,) likewise.
-        :return: The same, raw.
-        """
-        if self.vec_normalize is None:
-            return observations, rewards
-        return self.vec_normalize.get_original_obs(), self.vec_normalize.get_original_reward()
-
-    def raw_last(self, observation: Any) -> Any:
-        """
-        A terminal observation before ``VecNormalize`` (up to its clipping).
-
-        :param observation: A single one, from an ``info``.
-        """
-        return observation if self.vec_normalize is None else self.vec_normalize.unnormalize_obs(observation)
-
-
-def _idle_action(space: spaces.Space) -> np.ndarray:
-    """What a lane plays that has nothing to play."""
-    if isinstance(space, spaces.Discrete):
-        return np.array(space.start, dtype=space.dtype)
-    assert isinstance(space, spaces.Box)
-    return (space.low + space.high) / 2.0
-
-
 def unbounded_episode(member: int) -> str:
     """
     Explain why an episode was given up.
@@ -191,81 +142,3 @@ def unbounded_episode(member: int) -> str:
         "Whole episodes are compared: give the environment a time limit, "
         "for instance `gymnasium.wrappers.TimeLimit(env, max_episode_steps=1000)`."
     )
-
-
-class _LockstepRun:
-    """The lanes of one evaluation."""
-
-    def __init__(self, evaluator: LockstepEvaluator, request: EvaluationRequest, on_step: OnStep) -> None:
-        self.evaluator, self.request, self.on_step = evaluator, request, on_step
-        self.env = evaluator.env
-        self.waiting = request.jobs[::-1]
-        self.next_recorder: list[EpisodeRecorder | None] = [None] * self.env.num_envs
-        self.recorders: list[EpisodeRecorder | None] = [None] * self.env.num_envs
-        self.acts: list[Act | None] = [None] * self.env.num_envs
-        self.episodes: dict[tuple[int, int], Episode] = {}
-
-    def assign(self, lane: int) -> int | None:
-        """Give a lane its next episode; the seed source of the environment."""
-        if not self.waiting:
-            self.next_recorder[lane] = None
-            return None
-        member, index = self.waiting.pop()
-        self.next_recorder[lane] = EpisodeRecorder(member, index, self.request.recording)
-        return int(self.request.seeds[member, index])
-
-    def begin(self, lane: int) -> None:
-        recorder, self.next_recorder[lane] = self.next_recorder[lane], None
-        self.recorders[lane] = recorder
-        self.acts[lane] = None
-        if recorder is not None:
-            self.acts[lane] = self.request.player.bind(self.request.parameters[recorder.member])
-
-    def play(self) -> EvaluationResult | None:
-        self.evaluator.base.seed_source = self.assign
-        observations = self.env.reset()
-        raw = self.evaluator.raw(observations, np.zeros(0))[0] if self.evaluator.vec_normalize else observations
-        for lane in range(self.env.num_envs):
-            self.begin(lane)
-        n_jobs = len(self.request.jobs)
-        while len(self.episodes) < n_jobs:
-            actions = self.actions(observations)
-            new_observations, rewards, dones, infos = self.env.step(actions)
-            variables = {"new_obs": new_observations, "rewards": rewards, "dones": dones, "infos": infos, "actions": actions}
-            for lane, recorder in enumerate(self.recorders):
-                if recorder is None:
-                    # A lane that has nothing to play steps because all do; that is nobody's episode.
-                    infos[lane].pop("episode", None)
-                    infos[lane].pop("is_success", None)
-            if not self.on_step(variables):
-                return None
-            raw_new, raw_rewards = self.evaluator.raw(new_observations, rewards)
-            for lane, recorder in enumerate(self.recorders):
-                if recorder is not None:
-                    finite = NON_FINITE not in infos[lane]
-                    recorder.add(take(raw, lane), actions[lane], raw_rewards[lane], finite)
-                    self.check_length(recorder)
-                if dones[lane]:
-                    self.end(lane, infos[lane])
-            observations, raw = new_observations, raw_new
-        return EvaluationResult([self.episodes[job] for job in self.request.jobs], self.request.seeds.shape)
-
-    def actions(self, observations: Any) -> np.ndarray:
-        actions = np.stack([self.evaluator._idle_action] * self.env.num_envs)
-        for lane, act in enumerate(self.acts):
-            if act is not None:
-                actions[lane] = act(take(observations, lane))
-        return actions
-
-    def end(self, lane: int, info: dict[str, Any]) -> None:
-        recorder = self.recorders[lane]
-        if recorder is not None:
-            last = self.evaluator.raw_last(info["terminal_observation"])
-            terminated = not info.get("TimeLimit.truncated", False)
-            episode = recorder.finish(last, terminated, info.get("episode"))
-            self.episodes[recorder.member, recorder.index] = episode
-        self.begin(lane)
-
-    def check_length(self, recorder: EpisodeRecorder) -> None:
-        if recorder.length >= UNBOUNDED_EPISODE_STEPS:
-            raise RuntimeError(unbounded_episode(recorder.member))

@@ -9,11 +9,12 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from sb3_esac.evaluation.evaluator import EvaluationRequest, LockstepEvaluator, unbounded_episode
+from sb3_esac.evaluation.evaluator import UNBOUNDED_EPISODE_STEPS, EvaluationRequest, unbounded_episode
 from sb3_esac.evaluation.factories import LaneRecipe
+from sb3_esac.evaluation.lockstep import LockstepEvaluator
 from sb3_esac.evaluation.parameters import Act, Player
 from sb3_esac.evaluation.rollout import Episode, EpisodeRecorder, Recording
-from sb3_esac.evaluation.seeding import UNBOUNDED_EPISODE_STEPS, base_vec_env
+from sb3_esac.evaluation.seeding import base_vec_env
 
 LARGEST = float(np.finfo(np.float32).max)
 

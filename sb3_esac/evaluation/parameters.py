@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -133,17 +133,41 @@ class NumpyMlp:
 
         return act
 
-    def _steps(self, vector: np.ndarray) -> list[tuple[Callable, np.ndarray, np.ndarray, Callable]]:
-        """Product, its input and output buffers, and what follows it, for each layer."""
-        steps: list[tuple[Callable, np.ndarray, np.ndarray, Callable]] = []
-        source = _buffer(self.layers[0][0][1])
-        doubled = False
+    def weights(self, vector: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """
+        Weight and bias of each layer, what is done to observations taken into the first.
+
+        :param vector: (d,) parameters.
+        """
         for number, ((rows, columns), weight_at, bias_at) in enumerate(self.layers):
             weight = vector[weight_at : weight_at + rows * columns].reshape(rows, columns)
             bias = np.zeros(rows, dtype=np.float32) if bias_at is None else vector[bias_at : bias_at + rows]
             if number == 0 and self.shift is not None and self.scale is not None:
                 weight = weight / self.scale
                 bias = bias - weight @ self.shift
+            yield weight, bias
+
+    def finish_batch(self, values: np.ndarray) -> np.ndarray:
+        """
+        Make actions of the last layer's values.
+
+        :param values: (n, a) one row per observation.
+        :return: (n, ...) actions.
+        """
+        if self.output == "argmax":
+            return self.low.reshape(-1)[0] + values.argmax(axis=1)
+        low, high = self.low.reshape(-1), self.high.reshape(-1)
+        half = 0.5 * (high - low)
+        actions = values * half + (low + half) if self.output == "scale" else np.clip(values, low, high)
+        return actions.reshape(len(values), *self.low.shape)
+
+    def _steps(self, vector: np.ndarray) -> list[tuple[Callable, np.ndarray, np.ndarray, Callable]]:
+        """Product, its input and output buffers, and what follows it, for each layer."""
+        steps: list[tuple[Callable, np.ndarray, np.ndarray, Callable]] = []
+        source = _buffer(self.layers[0][0][1])
+        doubled = False
+        for number, (weight, bias) in enumerate(self.weights(vector)):
+            rows, columns = weight.shape
             # The bias is one more column, for an input that is always 1: one pass instead of two.
             matrix = np.zeros((rows, len(source)), dtype=np.float32)
             matrix[:, :columns] = weight * np.float32(0.5) if doubled else weight

@@ -150,20 +150,64 @@ class EpisodeRecorder:
         :param info: ``Monitor``'s summary.
         :return: The episode.
         """
-        if not self.finite:
-            return Episode(self.member, self.index, float("nan"), self.length, info=info)
-        single = self.rewards()
-        rewards = single.astype(np.float64)
-        transitions, moments, return_moments = None, None, None
-        if self.recording.observation_moments:
-            moments = observation_moments(_rows(self._observations, self.length))
-        if self.recording.transitions:
-            _put(self._observations, self.length, last_observation)
-            observations = _rows(self._observations, self.length + 1, copy=True)
-            transitions = Transitions(observations, self._actions[: self.length].copy(), single, terminated)
-        if self.recording.return_discount is not None:
-            return_moments = Moments.of(discounted_returns(rewards, self.recording.return_discount))
-        return Episode(self.member, self.index, float(rewards.sum()), self.length, transitions, moments, return_moments, info)
+        steps = None
+        if self.finite and self._keeps_observations:
+            if self._keeps_actions:
+                _put(self._observations, self.length, last_observation)
+            steps = Steps(_rows(self._observations, self.length + 1), self._actions[: self.length])
+        rewards = self.rewards() if self.finite else None
+        return conclude(self.member, self.index, self.recording, self.length, rewards, steps, terminated, info)
+
+
+@dataclass(frozen=True)
+class Steps:
+    """
+    What was seen and done in an episode.
+
+    :param observations: (T + 1, ...) raw observations; the last one only counts where transitions are kept.
+    :param actions: (T, a) actions, of no meaning where they are not kept.
+    """
+
+    observations: Observation
+    actions: np.ndarray
+
+
+def conclude(
+    member: int,
+    index: int,
+    recording: Recording,
+    length: int,
+    rewards: np.ndarray | None,
+    steps: Steps | None,
+    terminated: bool,
+    info: dict[str, Any] | None,
+) -> Episode:
+    """
+    Make an episode of what was written down.
+
+    :param member: Whose episode it was.
+    :param index: Number of the episode among that member's.
+    :param recording: What is wanted of it.
+    :param length: T, its steps.
+    :param rewards: (T,) single precision; None if something was not finite.
+    :param steps: Observations and actions, None if they were not written down; copied.
+    :param terminated: Whether the last observation is terminal.
+    :param info: ``Monitor``'s summary.
+    """
+    if rewards is None:
+        return Episode(member, index, float("nan"), length, info=info)
+    double = rewards.astype(np.float64)
+    transitions, moments, return_moments = None, None, None
+    if recording.observation_moments:
+        assert steps is not None
+        moments = observation_moments(_rows(steps.observations, length))
+    if recording.transitions:
+        assert steps is not None
+        observations = _rows(steps.observations, length + 1, copy=True)
+        transitions = Transitions(observations, steps.actions.copy(), rewards, terminated)
+    if recording.return_discount is not None:
+        return_moments = Moments.of(discounted_returns(double, recording.return_discount))
+    return Episode(member, index, float(double.sum()), length, transitions, moments, return_moments, info)
 
 
 def _put(storage: Observation, row: int, observation: Observation) -> None:

@@ -7,90 +7,242 @@ for the seed of every episode. It stays an instance of its class and stays in it
 ``sync_envs_normalization`` see what they know.
 """
 
-import warnings
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
 
 import numpy as np
 from gymnasium import spaces
-from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecFrameStack
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import (
+    DummyVecEnv,
+    SubprocVecEnv,
+    VecCheckNan,
+    VecEnv,
+    VecEnvWrapper,
+    VecExtractDictObs,
+    VecFrameStack,
+    VecMonitor,
+    VecNormalize,
+    VecTransposeImage,
+)
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
+from stable_baselines3.common.vec_env.util import dict_to_obs, obs_space_info
 
-NON_FINITE = "non_finite"
-"""Key of an ``info`` whose step had a reward or observation that was not finite (they are zeros now)."""
+from sb3_esac.evaluation.driving import Driver, Step, make_driver
+from sb3_esac.evaluation.finite import NON_FINITE, clear_non_finite
 
-UNBOUNDED_EPISODE_STEPS = 100_000
-"""An episode of this length, on an environment without a time limit, is taken for one that never ends."""
+DISTURBED = "disturbed"
+"""Key of an ``info`` whose step began somewhere else than the last one ended, since callbacks had the environment meanwhile."""
 
-SeedSource = Callable[[int], int | None]
+
+class Asleep:
+    """Says that no episode begins in a lane for now: it is neither reset nor stepped."""
+
+    def __repr__(self) -> str:
+        return "ASLEEP"
+
+
+ASLEEP: Final = Asleep()
+
+SeedSource = Callable[[int], "int | Asleep | None"]
 
 
 class SeededEpisodes(VecEnv):
     """
     Mixin put before the class of a base ``VecEnv`` by :func:`adopt`.
 
-    ``seed_source(lane)`` is called once for every episode that is about to begin and gives its seed, or None to leave the
-    environment to itself. ``max_episode_steps`` cuts episodes (a truncation). ``n_env_steps`` counts single steps,
-    ``finished`` collects (raw return, length) of the episodes that ended. ``frame_memory`` is the number of steps for which
-    an observation is part of what the wrappers above make (``VecFrameStack``).
+    ``seed_source(lane)`` is called once for every episode that could begin and gives its seed, None to leave the environment
+    to itself, or :data:`ASLEEP` for no episode. ``max_episode_steps`` cuts episodes (a truncation). ``n_env_steps`` counts
+    single steps, ``awake`` (n_envs,) says which lanes have an episode, ``finished`` collects (raw return, length) of the episodes that began here and ended. ``frame_memory`` is the
+    number of steps for which an observation is part of what the wrappers above make (``VecFrameStack``), ``useless`` (n_envs,)
+    says where the last step had something that was not finite.
+
+    While it is lent out (:meth:`lent_out`), to callbacks, it does what it would do if it had not been adopted. A reset or step
+    of theirs makes it ``disturbed`` until the next :meth:`reset`: the lanes are not where the run has left them.
+
+    A ``VecEnv`` without single environments (``driver`` is None) resets its lanes by itself: seeds are not used, lanes do not
+    sleep, and episodes cannot be cut.
     """
 
+    driver: Driver | None
     seed_source: SeedSource | None
     max_episode_steps: int | None
     n_env_steps: int
     finished: list[tuple[float, int]]
+    frame_memory: int
+    disturbed: bool
+    reset_is_postponed: bool
+    useless: np.ndarray
+    keeps_non_finite: bool
+    _is_lent: bool
+    _is_stale: bool
+    awake: np.ndarray
+    _begun: np.ndarray
     _lengths: np.ndarray
     _returns: np.ndarray
-    frame_memory: int
     _tainted: np.ndarray
 
+    # -- the VecEnv -----------------------------------------------------------------------------------------------------
+
     def reset(self) -> VecEnvObs:
-        if self.seed_source is not None:
-            seeds = [self.seed_source(lane) for lane in range(self.num_envs)]
-            self._seeds = [given if seed is None else seed for seed, given in zip(seeds, self._seeds, strict=True)]
-        self._lengths[:] = 0
-        self._returns[:] = 0.0
-        observations = super().reset()  # type: ignore[safe-super]
-        self._tainted = self.frame_memory * self._clear_first(observations)
-        return observations
+        if self._is_lent:
+            self._note_disturbance()
+            self.awake[:] = True
+            return super().reset()  # type: ignore[safe-super]
+        if self.reset_is_postponed:
+            self.reset_is_postponed = False
+            return self._no_observations()
+        self.disturbed = self._is_stale = False
+        self._tainted[:] = 0
+        observations = super().reset() if self.driver is None else self._no_observations()  # type: ignore[safe-super]
+        return self._begin_episodes(list(range(self.num_envs)), observations, first=True)
+
+    def step_async(self, actions: np.ndarray) -> None:
+        if self._is_lent:
+            self._note_disturbance()
+        if self.driver is None:
+            super().step_async(actions)  # type: ignore[safe-super]
+            return
+        if self._is_lent or self.seed_source is None:
+            self._wake()
+        if self._is_lent:
+            super().step_async(actions)  # type: ignore[safe-super]
+        else:
+            self.driver.send(actions, self.awake)
 
     def step_wait(self) -> VecEnvStepReturn:
-        observations, rewards, dones, infos = super().step_wait()  # type: ignore[safe-super]
-        self.n_env_steps += self.num_envs
-        self._lengths += 1
-        if self.max_episode_steps is not None and (self._lengths >= self.max_episode_steps).any():
+        if self._is_lent:
+            return super().step_wait()  # type: ignore[safe-super]
+        observations, rewards, dones, infos = self._step()
+        if self.max_episode_steps is not None:
             self._cut(observations, dones, infos)
         self._returns += rewards
-        # A step that begins with a cleared observation is as useless as the one that ended there.
-        tainted = _clear_non_finite(observations, rewards, infos, dones)
-        for lane in np.flatnonzero(self._tainted):
-            infos[lane][NON_FINITE] = True
-        self._tainted = np.where(tainted, self.frame_memory, np.maximum(self._tainted - 1, 0))
-        if dones.any():
-            for lane in np.flatnonzero(dones):
-                self.finished.append((float(self._returns[lane]), int(self._lengths[lane])))
-                self._lengths[lane], self._returns[lane] = 0, 0.0
-                self._tainted[lane] = self.frame_memory * tainted[lane]
-                seed = self.seed_source(int(lane)) if self.seed_source is not None else None
-                # A lane that was cut has not been reset by the VecEnv.
-                if infos[lane].pop("esac_cut", False) or seed is not None:
-                    result = self.env_method("reset", seed=seed, indices=[int(lane)])
-                    _put(observations, int(lane), result[0][0])
-                    self.reset_infos = [*self.reset_infos[:lane], result[0][1], *self.reset_infos[lane + 1 :]]
-                    self._tainted[lane] = 0
-            self._tainted = np.maximum(self._tainted, self.frame_memory * self._clear_first(observations))
+        observations, rewards = self._clear(observations, rewards, dones, infos)
+        if self._is_stale:
+            for info in infos:
+                info[DISTURBED] = True
+            self._is_stale = False
+        ended = np.flatnonzero(dones).tolist()
+        self.finished += [(float(self._returns[lane]), int(self._lengths[lane])) for lane in ended if self._begun[lane]]
+        if ended:
+            observations = self._begin_episodes(ended, observations)
         return observations, rewards, dones, infos
 
-    def _clear_first(self, observations: VecEnvObs) -> np.ndarray:
-        """Clear observations that no reward came with, those of a reset."""
-        return _clear_non_finite(observations, np.zeros(self.num_envs), [{} for _ in range(self.num_envs)])
+    # -- lending --------------------------------------------------------------------------------------------------------
 
-    def _cut(self, observations: VecEnvObs, dones: np.ndarray, infos: list[dict[str, Any]]) -> None:
-        for lane in np.flatnonzero((self._lengths >= self.max_episode_steps) & ~dones):
+    @contextmanager
+    def lent_out(self) -> Iterator[None]:
+        """Let callbacks do with the environment what they like."""
+        before, self._is_lent = self._is_lent, True
+        try:
+            yield
+        finally:
+            self._is_lent = before
+
+    def _note_disturbance(self) -> None:
+        self.disturbed = self._is_stale = True
+        self._begun[:] = False
+
+    def _wake(self) -> None:
+        """Begin an episode in the lanes that have none, for somebody who does not know of such."""
+        sleeping = np.flatnonzero(~self.awake).tolist()
+        if sleeping:
+            assert self.driver is not None
+            self.driver.reset({lane: {} for lane in sleeping})
+            self.awake[:] = True
+
+    # -- a step ---------------------------------------------------------------------------------------------------------
+
+    def _step(self) -> tuple[Any, np.ndarray, np.ndarray, list[dict[str, Any]]]:
+        """Step, and count it."""
+        self._lengths += self.awake
+        self.n_env_steps += int(self.awake.sum())
+        if self.driver is not None:
+            return self._batch(self.driver.receive())
+        observations, rewards, dones, infos = super().step_wait()  # type: ignore[safe-super]
+        return observations, rewards, np.asarray(dones, dtype=bool), list(infos)
+
+    def _batch(self, steps: dict[int, Step]) -> tuple[Any, np.ndarray, np.ndarray, list[dict[str, Any]]]:
+        observations, rewards = self._no_observations(), np.zeros(self.num_envs, dtype=np.float32)
+        dones, infos = np.zeros(self.num_envs, dtype=bool), [{} for _ in range(self.num_envs)]
+        for lane, (observation, reward, terminated, truncated, info) in steps.items():
+            _put(observations, lane, observation)
+            rewards[lane], dones[lane], infos[lane] = reward, terminated or truncated, info
+            info["TimeLimit.truncated"] = truncated and not terminated
+            if dones[lane]:
+                info["terminal_observation"] = observation
+        return observations, rewards, dones, infos
+
+    def _no_observations(self) -> Any:
+        """A batch of zeros."""
+        keys, shapes, dtypes = obs_space_info(self.observation_space)
+        return dict_to_obs(
+            self.observation_space, {key: np.zeros((self.num_envs, *shapes[key]), dtype=dtypes[key]) for key in keys}
+        )
+
+    def _cut(self, observations: Any, dones: np.ndarray, infos: list[dict[str, Any]]) -> None:
+        for lane in np.flatnonzero((self._lengths >= self.max_episode_steps) & ~dones & self.awake):
             dones[lane] = True
             infos[lane]["TimeLimit.truncated"] = True
             infos[lane]["terminal_observation"] = take(observations, int(lane))
-            infos[lane]["esac_cut"] = True
+
+    def _clear(
+        self, observations: Any, rewards: np.ndarray, dones: np.ndarray, infos: list[dict[str, Any]]
+    ) -> tuple[Any, np.ndarray]:
+        """Clear what is not finite, unless a ``VecCheckNan`` above is there to stop the run for it."""
+        if self.keeps_non_finite:
+            return observations, rewards
+        observations, rewards, tainted, finite = clear_non_finite(observations, rewards, infos, dones)
+        # A step that begins with a cleared observation is as useless as the one that ended there.
+        for lane in np.flatnonzero(self._tainted):
+            infos[lane][NON_FINITE] = True
+        self.useless = ~finite | (self._tainted > 0)
+        if self.driver is not None:
+            # Nothing has begun there yet.
+            tainted &= ~dones
+        self._tainted = np.where(tainted, self.frame_memory, np.where(dones, 0, np.maximum(self._tainted - 1, 0)))
+        return observations, rewards
+
+    # -- episodes -------------------------------------------------------------------------------------------------------
+
+    def _begin_episodes(self, lanes: list[int], observations: Any, *, first: bool = False) -> Any:
+        """
+        Ask for seeds, and begin the episodes that they are of.
+
+        :param lanes: Where no episode is under way.
+        :param observations: Batch, which those of the episodes are put into.
+        :param first: Whether this is a reset, which is given the seeds and options that the user has left for it.
+        :return: The batch.
+        """
+        self._lengths[lanes], self._returns[lanes], self._begun[lanes] = 0, 0.0, True
+        seeds = {lane: None if self.seed_source is None else self.seed_source(lane) for lane in lanes}
+        if self.driver is not None:
+            awake = {lane: seed for lane, seed in seeds.items() if not isinstance(seed, Asleep)}
+            self.awake[lanes] = [lane in awake for lane in lanes]
+            arguments = {lane: self._reset_arguments(lane, seed, first) for lane, seed in awake.items()}
+            reset_infos = [*self.reset_infos]
+            for lane, (observation, info) in self.driver.reset(arguments).items():
+                _put(observations, lane, observation)
+                reset_infos[lane] = info
+            self.reset_infos = reset_infos
+            if first and arguments:
+                self._reset_seeds()
+                self._reset_options()
+        if self.keeps_non_finite:
+            return observations
+        # No reward came with them.
+        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        zeros = np.zeros(self.num_envs)
+        observations, _, tainted, _ = clear_non_finite(observations, zeros, infos, np.zeros(self.num_envs, dtype=bool))
+        self._tainted = np.maximum(self._tainted, self.frame_memory * tainted)
+        return observations
+
+    def _reset_arguments(self, lane: int, seed: int | None, first: bool) -> dict[str, Any]:
+        if not first:
+            return {} if seed is None else {"seed": seed}
+        options = {"options": self._options[lane]} if self._options[lane] else {}
+        return {"seed": self._seeds[lane] if seed is None else seed, **options}
 
 
 def _put(observations: Any, lane: int, observation: Any) -> None:
@@ -117,47 +269,6 @@ def take(observations: Any, lane: int) -> Any:
     return observations[lane].copy()
 
 
-def _floating(observations: Any) -> list[np.ndarray]:
-    if isinstance(observations, dict):
-        parts = list(observations.values())
-    elif isinstance(observations, tuple):
-        parts = list(observations)
-    else:
-        parts = [observations]
-    return [part for part in parts if np.issubdtype(np.asarray(part).dtype, np.floating)]
-
-
-def _clear_non_finite(
-    observations: Any, rewards: np.ndarray, infos: list[dict[str, Any]], dones: np.ndarray | None = None
-) -> np.ndarray:
-    """
-    Put zeros in the place of NaN and infinity and say so in ``infos``; tell in which lanes the observation was cleared.
-
-    Where an episode is done the observation belongs to the next one, and says nothing about the step that has ended.
-    """
-    tainted = np.zeros(len(rewards), dtype=bool)
-    for part in _floating(observations):
-        tainted |= ~np.isfinite(part.reshape(len(rewards), -1)).all(axis=1)
-    finite = np.isfinite(rewards) & ~(tainted if dones is None else tainted & ~dones)
-    for lane, info in enumerate(infos):
-        last = info.get("terminal_observation")
-        if last is not None and not all(np.isfinite(part).all() for part in _floating(last)):
-            finite[lane] = False
-    if finite.all() and not tainted.any():
-        return tainted
-    for lane in np.flatnonzero(~finite).tolist():
-        infos[lane][NON_FINITE] = True
-        rewards[lane] = np.nan_to_num(rewards[lane], nan=0.0, posinf=0.0, neginf=0.0)
-        last = infos[lane].get("terminal_observation")
-        if last is not None:
-            for part in _floating(last):
-                part[...] = np.nan_to_num(part, nan=0.0, posinf=0.0, neginf=0.0)
-    for lane in np.flatnonzero(tainted).tolist():
-        for part in _floating(observations):
-            part[lane] = np.nan_to_num(part[lane], nan=0.0, posinf=0.0, neginf=0.0)
-    return tainted
-
-
 def base_vec_env(venv: VecEnv) -> VecEnv:
     """The ``VecEnv`` under all wrappers."""
     while isinstance(venv, VecEnvWrapper):
@@ -174,35 +285,62 @@ def adopt(venv: VecEnv) -> SeededEpisodes:
     """
     base = base_vec_env(venv)
     if not isinstance(base, SeededEpisodes):
+        driver = make_driver(base)
         kind = type(base)
         base.__class__ = type(f"Seeded{kind.__name__}", (SeededEpisodes, kind), {"__module__": kind.__module__})
         assert isinstance(base, SeededEpisodes)
+        base.driver = driver
         base.seed_source, base.max_episode_steps, base.n_env_steps = None, None, 0
         base.finished = []
+        base.disturbed = base.reset_is_postponed = base._is_lent = base._is_stale = False
+        base.awake, base._begun = np.ones(base.num_envs, dtype=bool), np.ones(base.num_envs, dtype=bool)
         base._lengths = np.zeros(base.num_envs, dtype=np.int64)
         base._returns = np.zeros(base.num_envs)
-        base._tainted = np.zeros(base.num_envs, dtype=np.int64)
-    base.frame_memory = 1
+        base._tainted, base.useless = np.zeros(base.num_envs, dtype=np.int64), np.zeros(base.num_envs, dtype=bool)
+    base.frame_memory, base.keeps_non_finite = 1, False
     while isinstance(venv, VecEnvWrapper):
         base.frame_memory += venv.stacked_obs.n_stack - 1 if isinstance(venv, VecFrameStack) else 0
+        base.keeps_non_finite |= isinstance(venv, VecCheckNan) and venv.raise_exception
         venv = venv.venv
     return base
+
+
+def can_postpone_resets(venv: VecEnv) -> bool:
+    """
+    Whether a reset whose observations nobody looks at may be left out: wrappers that are not known might need what it does.
+
+    :param venv: Any ``VecEnv``.
+    """
+    known = (VecNormalize, VecFrameStack, VecMonitor, VecTransposeImage, VecCheckNan, VecExtractDictObs)
+    while isinstance(venv, VecEnvWrapper):
+        if type(venv) not in known:
+            return False
+        venv = venv.venv
+    return True
+
+
+def forbids_early_resets(venv: VecEnv) -> bool:
+    """
+    Whether an environment must not be reset before its episode is over (``Monitor(allow_early_resets=False)``).
+
+    :param venv: Any ``VecEnv``.
+    """
+    base = base_vec_env(venv)
+    if isinstance(base, DummyVecEnv):
+        return any(not monitor.allow_early_resets for env in base.envs for monitor in _monitors(env))
+    # A process answers safely whether an attribute is there, and this one can always be sent.
+    if isinstance(base, SubprocVecEnv) and base.has_attr("allow_early_resets"):
+        return not all(base.get_attr("allow_early_resets"))
+    return False
+
+
+def _monitors(env: Any) -> Iterator[Monitor]:
+    while hasattr(env, "env"):
+        if isinstance(env, Monitor):
+            yield env
+        env = env.env
 
 
 def is_image(space: spaces.Space) -> bool:
     """Whether a space holds 8-bit images."""
     return isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) == 3
-
-
-_warned: set[str] = set()
-
-
-def warn_non_finite(who: str) -> None:
-    """Say once in a process that steps with NaN or infinity are thrown away."""
-    if not _warned:
-        _warned.add(who)
-        warnings.warn(
-            f"The environment gave {who} a reward or an observation that is not finite. Such steps are counted but never "
-            "learned from: they do not enter a replay buffer, and an offspring that meets one ranks last.",
-            stacklevel=3,
-        )
