@@ -18,11 +18,11 @@ from sb3_esac.clock import ClockedCallback, without_callbacks
 from sb3_esac.episode_caps import EpisodeCaps, EpisodeLengthSchedule, horizon_of
 from sb3_esac.evaluation.backends import make_evaluator, prepare_workers
 from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, Evaluator, Pending
+from sb3_esac.evaluation.finite import warn_non_finite
 from sb3_esac.evaluation.first_layers import update_normalizers
 from sb3_esac.evaluation.parameters import Player, make_player, to_vector
 from sb3_esac.evaluation.rollout import Recording
 from sb3_esac.evaluation.seeding import SeededEpisodes
-from sb3_esac.evaluation.finite import warn_non_finite
 from sb3_esac.evaluation.statistics import ObservationMoments
 from sb3_esac.evaluation.vec_normalize import merge_episodes, moments_of, recording_for
 from sb3_esac.evolution.episode_lengths import ProgressiveEpisodeLength

@@ -207,7 +207,7 @@ def check_lanes(model: Any, train_freq: int | None = None) -> None:
             raise ValueError(f"`episode_length_schedule={schedule!r}` cuts episodes, which {why} pass None")
         if train_freq is not None and (model.n_envs > 1 or train_freq != 1):
             raise ValueError(
-                f"With {model.n_envs} environments and `train_freq={model.train_freq!r}` the agent's turn ends in the middle of "
+                f"With {model.n_envs} environments and `train_freq={model.train_freq!r}` the agent's turn ends within "
                 f"episodes, which {why} train on one environment with `train_freq=1`"
             )
     if adopt(env).driver is not None:

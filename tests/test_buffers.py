@@ -16,8 +16,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from support import DictWalk, tiny, vec
 
 from sb3_esac.buffers import SharedExperience, add_episode, shared
-from sb3_esac.evaluation.rollout import Transitions
 from sb3_esac.evaluation.finite import NON_FINITE
+from sb3_esac.evaluation.rollout import Transitions
 
 BOX = spaces.Box(-10.0, 10.0, (2,), np.float32)
 DICT = spaces.Dict({"a": BOX, "b": spaces.Box(0, 255, (3, 2), np.uint8), "c": spaces.Discrete(4)})

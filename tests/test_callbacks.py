@@ -328,7 +328,9 @@ def test_the_policy_is_never_perturbed(algorithm, n_envs):
             assert np.array_equal(to_vector(self.model.actor), whole)
             assert np.array_equal(self.model.policy.predict(observation, deterministic=True)[0], action)
             n_steps = len(self.locals["dones"])
-            assert 1 <= n_steps <= n_envs and all(len(self.locals[name]) == n_steps for name in ("infos", "rewards", "new_obs"))
+            assert 1 <= n_steps <= n_envs and all(
+                len(self.locals[name]) == n_steps for name in ("infos", "rewards", "new_obs")
+            )
             seen.append(self.locals["dones"].sum())
             return True
 

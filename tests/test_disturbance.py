@@ -50,7 +50,9 @@ def steps_after_reset(env):
 
 @pytest.mark.parametrize("what", [reset, step, steps_after_reset])
 @pytest.mark.parametrize("n_envs", [1, 3])
-@pytest.mark.parametrize("wrap", [lambda env: env, lambda env: VecNormalize(env, norm_reward=False)], ids=["plain", "normalized"])
+@pytest.mark.parametrize(
+    "wrap", [lambda env: env, lambda env: VecNormalize(env, norm_reward=False)], ids=["plain", "normalized"]
+)
 def test_the_population_is_played_as_if_nothing_had_happened(what, n_envs, wrap):
     """Members that were under way are played again: the same fitness, and the same mean ever after."""
     means = []
@@ -92,7 +94,14 @@ def test_evaluation_on_the_training_environment(algorithm, n_envs, kind):
 def test_the_agent_learns_from_no_step_that_did_not_happen(train_freq):
     """Each transition leads from its observation to the next by its action, whatever callbacks do between."""
     model = make_model(
-        ESAC, lanes(), seed=0, agent_fraction=0.8, share_experience=0.0, train_freq=train_freq, gradient_steps=1, buffer_size=3000
+        ESAC,
+        lanes(),
+        seed=0,
+        agent_fraction=0.8,
+        share_experience=0.0,
+        train_freq=train_freq,
+        gradient_steps=1,
+        buffer_size=3000,
     )
     callback = Every(37, steps_after_reset)
     model.learn(1500, callback=callback)
@@ -110,7 +119,9 @@ def test_the_agent_learns_from_no_step_that_did_not_happen(train_freq):
 def test_episodes_of_callbacks_are_not_the_agents():
     model = make_model(ESAC, lanes(), seed=0, agent_fraction=0.8, train_freq=1, gradient_steps=0)
     lengths = set()
-    model.learn(600, callback=[Every(31, steps_after_reset), Tell(lambda m: lengths.update(n for _, n in m._base_env.finished))])
+    model.learn(
+        600, callback=[Every(31, steps_after_reset), Tell(lambda m: lengths.update(n for _, n in m._base_env.finished))]
+    )
     assert lengths == {20}
 
 

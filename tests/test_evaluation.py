@@ -32,10 +32,10 @@ from sb3_esac.evaluation import backends
 from sb3_esac.evaluation import evaluator as evaluator_module
 from sb3_esac.evaluation import lane as lane_module
 from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult
-from sb3_esac.evaluation.lockstep import LockstepEvaluator
 from sb3_esac.evaluation.factories import LaneRecipe, lane_recipe
 from sb3_esac.evaluation.first_layers import update_normalizers
 from sb3_esac.evaluation.lane import DirectLane, Played
+from sb3_esac.evaluation.lockstep import LockstepEvaluator
 from sb3_esac.evaluation.normalization import ObservationNormalizer
 from sb3_esac.evaluation.parameters import NumpyMlp, TorchActor, make_player, to_vector
 from sb3_esac.evaluation.replay import Replayer

@@ -17,8 +17,8 @@ from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 from test_evaluation import ALL, KINDS, assert_same, lanes, make_request
 from test_faults import descendants
 
-from sb3_esac.evaluation.lockstep import LockstepEvaluator
 from sb3_esac.evaluation.factories import lane_recipe
+from sb3_esac.evaluation.lockstep import LockstepEvaluator
 from sb3_esac.evaluation.rollout import Recording
 from sb3_esac.evaluation.worker import EvaluationError
 

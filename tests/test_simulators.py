@@ -20,7 +20,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*resets its environments by its
 
 
 @pytest.mark.parametrize("tells_last", [True, False])
-@pytest.mark.parametrize("wrap", [VecMonitor, VecNormalize, lambda env: VecFrameStack(env, 2)], ids=["monitor", "normalize", "stack"])
+@pytest.mark.parametrize(
+    "wrap", [VecMonitor, VecNormalize, lambda env: VecFrameStack(env, 2)], ids=["monitor", "normalize", "stack"]
+)
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_learns_on_a_simulator(algorithm, wrap, tells_last):
     env = wrap(Simulator(tells_last=tells_last))
@@ -39,7 +41,7 @@ def test_one_warning_says_what_it_costs(algorithm):
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_episodes_cannot_be_cut(algorithm):
-    with pytest.raises(ValueError, match="episode_length_schedule.*Simulator.*one by one"):
+    with pytest.raises(ValueError, match=r"episode_length_schedule.*Simulator.*one by one"):
         make_model(algorithm, Simulator(), episode_length_schedule=lambda progress: 5)
 
 
@@ -68,7 +70,9 @@ def test_what_is_written_down_is_what_was_played():
         steps, act = episode.transitions, make_player(model.actor).bind(vectors[episode.member])
         expected = np.array([act(observation) for observation in steps.observations[:-1]])
         np.testing.assert_allclose(steps.actions, expected, atol=1e-6)
-        np.testing.assert_allclose(steps.observations[1:, 0], steps.observations[:-1, 0] + 0.3 * steps.actions[:, 0], atol=1e-5)
+        np.testing.assert_allclose(
+            steps.observations[1:, 0], steps.observations[:-1, 0] + 0.3 * steps.actions[:, 0], atol=1e-5
+        )
         np.testing.assert_allclose(steps.rewards, -np.abs(steps.observations[1:, 0]), atol=1e-5)
         assert episode.episode_return == pytest.approx(steps.rewards.sum(), abs=1e-4) and not steps.terminated
 

@@ -35,4 +35,6 @@ class Patience:
         self._n_lost = self._n_lost + 1 if n_finished == self._n_finished else 1
         self._n_finished = n_finished
         if self._n_lost >= PATIENCE:
-            raise RuntimeError(f"{ADVICE} It has done so {PATIENCE} times before {self.what} could end: training would not either.")
+            raise RuntimeError(
+                f"{ADVICE} It has done so {PATIENCE} times before {self.what} could end: training would not either."
+            )

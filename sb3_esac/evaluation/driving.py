@@ -6,7 +6,6 @@ decides when the next episode begins and with which seed, so that no environment
 """
 
 import copy
-from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -48,11 +47,15 @@ def make_driver(env: VecEnv) -> Driver | None:
     :param env: A ``VecEnv`` without wrappers.
     :return: None for one that is a simulator itself, or of a class that steps or resets in a way of its own.
     """
-    for kind, driver in ((DummyVecEnv, DummyDriver), (SubprocVecEnv, SubprocDriver)):
-        if isinstance(env, kind):
-            plain = all(getattr(type(env), name) is getattr(kind, name) for name in ("step_async", "step_wait", "reset"))
-            return driver(env) if plain else None
+    if isinstance(env, DummyVecEnv) and _is_plain(env, DummyVecEnv):
+        return DummyDriver(env)
+    if isinstance(env, SubprocVecEnv) and _is_plain(env, SubprocVecEnv):
+        return SubprocDriver(env)
     return None
+
+
+def _is_plain(env: VecEnv, kind: type[VecEnv]) -> bool:
+    return all(getattr(type(env), name) is getattr(kind, name) for name in ("step_async", "step_wait", "reset"))
 
 
 class DummyDriver:
@@ -64,11 +67,11 @@ class DummyDriver:
 
     def __init__(self, env: DummyVecEnv) -> None:
         self.env = env
-        self.actions: Sequence[Any] = ()
+        self.actions: np.ndarray = np.empty(0)
         self.awake: list[int] = []
 
     def send(self, actions: np.ndarray, awake: np.ndarray) -> None:
-        self.actions, self.awake = actions, np.flatnonzero(awake).tolist()
+        self.actions, self.awake = actions, [lane for lane, steps in enumerate(awake.tolist()) if steps]
 
     def receive(self) -> dict[int, Step]:
         envs, steps = self.env.envs, {}

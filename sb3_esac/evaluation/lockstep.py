@@ -30,8 +30,8 @@ class LockstepEvaluator(Evaluator):
     """
     Plays on the user's own ``VecEnv``, whatever its wrappers: one member per lane, the next one as a lane's episode ends.
 
-    ``VecNormalize`` is frozen meanwhile, and its raw observations and rewards are what is written down. A lane that has nothing
-    to play rests; in a ``VecEnv`` that is a simulator of its own it has to step with the others, and its steps count.
+    ``VecNormalize`` is frozen meanwhile, and its raw observations and rewards are what is written down. A lane that has
+    nothing to play rests; in a ``VecEnv`` that is a simulator itself it has to step with the others, and its steps count.
 
     :param env: Any ``VecEnv``.
     """
@@ -45,8 +45,8 @@ class LockstepEvaluator(Evaluator):
 
     def evaluate(self, request: EvaluationRequest, on_step: OnStep) -> EvaluationResult | None:
         """
-        Play every episode of a request. Where a callback has reset or stepped the environment, the episodes that were under way
-        are played again, from their start.
+        Play every episode of a request. Where a callback has reset or stepped the environment, the episodes that were under
+        way are played again, from their start.
 
         :param request: What to play.
         :param on_step: Called as :class:`~sb3_esac.evaluation.telling.Telling` says.
@@ -141,14 +141,19 @@ class _LockstepRun:
             # What callbacks do to the environment's latest step must not reach what is written down.
             raw_new, raw_rewards = self.evaluator.raw(new_observations, rewards)
             useless = self.base.useless
-            self._forget_idle(infos, dones)
+            ended = np.flatnonzero(dones).tolist() if dones.any() else []
+            for lane in ended:
+                if self.playing[lane] is None:
+                    # It steps because all lanes do; that is nobody's episode.
+                    infos[lane].pop("episode", None)
+                    infos[lane].pop("is_success", None)
             variables = {"new_obs": new_observations, "rewards": rewards, "dones": dones, "infos": infos, "actions": actions}
             if not telling.tell(variables, awake):
                 return None
             self.records.add(raw, actions, raw_rewards, useless)
             if self.records.lengths.max() >= UNBOUNDED_EPISODE_STEPS:
                 self._give_up()
-            for lane in np.flatnonzero(dones).tolist():
+            for lane in ended:
                 self.end(lane, infos[lane], raw_new)
             observations, raw = new_observations, raw_new
             if self.base.disturbed and len(self.episodes) < n_jobs:
@@ -157,13 +162,6 @@ class _LockstepRun:
         if not telling.flush():
             return None
         return EvaluationResult([self.episodes[job] for job in self.request.jobs], self.request.seeds.shape)
-
-    def _forget_idle(self, infos: list[dict[str, Any]], dones: np.ndarray) -> None:
-        """A lane that has nothing to play steps because all do; that is nobody's episode."""
-        for lane in np.flatnonzero(dones).tolist():
-            if self.playing[lane] is None:
-                infos[lane].pop("episode", None)
-                infos[lane].pop("is_success", None)
 
     def end(self, lane: int, info: dict[str, Any], raw_new: Any) -> None:
         """Take in the episode that has ended in a lane, and begin the next."""

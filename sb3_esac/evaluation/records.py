@@ -23,6 +23,7 @@ class LaneRecords:
         self._active = np.zeros(n_lanes, dtype=bool)
         self._finite = np.ones(n_lanes, dtype=bool)
         self._lanes = np.arange(n_lanes)
+        self._n_added = 0
         self._rewards = np.empty((0, n_lanes), dtype=np.float32)
         self._observations: Observation = np.empty(0)
         self._actions = np.empty(0)
@@ -45,8 +46,12 @@ class LaneRecords:
         :param rewards: (n_lanes,) what followed.
         :param useless: (n_lanes,) where something was not finite.
         """
-        if self.lengths.max() + 1 >= len(self._rewards):
-            self._grow(observations, actions)
+        # Never less than the longest episode.
+        self._n_added += 1
+        if self._n_added + 1 >= len(self._rewards):
+            self._n_added = int(self.lengths.max()) + 1
+            if self._n_added + 1 >= len(self._rewards):
+                self._grow(observations, actions)
         at = self.lengths, self._lanes
         self._rewards[at] = rewards
         if self.recording.observations:
@@ -57,7 +62,7 @@ class LaneRecords:
                 self._observations[at] = observations
         if self.recording.transitions:
             self._actions[at] = actions
-        self._finite &= ~useless
+        np.logical_and(self._finite, ~useless, out=self._finite)
         self.lengths += self._active
 
     def finish(
@@ -78,7 +83,9 @@ class LaneRecords:
         if self._finite[lane] and self.recording.observations:
             if self.recording.transitions:
                 self._write_last(lane, length, last_observation)
-            steps = Steps(self._column(lane, length + 1), self._actions[:length, lane] if self.recording.transitions else np.empty(0))
+            steps = Steps(
+                self._column(lane, length + 1), self._actions[:length, lane] if self.recording.transitions else np.empty(0)
+            )
         rewards = self._rewards[:length, lane].copy() if self._finite[lane] else None
         return conclude(member, index, self.recording, length, rewards, steps, terminated, info)
 

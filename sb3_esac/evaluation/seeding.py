@@ -33,7 +33,7 @@ from sb3_esac.evaluation.driving import Driver, Step, make_driver
 from sb3_esac.evaluation.finite import NON_FINITE, clear_non_finite
 
 DISTURBED = "disturbed"
-"""Key of an ``info`` whose step began somewhere else than the last one ended, since callbacks had the environment meanwhile."""
+"""Key of an ``info`` whose step did not begin where the last one ended, since callbacks had the environment meanwhile."""
 
 
 class Asleep:
@@ -54,9 +54,9 @@ class SeededEpisodes(VecEnv):
 
     ``seed_source(lane)`` is called once for every episode that could begin and gives its seed, None to leave the environment
     to itself, or :data:`ASLEEP` for no episode. ``max_episode_steps`` cuts episodes (a truncation). ``n_env_steps`` counts
-    single steps, ``awake`` (n_envs,) says which lanes have an episode, ``finished`` collects (raw return, length) of the episodes that began here and ended. ``frame_memory`` is the
-    number of steps for which an observation is part of what the wrappers above make (``VecFrameStack``), ``useless`` (n_envs,)
-    says where the last step had something that was not finite.
+    single steps, ``awake`` (n_envs,) says which lanes have an episode, ``finished`` collects (raw return, length) of the
+    episodes that began here and ended. ``useless`` (n_envs,) says where the last step had something that was not finite, and
+    ``frame_memory`` for how many steps an observation is part of what the wrappers above make (``VecFrameStack``).
 
     While it is lent out (:meth:`lent_out`), to callbacks, it does what it would do if it had not been adopted. A reset or step
     of theirs makes it ``disturbed`` until the next :meth:`reset`: the lanes are not where the run has left them.
@@ -79,6 +79,7 @@ class SeededEpisodes(VecEnv):
     _is_stale: bool
     awake: np.ndarray
     _begun: np.ndarray
+    _layout: dict[Any, tuple[tuple[int, ...], np.dtype]]
     _lengths: np.ndarray
     _returns: np.ndarray
     _tainted: np.ndarray
@@ -123,9 +124,9 @@ class SeededEpisodes(VecEnv):
             for info in infos:
                 info[DISTURBED] = True
             self._is_stale = False
-        ended = np.flatnonzero(dones).tolist()
-        self.finished += [(float(self._returns[lane]), int(self._lengths[lane])) for lane in ended if self._begun[lane]]
-        if ended:
+        if dones.any():
+            ended = np.flatnonzero(dones).tolist()
+            self.finished += [(float(self._returns[lane]), int(self._lengths[lane])) for lane in ended if self._begun[lane]]
             observations = self._begin_episodes(ended, observations)
         return observations, rewards, dones, infos
 
@@ -165,7 +166,8 @@ class SeededEpisodes(VecEnv):
 
     def _batch(self, steps: dict[int, Step]) -> tuple[Any, np.ndarray, np.ndarray, list[dict[str, Any]]]:
         observations, rewards = self._no_observations(), np.zeros(self.num_envs, dtype=np.float32)
-        dones, infos = np.zeros(self.num_envs, dtype=bool), [{} for _ in range(self.num_envs)]
+        dones = np.zeros(self.num_envs, dtype=bool)
+        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         for lane, (observation, reward, terminated, truncated, info) in steps.items():
             _put(observations, lane, observation)
             rewards[lane], dones[lane], infos[lane] = reward, terminated or truncated, info
@@ -176,10 +178,8 @@ class SeededEpisodes(VecEnv):
 
     def _no_observations(self) -> Any:
         """A batch of zeros."""
-        keys, shapes, dtypes = obs_space_info(self.observation_space)
-        return dict_to_obs(
-            self.observation_space, {key: np.zeros((self.num_envs, *shapes[key]), dtype=dtypes[key]) for key in keys}
-        )
+        parts = {key: np.zeros(shape, dtype=dtype) for key, (shape, dtype) in self._layout.items()}
+        return dict_to_obs(self.observation_space, parts)
 
     def _cut(self, observations: Any, dones: np.ndarray, infos: list[dict[str, Any]]) -> None:
         for lane in np.flatnonzero((self._lengths >= self.max_episode_steps) & ~dones & self.awake):
@@ -194,10 +194,13 @@ class SeededEpisodes(VecEnv):
         if self.keeps_non_finite:
             return observations, rewards
         observations, rewards, tainted, finite = clear_non_finite(observations, rewards, infos, dones)
+        self.useless = ~finite
+        if not self._tainted.any() and not tainted.any():
+            return observations, rewards
         # A step that begins with a cleared observation is as useless as the one that ended there.
         for lane in np.flatnonzero(self._tainted):
             infos[lane][NON_FINITE] = True
-        self.useless = ~finite | (self._tainted > 0)
+        self.useless |= self._tainted > 0
         if self.driver is not None:
             # Nothing has begun there yet.
             tainted &= ~dones
@@ -292,6 +295,8 @@ def adopt(venv: VecEnv) -> SeededEpisodes:
         base.driver = driver
         base.seed_source, base.max_episode_steps, base.n_env_steps = None, None, 0
         base.finished = []
+        keys, shapes, dtypes = obs_space_info(base.observation_space)
+        base._layout = {key: ((base.num_envs, *shapes[key]), dtypes[key]) for key in keys}
         base.disturbed = base.reset_is_postponed = base._is_lent = base._is_stale = False
         base.awake, base._begun = np.ones(base.num_envs, dtype=bool), np.ones(base.num_envs, dtype=bool)
         base._lengths = np.zeros(base.num_envs, dtype=np.int64)
