@@ -320,7 +320,7 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
         agent, base = self.agent, self._base_env
         assert isinstance(agent.train_freq, TrainFreq)
         base.seed_source = lambda _: next(seeds)
-        agent._last_obs = self.env.reset()  # type: ignore[assignment]
+        agent._last_obs = self.env.reset()
         agent._last_episode_starts = np.ones((self.n_envs,), dtype=bool)
         if self._vec_normalize_env is not None:
             agent._last_original_obs = self._vec_normalize_env.get_original_obs()
