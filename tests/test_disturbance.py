@@ -116,8 +116,9 @@ def test_the_agent_learns_from_no_step_that_did_not_happen(train_freq):
     assert jumps.sum() > 20 and buffer.dones[: buffer.pos - 1, 0][jumps].all()
 
 
-def test_episodes_of_callbacks_are_not_the_agents():
-    model = make_model(ESAC, lanes(), seed=0, agent_fraction=0.8, train_freq=1, gradient_steps=0)
+@pytest.mark.parametrize("train_freq", [1, 25])
+def test_episodes_of_callbacks_are_not_the_agents(train_freq):
+    model = make_model(ESAC, lanes(), seed=0, agent_fraction=0.8, train_freq=train_freq, gradient_steps=0)
     lengths = set()
     model.learn(
         600, callback=[Every(31, steps_after_reset), Tell(lambda m: lengths.update(n for _, n in m._base_env.finished))]
