@@ -106,6 +106,12 @@ def updates_gpu() -> str:
     return markdown(columns, [[row[name] for name in columns] for row in read("benchmarks/results/updates_gpu.csv")])
 
 
+def simulators() -> str:
+    """Steps per second on a ``VecEnv`` that is a simulator itself."""
+    columns = ["simulator", "lanes", "way", "rate", "slowest", "fastest", "of_simulator"]
+    return markdown(columns, [[row[name] for name in columns] for row in read("benchmarks/results/simulators.csv")])
+
+
 def render_mode() -> str:
     """What a step of LunarLander costs with a render mode and without."""
     columns = ["env", "render_mode", "us_per_step", "fastest", "slowest", "mean_return"]
@@ -357,6 +363,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "updates": updates,
     "updates with a GPU": updates_gpu,
     "render mode": render_mode,
+    "simulators": simulators,
     "learning check": learning_check,
     "cost of an update": update_cost,
     "search": search,

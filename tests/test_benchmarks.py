@@ -12,6 +12,7 @@ evaluation = pytest.importorskip("benchmarks.evaluation", reason="the benchmarks
 scaling = pytest.importorskip("benchmarks.scaling")
 updates = pytest.importorskip("benchmarks.updates")
 render_mode = pytest.importorskip("benchmarks.render_mode")
+simulators = pytest.importorskip("benchmarks.simulators")
 
 
 def test_the_evaluation_benchmark_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -37,6 +38,12 @@ def test_the_benchmark_of_updates_runs(tmp_path: Path) -> None:
     assert [row["agent"] for row in rows] == ["ESAC's", "ESAC's, Adam not fused", "SAC"]
     assert all(0 < row["fastest"] <= row["ms_per_update"] <= row["slowest"] for row in rows)
     assert path.exists()
+
+
+def test_the_benchmark_of_simulators_runs(tmp_path: Path) -> None:
+    rows = simulators.main(["--turns", "1", "--steps", "5000", "--output", str(tmp_path / "simulators.csv")])
+    rates = {row["way"]: row["rate"] for row in rows if row["simulator"] == "toy"}
+    assert rates["simulator"] > rates["together"] > rates["one after the other"] > 0
 
 
 def test_the_benchmark_of_render_modes_runs(tmp_path: Path) -> None:
