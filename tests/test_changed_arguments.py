@@ -1,11 +1,9 @@
 """Arguments that are changed on a model take effect, as they do for SAC, or raise: none is ignored."""
 
-from functools import partial
-
 import numpy as np
 import pytest
 import torch as th
-from helpers import ALGORITHMS, SMALL, Drift, Tell, differences, drift, keep_log, make_model, state_of
+from helpers import ALGORITHMS, Drift, Tell, drift, make_model
 from stable_baselines3 import TD3
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.noise import NormalActionNoise, VectorizedActionNoise
@@ -17,7 +15,7 @@ from sb3_esac.arguments import FIXED, OF_THE_AGENT, defaults_of
 from sb3_esac.callbacks import AutomaticMutationTuning, HindsightCrossover
 from sb3_esac.evaluation.evaluator import LockstepEvaluator
 from sb3_esac.evaluation.subproc import SubprocEvaluator
-from sb3_esac.evolution.episode_lengths import ProgressiveEpisodeLength
+from sb3_esac.evolution.optimizers import Sgd
 from sb3_esac.turns import AnnealedTurns
 
 noise = NormalActionNoise(np.zeros(1), np.ones(1))
@@ -84,7 +82,7 @@ LIVE = {
         ("sde_sample_freq", 2, dict(use_sde=True), is_set("agent.sde_sample_freq", 2)),
         ("use_sde_at_warmup", True, dict(use_sde=True), is_set("agent.use_sde_at_warmup", True)),
         ("es_learning_rate", 0.5, {}, is_set("population.config.es_learning_rate", 0.5)),
-        ("es_optimizer", "sgd", dict(recombination="es"), lambda m, seen: type(m.population.optimizer).__name__ == "SGD"),
+        ("es_optimizer", "sgd", dict(recombination="es"), lambda m, seen: type(m.population.optimizer) is Sgd),
         ("winner_fraction", 0.5, {}, lambda model, seen: len(model.population.winners) == 2),
         ("recombination", "es", {}, is_set("population.config.recombination", "es")),
         ("crossover", None, {}, is_set("crossover_callback", None)),
@@ -96,7 +94,7 @@ LIVE = {
         ("share_experience", 0.25, dict(share_experience=0.0), lambda m, seen: m.replay_buffer.population_store.size() > 0),
         ("share_from", "all", {}, lambda model, seen: seen["shared"] > 1),
         ("gradient_interval", 1000, dict(agent_fraction=None), lambda m, seen: m.agent_timesteps == seen["agent_steps"]),
-        ("agent_episodes", 40, dict(agent_fraction=None, gradient_interval=1), lambda m, seen: seen["agent_played"] > 100),
+        ("agent_episodes", 40, dict(agent_fraction=None, gradient_interval=1), lambda m, seen: seen["agent_played"] > 60),
         ("agent_probability", 0.0, dict(agent_fraction=None), lambda model, seen: model._turns.schedule(1.0) == 0.0),
         ("agent_fraction", 0.0, {}, lambda model, seen: model.agent_timesteps == seen["agent_steps"]),
         ("agent_fraction", None, {}, lambda model, seen: isinstance(model._turns, AnnealedTurns)),
@@ -113,7 +111,7 @@ LIVE = {
         *COMMON,
         ("es_learning_rate", 0.5, {}, is_set("population.optimizer.learning_rate", 0.5)),
         ("es_learning_rate", 0.5, {}, is_set("learning_rate", 0.5)),
-        ("es_optimizer", "sgd", {}, lambda model, seen: type(model.population.optimizer).__name__ == "SGD"),
+        ("es_optimizer", "sgd", {}, lambda model, seen: type(model.population.optimizer) is Sgd),
         ("strategy", "canonical", {}, is_set("population.config.recombination", "winners")),
         ("winner_fraction", 0.5, dict(strategy="canonical"), lambda model, seen: len(model.population.winners) == 2),
         ("weight_decay", 0.1, {}, is_set("population.config.weight_decay", 0.1)),
@@ -188,7 +186,7 @@ def watch(model):
         seen["overlapped"] = seen.get("overlapped") or not seen["played"]
         before = model.agent_timesteps
         result = interval(callback)
-        seen["agent_played"] = model.agent_timesteps - before
+        seen["agent_played"] = max(seen.get("agent_played", 0), model.agent_timesteps - before)
         return result
 
     model._population_request, model._fitness = note_request, note_fitness
@@ -263,3 +261,143 @@ def test_what_cannot_be_changed(algorithm, name, value, by):
     message = str(error.value)
     assert message.startswith(f"`{name}={value!r}` cannot be set on a model") and "the constructor" in message
     assert model._evaluator is None
+
+
+# -- one truth for what the agent reads --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted({*OF_THE_AGENT} - {"lr_schedule"}))
+def test_model_and_agent_are_of_one_mind(name, tmp_path):
+    """Whoever of them is asked or told, before and after it is saved."""
+    values = {"train_freq": 4, "action_noise": noise, "target_entropy": -3.0, "use_sde_at_warmup": True}
+    value = values.get(name, 7)
+    model = make_model(ESAC, drift())
+    setattr(model, name, value)
+    expected = TrainFreq(4, TrainFrequencyUnit.STEP) if name == "train_freq" else value
+    assert getattr(model, name) == getattr(model.agent, name) == expected
+    again = make_model(ESAC, drift())
+    setattr(again.agent, name, expected)
+    assert getattr(again, name) == expected
+    again.save(tmp_path / "model")
+    loaded = ESAC.load(tmp_path / "model")
+    for holder in (loaded, loaded.agent):
+        found = getattr(holder, name)
+        assert type(found) is type(expected) if name == "action_noise" else found == expected
+
+
+def test_learning_rate_as_with_sac():
+    """``_setup_lr_schedule`` makes a schedule of it, the agent's, at once."""
+    model = make_model(ESAC, drift())
+    model.learning_rate = lambda remaining: 0.5 * remaining
+    model._setup_lr_schedule()
+    assert model.agent.lr_schedule(0.5) == model.lr_schedule(0.5) == 0.25
+    model.lr_schedule = FloatSchedule(0.125)
+    assert model.agent.lr_schedule(1.0) == 0.125
+    model.learning_rate = -1.0
+    with pytest.raises(ValueError, match=r"`learning_rate` must be a positive finite number, not -1.0"):
+        model.learn(50)
+
+
+def test_noise_is_for_each_lane():
+    model = make_model(ESAC, drift(2), action_noise=noise).learn(60)
+    model.action_noise = NormalActionNoise(np.zeros(1), 2 * np.ones(1))
+    assert isinstance(model.agent.action_noise, VectorizedActionNoise) and len(model.agent.action_noise.noises) == 2
+
+
+def test_target_entropy_can_be_automatic_again():
+    model = make_model(ESAC, drift(n_actions=3), target_entropy=-9.0)
+    model.target_entropy = "auto"
+    assert model.agent.target_entropy == -3.0
+
+
+@pytest.mark.parametrize("value", [(1, "epoch"), (1.5, "step")])
+def test_train_freq_that_is_none(value):
+    model = make_model(ESAC, drift())
+    with pytest.raises(ValueError, match="train_freq"):
+        model.train_freq = value
+    assert model.train_freq == model.agent.train_freq == TrainFreq(2, TrainFrequencyUnit.STEP)
+
+
+def test_what_an_agent_of_another_class_does_not_take():
+    model = make_model(ESAC, drift(), agent_class=TD3).learn(50)
+    model.target_entropy = -2.0
+    with pytest.raises(ValueError, match=r"`target_entropy=-2.0` is not an argument of `agent_class=TD3`"):
+        model.learn(50)
+
+
+# -- checked as at construction ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize(
+    "name, value, message",
+    [
+        ("population_size", 5, "`population_size` must be an even integer"),
+        ("sigma", -1.0, "`sigma` must be a positive finite number, not -1.0"),
+        ("n_workers", 2, "`n_workers=2` has no effect beside `backend='lockstep'`"),
+        ("backend", "threads", "`backend` must be"),
+    ],
+)
+def test_wrong_changes(algorithm, name, value, message):
+    model = make_model(algorithm, drift(), seed=0).learn(50)
+    before = model.population.config, model.population.sigma
+    right = getattr(model, name)
+    setattr(model, name, value)
+    with pytest.raises(ValueError) as error:
+        model.learn(50)
+    assert message in str(error.value)
+    assert (model.population.config, model.population.sigma) == before
+    setattr(model, name, right)
+    model.learn(50)
+
+
+def test_what_loses_its_effect_is_no_error():
+    model = make_model(ESAC, drift(), agent_fraction=None, gradient_interval=2).learn(50)
+    model.agent_fraction = 0.5
+    model.learn(50)
+    model.gradient_interval = 3
+    with pytest.raises(ValueError, match=r"`gradient_interval=3` has no effect beside `agent_fraction=0.5`"):
+        model.learn(50)
+
+
+def test_es_has_no_learning_rate_but_its_own():
+    model = make_model(ES, drift())
+    model.learning_rate = 0.5
+    with pytest.raises(ValueError, match=r"`learning_rate=0.5` has no effect on ES.*`es_learning_rate`, which is 0.02"):
+        model.learn(50)
+
+
+@pytest.mark.parametrize("own", [None, AutomaticMutationTuning(clip=0.5)])
+def test_an_operator_of_the_users_stays(own):
+    model = make_model(ESAC, drift())
+    model.amt_callback = own
+    model.amt_clip = 1e-3
+    model.learn(50)
+    assert model.amt_callback is own
+
+
+def test_an_operator_that_comes_while_the_model_learns():
+    model, own = make_model(ESAC, drift(), seed=0), HindsightCrossover("whole")
+    model.learn(200, callback=Tell(on_generation=lambda model: setattr(model, "crossover_callback", own)))
+    assert own.model is model and own.n_calls > 0
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("way", ["set_env", "env"])
+def test_another_environment_while_the_model_learns(algorithm, way):
+    other = drift()
+    model = make_model(algorithm, drift(), seed=0)
+    change = Tell(on_generation=lambda model: model.set_env(other) if way == "set_env" else setattr(model, "env", other))
+    seen = []
+    model.learn(200, callback=[change, Tell(lambda model: seen.append(model._evaluator.env is other))])
+    assert model.env is other and not seen[0] and seen[-1]
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_nothing_changed(algorithm):
+    """Then nothing is done, whatever was loaded or set through methods."""
+    model = make_model(algorithm, drift(), seed=0)
+    model._use_arguments = None
+    model.learn(60)
+    model.set_random_seed(0)
+    model.learn(60)
