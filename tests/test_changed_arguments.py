@@ -383,14 +383,22 @@ def test_an_operator_that_comes_while_the_model_learns():
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-@pytest.mark.parametrize("way", ["set_env", "env"])
-def test_another_environment_while_the_model_learns(algorithm, way):
+def test_another_environment_while_the_model_learns(algorithm):
     other = drift()
     model = make_model(algorithm, drift(), seed=0)
-    change = Tell(on_generation=lambda model: model.set_env(other) if way == "set_env" else setattr(model, "env", other))
     seen = []
-    model.learn(200, callback=[change, Tell(lambda model: seen.append(model._evaluator.env is other))])
+    tell = Tell(lambda model: seen.append(model._evaluator.env is other), lambda model: model.set_env(other))
+    model.learn(200, callback=tell)
     assert model.env is other and not seen[0] and seen[-1]
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_an_environment_that_is_put_in_place(algorithm):
+    model = make_model(algorithm, drift(), seed=0).learn(50)
+    model.env = other = drift()
+    seen = []
+    model.learn(200, callback=Tell(lambda model: seen.append(model._evaluator.env is other)))
+    assert all(seen) and (algorithm is ES or model.agent.env is other)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
