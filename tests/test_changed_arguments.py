@@ -94,7 +94,7 @@ LIVE = {
         ("share_experience", 0.25, dict(share_experience=0.0), lambda m, seen: m.replay_buffer.population_store.size() > 0),
         ("share_from", "all", {}, lambda model, seen: seen["shared"] > 1),
         ("gradient_interval", 1000, dict(agent_fraction=None), lambda m, seen: m.agent_timesteps == seen["agent_steps"]),
-        ("agent_episodes", 40, dict(agent_fraction=None, gradient_interval=1), lambda m, seen: seen["agent_played"] > 60),
+        ("agent_episodes", 8, dict(agent_fraction=None, gradient_interval=1), lambda m, seen: seen["agent_played"] > 60),
         ("agent_probability", 0.0, dict(agent_fraction=None), lambda model, seen: model._turns.schedule(1.0) == 0.0),
         ("agent_fraction", 0.0, {}, lambda model, seen: model.agent_timesteps == seen["agent_steps"]),
         ("agent_fraction", None, {}, lambda model, seen: isinstance(model._turns, AnnealedTurns)),
