@@ -152,9 +152,12 @@ ENTRIES_THEN: dict[str, dict[str, Any]] = {
 FAST_ABLATIONS: dict[str, dict[str, Any]] = {
     "without crossover": {"crossover": None},
     **{name: changes for name, changes in ABLATIONS.items() if not name.startswith("with ")},
-    "without champion": {"champion_episodes": 0, "deploy": "population"},
+    "without champion": {"champion_episodes": 0, "deploy": "population", "agent_average": 0.03},
 }
-"""Likewise for ``esac_fast.yml`` where the population leads; the mean is deployed where there is no champion."""
+"""
+Likewise for ``esac_fast.yml`` where the population leads; the mean is deployed where there is no champion, so that nobody asks
+for an average of the agent, which stays at its default.
+"""
 
 
 def ablated(

@@ -89,6 +89,16 @@ def make_room(model: "HybridAlgorithm", agent: OffPolicyAlgorithm) -> None:
     share_experience(model, agent)
 
 
+def check_accepted(model: "HybridAlgorithm") -> None:
+    """
+    Check that nothing was said to the agent that it does not take.
+
+    :param model: The model, whose attributes the arguments are.
+    :raises ValueError: If an argument of SAC's that is none of the agent's is not at its default.
+    """
+    _accepted_arguments(model)
+
+
 def _accepted_arguments(model: "HybridAlgorithm") -> dict[str, Any]:
     accepted = parameters_of(model.agent_class)
     arguments = {}

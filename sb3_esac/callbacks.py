@@ -6,6 +6,9 @@ once per generation, after ``update_locals`` with ``fitness`` (n,), ``winners`` 
 mean that was perturbed, None if it was not measured). They are no part of a saved model: set them again after loading.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 
@@ -30,6 +33,11 @@ class AutomaticMutationTuning(BaseCallback):
     def __init__(self, clip: float = 1e-4, amt_input: str = "rank", rule: str = "paper", sigma_max: float = np.inf) -> None:
         super().__init__()
         self.clip, self.amt_input, self.rule, self.sigma_max = clip, amt_input, rule, sigma_max
+
+    @property
+    def settings(self) -> tuple[Any, ...]:
+        """What it was made with."""
+        return self.clip, self.amt_input, self.rule, self.sigma_max
 
     def _on_step(self) -> bool:
         population, fitness = self.model.population, self.locals["fitness"]  # type: ignore[attr-defined]
@@ -65,6 +73,11 @@ class HindsightCrossover(BaseCallback):
         self.unit = unit
         self._groups: np.ndarray | None = None
 
+    @property
+    def settings(self) -> tuple[Any, ...]:
+        """What it was made with."""
+        return (self.unit,)
+
     def _on_step(self) -> bool:
         model = self.model
         population = model.population  # type: ignore[attr-defined]
@@ -80,3 +93,41 @@ class HindsightCrossover(BaseCallback):
             child = crossover(winner, population.mean, self._groups, rng)[None]
             population.crossed = np.concatenate([population.crossed, child])
         return True
+
+
+def default_tuning(arguments: Mapping[str, Any]) -> AutomaticMutationTuning:
+    """
+    Make the mutation tuning that the arguments of a model ask for.
+
+    :param arguments: Arguments of ESAC by name.
+    """
+    return AutomaticMutationTuning(*(arguments[name] for name in ("amt_clip", "amt_input", "amt_rule", "sigma_max")))
+
+
+def default_crossover(arguments: Mapping[str, Any]) -> HindsightCrossover | None:
+    """
+    Make the crossover that the arguments of a model ask for.
+
+    :param arguments: Arguments of ESAC by name.
+    """
+    return None if arguments["crossover"] is None else HindsightCrossover(arguments["crossover"])
+
+
+def brought_up_to_date(
+    operator: BaseCallback | None,
+    before: AutomaticMutationTuning | HindsightCrossover | None,
+    now: AutomaticMutationTuning | HindsightCrossover | None,
+) -> BaseCallback | None:
+    """
+    Let an operator follow the arguments of its model, unless it is the user's own.
+
+    :param operator: The one that is there, None for none.
+    :param before: The default one by the arguments of before.
+    :param now: The default one by those of now.
+    :return: The one that is right.
+    """
+    if type(operator) is not type(before):
+        return operator
+    if isinstance(operator, AutomaticMutationTuning | HindsightCrossover) and before is not None:
+        return now if operator.settings == before.settings and (now is None or operator.settings != now.settings) else operator
+    return now

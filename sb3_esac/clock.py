@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_esac.evaluation.seeding import SeededEpisodes
@@ -17,12 +18,13 @@ class ClockedCallback(BaseCallback):
 
     :param callback: The user's callbacks.
     :param seconds: Seconds by phase; those of "callback" grow.
+    :param model: The model that learns, which callbacks find in ``locals["self"]`` whoever plays.
     :param env: The training environment.
     """
 
-    def __init__(self, callback: BaseCallback, seconds: dict[str, float], env: SeededEpisodes) -> None:
+    def __init__(self, callback: BaseCallback, seconds: dict[str, float], model: BaseAlgorithm, env: SeededEpisodes) -> None:
         super().__init__()
-        self.inner, self.seconds, self.env = callback, seconds, env
+        self.inner, self.seconds, self.learning_model, self.env = callback, seconds, model, env
 
     def update_locals(self, locals_: dict[str, Any]) -> None:
         """
@@ -31,7 +33,7 @@ class ClockedCallback(BaseCallback):
         :param locals_: The variables.
         """
         start = time.perf_counter()
-        self.inner.update_locals(locals_)
+        self.inner.update_locals({**locals_, "self": self.learning_model})
         self.seconds["callback"] += time.perf_counter() - start
 
     def on_step(self) -> bool:

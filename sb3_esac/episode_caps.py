@@ -1,5 +1,6 @@
 """How long offspring may play: what ``episode_length_schedule`` says, generation by generation."""
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -29,6 +30,26 @@ def horizon_of(schedule: ProgressiveEpisodeLength, env: VecEnv) -> int:
         )
     schedule.check_horizon(horizon)
     return horizon
+
+
+def check_budget(total_timesteps: float, schedule: object) -> Any:
+    """
+    Check that a run of so many steps can be scheduled.
+
+    :param total_timesteps: Steps of the whole run; infinity for one that a callback ends.
+    :param schedule: The model's ``episode_length_schedule``.
+    :return: The steps, an integer if they are finite.
+    """
+    if math.isfinite(total_timesteps):
+        return int(total_timesteps)
+    if math.isnan(total_timesteps):
+        raise ValueError(f"`total_timesteps` must be a number of steps or infinity, not {total_timesteps!r}")
+    if isinstance(schedule, ProgressiveEpisodeLength) and schedule.phase_seconds is None:
+        raise ValueError(
+            f"`total_timesteps` must be finite, not {total_timesteps!r}, for a ProgressiveEpisodeLength: its phases share the "
+            "budget, unless `phase_seconds` gives them a length of their own"
+        )
+    return total_timesteps
 
 
 class EpisodeCaps:

@@ -3,7 +3,7 @@
 import copy
 import io
 import pathlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, ClassVar, TypeVar
 
 import gymnasium as gym
@@ -16,10 +16,12 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule, TensorDict
 
 from sb3_esac import validation
+from sb3_esac.arguments import Applied
+from sb3_esac.environments import check_lanes
 from sb3_esac.episode_caps import EpisodeLengthSchedule
 from sb3_esac.es_policies import CnnPolicy, ESPolicy, LinearPolicy, MlpPolicy, MultiInputPolicy
 from sb3_esac.evaluation.parameters import load_vector, to_vector
-from sb3_esac.evolution.population import Population
+from sb3_esac.evolution.population import Population, PopulationConfig
 from sb3_esac.evolution.strategies import strategy_config
 from sb3_esac.observations import can_normalize, normalized_policy_kwargs
 from sb3_esac.population_based import PopulationBasedAlgorithm
@@ -146,6 +148,7 @@ class ES(PopulationBasedAlgorithm):
         self.stats_window_size = stats_window_size
 
         if _init_setup_model:
+            self._check_arguments(None)
             self._setup_model()
 
     # -- construction --------------------------------------------------------------------------------------------------
@@ -163,7 +166,22 @@ class ES(PopulationBasedAlgorithm):
         self.set_random_seed(self.seed)
         kwargs = normalized_policy_kwargs(self, self.policy_kwargs)
         self._policy = self.policy_class(self.observation_space, self.action_space, **kwargs).to(self.device)
-        config = strategy_config(
+        self._held_mean: np.ndarray | None = None
+        sigma = self.sigma(1.0) if callable(self.sigma) else self.sigma
+        self._setup_population(Population(to_vector(self._policy), sigma, self._population_config()))
+        self._applied = Applied(self)
+
+    def _check_arguments(self, changed: Collection[str] | None) -> None:
+        validation.check_es_arguments(self)
+        validation.check_effects(self, validation.ES_EFFECTS, changed)
+        if changed is not None and "learning_rate" in changed:
+            raise ValueError(
+                f"`learning_rate={self.learning_rate!r}` has no effect on ES, which has no gradient agent: set "
+                f"`es_learning_rate`, which is {self.es_learning_rate!r}"
+            )
+
+    def _population_config(self) -> PopulationConfig:
+        return strategy_config(
             self.strategy,
             self.population_size,
             winner_fraction=self.winner_fraction,
@@ -172,13 +190,15 @@ class ES(PopulationBasedAlgorithm):
             mirrored=self.mirrored,
             weight_decay=self.weight_decay,
         )
-        self._held_mean: np.ndarray | None = None
-        sigma = self.sigma(1.0) if callable(self.sigma) else self.sigma
-        self._setup_population(Population(to_vector(self._policy), sigma, config))
+
+    def _use_arguments(self, changed: set[str]) -> None:
+        super()._use_arguments(changed)
+        self.learning_rate = self.es_learning_rate
+        self._setup_lr_schedule()
 
     def _adopt_env(self) -> None:
         super()._adopt_env()
-        validation.check_lanes(self)
+        check_lanes(self)
         validation.check_vec_normalize(self._vec_normalize_env, self.observation_space, self.normalize_observations)
 
     # -- the policy is the mean ----------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 import copy
 import io
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, ClassVar, TypeVar
 
 import gymnasium as gym
@@ -20,7 +20,8 @@ from stable_baselines3.sac.policies import SACPolicy
 
 from sb3_esac import validation
 from sb3_esac.agent import arguments_of
-from sb3_esac.callbacks import AutomaticMutationTuning, HindsightCrossover
+from sb3_esac.arguments import Applied, defaults_of
+from sb3_esac.callbacks import brought_up_to_date, default_crossover, default_tuning
 from sb3_esac.episode_caps import EpisodeLengthSchedule
 from sb3_esac.evaluation.evaluator import EvaluationResult
 from sb3_esac.evaluation.parameters import to_vector
@@ -28,7 +29,7 @@ from sb3_esac.evolution.operators import winner_count
 from sb3_esac.evolution.population import Population, PopulationConfig
 from sb3_esac.hybrid import HybridAlgorithm
 from sb3_esac.observations import can_normalize
-from sb3_esac.turns import AnnealedTurns, SharedTurns, Turns
+from sb3_esac.turns import make_turns
 
 SelfESAC = TypeVar("SelfESAC", bound="ESAC")
 
@@ -244,7 +245,7 @@ class ESAC(HybridAlgorithm):
         self.episode_timeout, self.max_worker_restarts = episode_timeout, max_worker_restarts
 
         if _init_setup_model:
-            validation.check_learning_rate(learning_rate)
+            self._check_arguments(None)
             self._setup_model()
 
     # -- construction --------------------------------------------------------------------------------------------------
@@ -262,10 +263,25 @@ class ESAC(HybridAlgorithm):
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
         self._setup_agent()
-        n_winners = winner_count(self.population_size, self.winner_fraction)
-        config = PopulationConfig(
+        assert not callable(self.sigma)
+        self._setup_population(Population(to_vector(self.actor), self.sigma, self._population_config()))
+        self.amt_callback: BaseCallback | None = default_tuning(vars(self))
+        self.crossover_callback: BaseCallback | None = default_crossover(vars(self))
+        self._turns = make_turns(self.agent_fraction, self.agent_probability)
+        if self.env is not None:
+            self._adopt_env()
+        self._applied = Applied(self)
+
+    def _check_arguments(self, changed: Collection[str] | None) -> None:
+        if changed is None or "learning_rate" in changed:
+            validation.check_learning_rate(self.learning_rate)
+        validation.check_arguments(self)
+        validation.check_effects(self, validation.EFFECTS, changed)
+
+    def _population_config(self) -> PopulationConfig:
+        return PopulationConfig(
             size=self.population_size,
-            n_winners=n_winners,
+            n_winners=winner_count(self.population_size, self.winner_fraction),
             n_agent_members=self.n_agent_members,
             es_learning_rate=self.es_learning_rate,
             es_optimizer=self.es_optimizer,
@@ -273,19 +289,14 @@ class ESAC(HybridAlgorithm):
             recombination=self.recombination,
             guest_gradient=self.guest_gradient,
         )
-        assert not callable(self.sigma)
-        self._setup_population(Population(to_vector(self.actor), self.sigma, config))
-        self.amt_callback: BaseCallback | None = AutomaticMutationTuning(
-            self.amt_clip, self.amt_input, self.amt_rule, self.sigma_max
-        )
-        self.crossover_callback: BaseCallback | None = None
-        if self.crossover is not None:
-            self.crossover_callback = HindsightCrossover(self.crossover)
-        self._turns: Turns = (
-            AnnealedTurns(self.agent_probability) if self.agent_fraction is None else SharedTurns(self.agent_fraction)
-        )
-        if self.env is not None:
-            self._adopt_env()
+
+    def _use_arguments(self, changed: set[str]) -> None:
+        super()._use_arguments(changed)
+        before, now = self._applied.values, vars(self)
+        self._turns = make_turns(self.agent_fraction, self.agent_probability)
+        self.amt_callback = brought_up_to_date(self.amt_callback, default_tuning(before), default_tuning(now))
+        crossovers = default_crossover(before), default_crossover(now)
+        self.crossover_callback = brought_up_to_date(self.crossover_callback, *crossovers)
 
     @classmethod
     def from_agent(
@@ -310,7 +321,8 @@ class ESAC(HybridAlgorithm):
                 "`normalize_observations` must be False for a plain agent, whose networks expect raw observations"
             )
         donor = agent_class.load(path, device=kwargs.get("device", "auto"))
-        model = cls(donor.policy_class, env, agent_class=agent_class, **{**arguments_of(donor), **kwargs})  # type: ignore[arg-type]
+        donated = validation.effective(validation.EFFECTS, defaults_of(cls), arguments_of(donor), kwargs)
+        model = cls(donor.policy_class, env, agent_class=agent_class, **{**donated, **kwargs})  # type: ignore[arg-type]
         model.agent.set_parameters(donor.get_parameters())  # type: ignore[arg-type]
         for name in donor._get_torch_save_params()[1]:
             if getattr(donor, name, None) is not None:
@@ -349,9 +361,12 @@ class ESAC(HybridAlgorithm):
         total, callback = super()._setup_learn(*args, **kwargs)
         for operator in (self.amt_callback, self.crossover_callback):
             if operator is not None:
-                operator.init_callback(self)
-                operator.on_training_start({}, {})
+                self._start_operator(operator)
         return total, callback
+
+    def _start_operator(self, operator: BaseCallback) -> None:
+        operator.init_callback(self)
+        operator.on_training_start({}, {})
 
     def _run_generation(self, callback: BaseCallback) -> bool:
         population = self.population
@@ -382,7 +397,7 @@ class ESAC(HybridAlgorithm):
                 self._probed_generation = -1
         if not self._probe_if_due(callback):
             return False
-        variables: dict[str, Any] = {"fitness": fitness, "winners": population.winners, "mean_fitness": None}
+        variables: dict[str, Any] = {"fitness": fitness, "winners": population.winners, "mean_fitness": None, "self": self}
         if trained and self.amt_rule == "two_sided":
             mean = self._evaluate_mean(callback)
             if mean is None:
@@ -396,10 +411,12 @@ class ESAC(HybridAlgorithm):
         population.form(to_vector(self.actor))  # line 27
         return True
 
-    @staticmethod
-    def _operate(operator: BaseCallback | None, variables: dict[str, Any]) -> bool:
+    def _operate(self, operator: BaseCallback | None, variables: dict[str, Any]) -> bool:
         if operator is None:
             return True
+        if getattr(operator, "model", None) is not self:
+            # It has come while the model learns.
+            self._start_operator(operator)
         operator.update_locals(variables)
         return operator.on_step()
 

@@ -13,17 +13,19 @@ import numpy as np
 import torch as th
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.noise import VectorizedActionNoise
+from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import TrainFreq
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
-from sb3_esac.agent import make_agent, make_room, plain_agent, share_experience
+from sb3_esac.agent import check_accepted, make_agent, make_room, plain_agent, share_experience
+from sb3_esac.arguments import collect_arguments, delegate_arguments
 from sb3_esac.averaging import AveragedActor
 from sb3_esac.buffers import SharedExperience, add_episode
 from sb3_esac.champion import Candidate
 from sb3_esac.clock import ClockedCallback, without_callbacks
+from sb3_esac.environments import check_lanes
 from sb3_esac.evaluation.disturbance import Patience
 from sb3_esac.evaluation.evaluator import EvaluationResult
 from sb3_esac.evaluation.first_layers import update_normalizers
@@ -35,7 +37,7 @@ from sb3_esac.evaluation.statistics import ObservationMoments, observation_momen
 from sb3_esac.evolution.noise import Stream, episode_seed
 from sb3_esac.evolution.population import Origin
 from sb3_esac.population_based import PopulationBasedAlgorithm
-from sb3_esac.validation import check_lanes, check_vec_normalize
+from sb3_esac.validation import check_vec_normalize
 
 FRESH_FRACTION = 0.01
 """Statistics follow the agent in steps of this size: often while nothing has been learned, and never by a jump."""
@@ -45,11 +47,13 @@ LEVEL_EPISODES = 5
 """What the agent is worth is judged by so many of its last episodes in an interval."""
 
 
+@delegate_arguments
 class HybridAlgorithm(PopulationBasedAlgorithm):
     """
     A population and a gradient agent, ``self.agent``: a stock off-policy algorithm on the same environment.
 
-    The agent is the one truth for its networks, buffer and counters; the properties here read them.
+    The agent is the one truth for its networks, buffer, counters and for the arguments that it reads while it learns (see
+    :data:`~sb3_esac.arguments.OF_THE_AGENT`); the properties here read them.
     """
 
     agent: OffPolicyAlgorithm
@@ -59,6 +63,7 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
     gradient_steps: int
     batch_size: int
     learning_starts: int
+    action_noise: ActionNoise | None
     share_experience: float
     share_from: str
     agent_average: float
@@ -181,10 +186,24 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
         agent.ep_info_buffer, agent.ep_success_buffer = self.ep_info_buffer, self.ep_success_buffer
         agent._logger, agent._total_timesteps = self.logger, total
         agent.start_time = self.start_time
-        if self.action_noise is not None and self.n_envs > 1 and not isinstance(self.action_noise, VectorizedActionNoise):
-            self.action_noise = VectorizedActionNoise(self.action_noise, self.n_envs)
-        agent.action_noise = self.action_noise
+        # What was given to the constructor has not been told how many lanes there are.
+        self.action_noise = agent.action_noise
         return total, callback
+
+    def _use_arguments(self, changed: set[str]) -> None:
+        super()._use_arguments(changed)
+        agent = self.agent
+        check_accepted(self)
+        if "learning_rate" in changed and "lr_schedule" not in changed:
+            # SAC needs `_setup_lr_schedule` to be called; nobody who changes the one means to keep the other.
+            self._setup_lr_schedule()
+        agent.verbose = self.verbose
+        agent.ep_info_buffer, agent.ep_success_buffer = self.ep_info_buffer, self.ep_success_buffer
+        share_experience(self, agent)
+        if self.averaged is not None and self.agent_average > 0:
+            self.averaged.window = self.agent_average
+        elif "agent_average" in changed:
+            self.averaged = AveragedActor(self.actor, self.agent_average) if self.agent_average > 0 else None
 
     # -- experience ----------------------------------------------------------------------------------------------------
 
@@ -350,7 +369,7 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
                 self.env,
                 train_freq=agent.train_freq,  # type: ignore[arg-type]
                 action_noise=agent.action_noise,
-                callback=ClockedCallback(callback, self.seconds, self._base_env),
+                callback=ClockedCallback(callback, self.seconds, self, self._base_env),
                 learning_starts=self.learning_starts,
                 replay_buffer=agent.replay_buffer,
                 log_interval=None,
@@ -428,6 +447,7 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
     def save(self, path: str | pathlib.Path | io.BufferedIOBase, *args: Any, **kwargs: Any) -> None:
         counters = ("num_timesteps", "_n_updates", "_episode_num")
         self._agent_counters = {name: getattr(self.agent, name) for name in counters}
+        collect_arguments(self)
         super().save(path, *args, **kwargs)
 
     save.__doc__ = PopulationBasedAlgorithm.save.__doc__

@@ -13,6 +13,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import Schedule
 
+from sb3_esac.arguments import Applied
 from sb3_esac.champion import PROBE_FRACTION, STAGES, Candidate, Champion, ChampionRecord, most_trusted
 from sb3_esac.clock import ClockedCallback, without_callbacks
 from sb3_esac.episode_caps import EpisodeCaps, EpisodeLengthSchedule, horizon_of
@@ -27,7 +28,7 @@ from sb3_esac.evaluation.statistics import ObservationMoments
 from sb3_esac.evaluation.vec_normalize import merge_episodes, moments_of, recording_for
 from sb3_esac.evolution.episode_lengths import ProgressiveEpisodeLength
 from sb3_esac.evolution.noise import Stream, episode_seed
-from sb3_esac.evolution.population import Population
+from sb3_esac.evolution.population import Population, PopulationConfig
 
 
 class PlayingAlgorithm(BaseAlgorithm):
@@ -50,12 +51,14 @@ class PlayingAlgorithm(BaseAlgorithm):
     backend: str
     episode_timeout: float | None
     max_worker_restarts: int
+    stats_window_size: int
     _env_id: str | None
 
     # Set by `_setup_model`.
     champion: Champion
     run_seed: int
     _base_env: SeededEpisodes
+    _applied: Applied
 
     @property
     @abstractmethod
@@ -114,20 +117,24 @@ class PlayingAlgorithm(BaseAlgorithm):
         if not hasattr(self, "_population"):
             self._population = population
         # A model that is loaded may have been given other arguments than it was saved with.
-        self._population.configure(population.config)
-        if not callable(self.sigma) and self.sigma != getattr(self, "_initial_sigma", self.sigma):
-            self._population.sigma = self.sigma
-        self._initial_sigma = self.sigma
+        self._configure_population(population.config)
         self._generation_start: Population | None = None
         self._evaluator: Evaluator | None = None
         self._mean_actor: tuple[np.ndarray, BasePolicy] | None = None
+        self.champion = Champion(self.actor)
+        self.champion.record, self.champion.trends = getattr(self, "_champion_state", (None, {}))
+
+    def _configure_population(self, config: PopulationConfig) -> None:
+        """Go on by the arguments as they are, from where the population is."""
         # Files of hyperparameters can name its arguments, but make no object.
         if isinstance(self.episode_length_schedule, dict):
             self.episode_length_schedule = ProgressiveEpisodeLength(**self.episode_length_schedule)
         if isinstance(self.episode_length_schedule, ProgressiveEpisodeLength) and self.env is not None:
             horizon_of(self.episode_length_schedule, self.env)
-        self.champion = Champion(self.actor)
-        self.champion.record, self.champion.trends = getattr(self, "_champion_state", (None, {}))
+        self._population.configure(config)
+        if not callable(self.sigma) and self.sigma != getattr(self, "_initial_sigma", self.sigma):
+            self._population.sigma = self.sigma
+        self._initial_sigma = self.sigma
 
     def set_random_seed(self, seed: int | None = None) -> None:
         """
@@ -171,7 +178,7 @@ class PlayingAlgorithm(BaseAlgorithm):
         pending: Pending | None = None,
     ) -> EvaluationResult | None:
         """Evaluate parameter vectors, telling the callbacks of every step; None if one asked to stop."""
-        clocked = ClockedCallback(callback, self.seconds, self._base_env)
+        clocked = ClockedCallback(callback, self.seconds, self, self._base_env)
 
         def on_step(variables: dict[str, Any]) -> bool:
             # Workers do not say: a row of theirs is as long as it is.

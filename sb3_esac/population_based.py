@@ -5,7 +5,8 @@ import pathlib
 import sys
 import time
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,10 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 
+from sb3_esac.arguments import OF_THE_EVALUATOR, Applied
 from sb3_esac.champion import FINAL_PROBE_FRACTION
 from sb3_esac.dashboard import write_layout
-from sb3_esac.episode_caps import horizon_of
+from sb3_esac.episode_caps import check_budget, horizon_of
 from sb3_esac.evaluation.evaluator import EvaluationResult
 from sb3_esac.evaluation.parameters import copy_actor, load_vector
 from sb3_esac.evaluation.random_play import random_play
@@ -25,6 +27,7 @@ from sb3_esac.evaluation.seeding import adopt, can_postpone_resets
 from sb3_esac.evaluation.vec_normalize import frozen
 from sb3_esac.evolution.episode_lengths import ProgressiveEpisodeLength
 from sb3_esac.evolution.noise import Stream, episode_seed
+from sb3_esac.evolution.population import PopulationConfig
 from sb3_esac.playing import PlayingAlgorithm
 
 
@@ -42,6 +45,19 @@ class PopulationBasedAlgorithm(PlayingAlgorithm):
 
         :param callback: The user's callbacks.
         :return: False if a callback asked to stop.
+        """
+
+    @abstractmethod
+    def _population_config(self) -> PopulationConfig:
+        """Say what the arguments mean for the population."""
+
+    @abstractmethod
+    def _check_arguments(self, changed: Collection[str] | None) -> None:
+        """
+        Check the arguments as they are now.
+
+        :param changed: Names of those that were changed, which must not be without effect; None for a new model.
+        :raises ValueError: If one is not what it may be.
         """
 
     @property
@@ -65,15 +81,19 @@ class PopulationBasedAlgorithm(PlayingAlgorithm):
         reset_num_timesteps: bool,
         progress_bar: bool,
     ) -> None:
-        total, callback = self._setup_learn(int(total_timesteps), callback, reset_num_timesteps, tb_log_name, progress_bar)
+        self._apply_arguments()
+        budget = check_budget(total_timesteps, self.episode_length_schedule)
+        total, callback = self._setup_learn(budget, callback, reset_num_timesteps, tb_log_name, progress_bar)
         # Callbacks such as the progress bar read this name from the locals.
         total_timesteps = total
         write_layout(self.logger, has_agent="agent" in self.seconds)
         callback.on_training_start(locals(), globals())
+        self._apply_arguments()
         self._evaluator = self._make_evaluator()
         self._episode_caps.start_clock()
         try:
             while self.num_timesteps < total:
+                self._apply_arguments()
                 if not self._set_episode_cap(callback):
                     break
                 if self.num_timesteps >= total:
@@ -109,10 +129,42 @@ class PopulationBasedAlgorithm(PlayingAlgorithm):
         finally:
             self._base_env.reset_is_postponed = False
 
+    def _apply_arguments(self) -> None:
+        """Go by the arguments as they are on the model now: whoever changed one since the last time meant it."""
+        changed = self._applied.changed(self)
+        if not changed:
+            return
+        self._applied.refuse_fixed(self, changed)
+        self._check_arguments(changed)
+        self._use_arguments(changed)
+        self._applied = Applied(self)
+
+    def _use_arguments(self, changed: set[str]) -> None:
+        """
+        Tell the parts of arguments that were changed; others are looked up where they are needed.
+
+        :param changed: Their names, "env" if there is another environment.
+        """
+        if self.env is not self._applied.adopted_env:
+            # Whoever put it there did not say so.
+            assert self.env is not None
+            self.set_env(self.env)
+        self._configure_population(self._population_config())
+        if "seed" in changed and self.seed != self.run_seed:
+            self.set_random_seed(np.random.randint(2**31) if self.seed is None else self.seed)
+        if "stats_window_size" in changed and self.ep_info_buffer is not None and self.ep_success_buffer is not None:
+            self._stats_window_size = self.stats_window_size
+            self.ep_info_buffer = deque(self.ep_info_buffer, maxlen=self.stats_window_size)
+            self.ep_success_buffer = deque(self.ep_success_buffer, maxlen=self.stats_window_size)
+        if self._evaluator is not None and not changed.isdisjoint([*OF_THE_EVALUATOR, "env"]):
+            self._evaluator.close()
+            self._evaluator = self._make_evaluator()
+
     def _set_episode_cap(self, callback: BaseCallback) -> bool:
         """Decide how long offspring may play in the coming generation; False if a callback asked to stop."""
         caps, schedule = self._episode_caps, self.episode_length_schedule
         assert not isinstance(schedule, dict)
+        check_budget(self._total_timesteps, schedule)
         if caps.must_start(schedule):
             assert isinstance(schedule, ProgressiveEpisodeLength) and self.env is not None
             horizon = horizon_of(schedule, self.env)
@@ -215,7 +267,8 @@ class PopulationBasedAlgorithm(PlayingAlgorithm):
     # -- saving --------------------------------------------------------------------------------------------------------
 
     def _excluded_save_params(self) -> list[str]:
-        hidden = ["env_fn", "_env_id", "_base_env", "_evaluator", "_generation_start", "_mean_actor", "champion", "seconds"]
+        hidden = ["env_fn", "_env_id", "_base_env", "_evaluator", "_applied"]
+        hidden += ["_generation_start", "_mean_actor", "champion", "seconds"]
         return [*super()._excluded_save_params(), *hidden]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
@@ -255,6 +308,7 @@ class PopulationBasedAlgorithm(PlayingAlgorithm):
         super().set_env(env, force_reset)
         self._env_id = None
         self._adopt_env()
+        self._applied.adopted_env = self.env
 
     def _adopt_env(self) -> None:
         """Tell the parts that hold an environment of a new one."""

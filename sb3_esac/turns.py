@@ -96,3 +96,13 @@ def expected_steps(model: "ESAC") -> float:
     """Steps that another generation of offspring would take, and a probe of the champion's."""
     probes = model.champion_episodes * model._episode_caps.probe_length(model._mean_length)
     return model.population_size * model.n_eval_episodes * model._mean_length + probes
+
+
+def make_turns(fraction: float | Schedule | None, probability: float | Schedule | None) -> Turns:
+    """
+    Choose the rule.
+
+    :param fraction: ``agent_fraction``; None for the paper's rule.
+    :param probability: ``agent_probability``.
+    """
+    return AnnealedTurns(probability) if fraction is None else SharedTurns(fraction)

@@ -1,6 +1,8 @@
 """Checks of constructor arguments: each error quotes the value and says what would be right."""
 
-import warnings
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
@@ -10,8 +12,8 @@ from stable_baselines3 import DQN
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from sb3_esac.evaluation.backends import BACKENDS, is_backend
-from sb3_esac.evaluation.seeding import adopt, base_vec_env, forbids_early_resets
+from sb3_esac.arguments import defaults_of, same
+from sb3_esac.evaluation.backends import BACKENDS, asks_for_workers, is_backend
 from sb3_esac.evolution.arguments import (
     check_population,
     is_number,
@@ -139,8 +141,6 @@ def check_es_arguments(model: Any) -> None:
     check_common_arguments(model)
     _check_sigma_schedule(model.sigma)
     require_not_negative("weight_decay", model.weight_decay)
-    decays = model.weight_decay == 0 or model.strategy == "openai"
-    require(decays, "weight_decay", model.weight_decay, f"0 with strategy={model.strategy!r}, whose mean does not decay")
     check_population(model.population_size, is_mirrored(model.strategy, model.mirrored), model.winner_fraction)
 
 
@@ -193,33 +193,138 @@ def _shapes(space: spaces.Space) -> Any:
     return {key: part.shape for key, part in space.spaces.items()} if isinstance(space, spaces.Dict) else space.shape
 
 
-def check_lanes(model: Any, train_freq: int | None = None) -> None:
+@dataclass(frozen=True)
+class Effect:
     """
-    Check that a model's environment lets episodes begin and end as the model has to.
+    When an argument has an effect.
 
-    :param model: The model; its environment has been adopted.
-    :param train_freq: Steps or episodes between the agent's updates, None if there is no agent.
+    :param argument: Its name.
+    :param holds: Tells from the arguments, as attributes, whether it has one.
+    :param beside: Names of the arguments that decide.
+    :param instead: What to pass for it to have one.
     """
-    schedule, env = model.episode_length_schedule, model.env
-    if forbids_early_resets(env):
-        why = "`Monitor(allow_early_resets=False)` forbids: leave it True, or"
-        if schedule is not None:
-            raise ValueError(f"`episode_length_schedule={schedule!r}` cuts episodes, which {why} pass None")
-        if train_freq is not None and (model.n_envs > 1 or train_freq != 1):
+
+    argument: str
+    holds: Callable[[Any], bool]
+    beside: tuple[str, ...]
+    instead: str
+
+
+def _has_workers(model: Any) -> bool:
+    if getattr(model, "env", None) is None:
+        # Nobody knows yet what it will learn from.
+        return bool(model.backend != "lockstep")
+    return asks_for_workers(model.env, model.backend, model.n_workers)
+
+
+_WORKERS = (
+    Effect("env_fn", lambda m: m.backend != "lockstep", ("backend",), "`backend='auto'` or `'subproc'`"),
+    Effect(
+        "n_workers",
+        lambda m: m.backend != "lockstep" or m.n_workers in (None, 1),
+        ("backend",),
+        "`backend='auto'` or `'subproc'`",
+    ),
+    *(
+        Effect(name, _has_workers, ("backend", "n_workers"), "`backend='subproc'`")
+        for name in ("episode_timeout", "max_worker_restarts")
+    ),
+)
+
+EFFECTS = (
+    *(
+        Effect(name, lambda m: m.agent_fraction is None, ("agent_fraction",), "`agent_fraction=None`")
+        for name in ("gradient_interval", "agent_episodes", "agent_probability")
+    ),
+    *(
+        Effect(name, lambda m: m.recombination == "es", ("recombination",), "`recombination='es'`")
+        for name in ("es_optimizer", "guest_gradient")
+    ),
+    Effect(
+        "es_learning_rate",
+        lambda m: m.recombination == "es" or m.amt_clip > 0,
+        ("recombination", "amt_clip"),
+        "`recombination='es'` or an `amt_clip` above 0",
+    ),
+    Effect(
+        "winner_fraction",
+        lambda m: (
+            m.recombination == "winners" or m.crossover is not None or (m.share_experience > 0 and m.share_from == "winners")
+        ),
+        ("recombination", "crossover", "share_experience", "share_from"),
+        "`recombination='winners'`, a `crossover`, or a `share_experience` above 0 from 'winners'",
+    ),
+    Effect("share_from", lambda m: m.share_experience > 0, ("share_experience",), "a `share_experience` above 0"),
+    *(
+        Effect(name, lambda m: m.amt_clip > 0, ("amt_clip",), "an `amt_clip` above 0")
+        for name in ("amt_input", "amt_rule", "sigma_max")
+    ),
+    Effect(
+        "agent_average",
+        lambda m: m.deploy != "population" or m.champion_episodes > 0,
+        ("deploy", "champion_episodes"),
+        "`deploy='best'` or `'agent'`, or `champion_episodes` above 0",
+    ),
+    *(Effect(name, lambda m: m.use_sde, ("use_sde",), "`use_sde=True`") for name in ("sde_sample_freq", "use_sde_at_warmup")),
+    Effect("target_entropy", lambda m: isinstance(m.ent_coef, str), ("ent_coef",), "`ent_coef='auto'`"),
+    Effect(
+        "n_steps",
+        lambda m: m.replay_buffer_class is None,
+        ("replay_buffer_class",),
+        "`replay_buffer_class=None`, or say it in `replay_buffer_kwargs`",
+    ),
+    *_WORKERS,
+)
+"""
+Arguments of ESAC that have no effect beside certain values of others. All others always have one.
+
+What is asked is whether a part of the algorithm is there at all. An agent that plays nothing (``agent_fraction=0``) or learns
+nothing (``gradient_steps=0``) is there: these are the ends of scales, where schedules begin and ablations are made.
+"""
+
+ES_EFFECTS = (
+    *(
+        Effect(name, lambda m: m.strategy == "openai", ("strategy",), "`strategy='openai'`")
+        for name in ("es_learning_rate", "es_optimizer", "weight_decay")
+    ),
+    Effect("winner_fraction", lambda m: m.strategy == "canonical", ("strategy",), "`strategy='canonical'`"),
+    *_WORKERS,
+)
+"""Arguments of ES that have no effect beside certain values of others. All others always have one."""
+
+
+def check_effects(model: Any, effects: Collection[Effect], changed: Collection[str] | None) -> None:
+    """
+    Check that nothing was said in vain. Not for a model that is loaded: its file has all of its arguments.
+
+    :param model: The model, whose attributes the arguments are.
+    :param effects: When they have an effect.
+    :param changed: Names of those that were set; None for all that are not at their defaults.
+    :raises ValueError: If one has no effect beside the others.
+    """
+    defaults = defaults_of(model.__class__)
+    for effect in effects:
+        name, value = effect.argument, getattr(model, effect.argument)
+        is_set = (changed is None or name in changed) and not same(value, defaults[name])
+        if is_set and not effect.holds(model):
+            others = ", ".join(f"`{other}={getattr(model, other)!r}`" for other in effect.beside)
             raise ValueError(
-                f"With {model.n_envs} environments and `train_freq={model.train_freq!r}` the agent's turn ends within "
-                f"episodes, which {why} train on one environment with `train_freq=1`"
+                f"`{name}={value!r}` has no effect beside {others}: pass {effect.instead}, or leave it at {defaults[name]!r}"
             )
-    if adopt(env).driver is not None:
-        return
-    kind = type(base_vec_env(env)).__mro__[2].__name__
-    if schedule is not None:
-        raise ValueError(
-            f"`episode_length_schedule={schedule!r}` cannot be used on {kind}, whose environments cannot be reset one by one: "
-            "pass None"
-        )
-    warnings.warn(
-        f"{kind} resets its environments by itself, so the seeds of episodes are its own: a run is not repeated exactly, and "
-        "one that is resumed is not the one that was never stopped.",
-        stacklevel=2,
-    )
+
+
+def effective(
+    effects: Collection[Effect], defaults: Mapping[str, Any], donated: Mapping[str, Any], given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """
+    Choose from what a donor was made with what has an effect beside what the user says.
+
+    :param effects: When arguments have an effect.
+    :param defaults: Defaults of all arguments.
+    :param donated: Arguments of the donor.
+    :param given: Arguments of the user.
+    :return: Part of ``donated``.
+    """
+    together = SimpleNamespace(**{**defaults, **donated, **given})
+    idle = {effect.argument for effect in effects if not effect.holds(together)}
+    return {name: value for name, value in donated.items() if name not in idle}

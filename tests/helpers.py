@@ -47,7 +47,6 @@ SMALL: dict[type, dict[str, Any]] = {
     ES: dict(
         device=DEVICE,
         population_size=4,
-        winner_fraction=0.4,
         # The one with an optimiser, whose state has to be kept.
         strategy="openai",
         normalize_observations=False,

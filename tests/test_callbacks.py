@@ -23,6 +23,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from sb3_esac import ES, ESAC
 from sb3_esac.callbacks import AutomaticMutationTuning, HindsightCrossover
 from sb3_esac.evaluation.parameters import to_vector
+from sb3_esac.evolution.episode_lengths import ProgressiveEpisodeLength
 
 
 class Count(BaseCallback):
@@ -452,3 +453,73 @@ def test_sac_scripts_callback():
     for algorithm, kwargs in ((ESAC, dict(population_size=4)), (SAC, {})):
         model = algorithm("MlpPolicy", drift(), policy_kwargs=dict(net_arch=[8]), buffer_size=100, **kwargs)
         model.learn(30, callback=Parts())
+
+
+# -- what callbacks find in their locals -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("kind", ["function", "class"])
+def test_self_in_locals_is_the_model(algorithm, kind):
+    """In the agent's steps as in the population's, so that old functions save it and ask it for its steps."""
+    found, steps, played = [], [], set()
+
+    def look(variables, _=None):
+        found.append(variables["self"])
+        steps.append(variables["self"].num_timesteps)
+        played.add(variables["self"].agent_timesteps > 0)
+        return True
+
+    class Look(BaseCallback):
+        def _on_step(self):
+            return look(self.locals)
+
+    model = make_model(algorithm, drift(), seed=0, agent_fraction=0.5)
+    model.learn(200, callback=look if kind == "function" else Look())
+    assert all(one is model for one in found)
+    assert steps == list(range(1, model.num_timesteps + 1))
+    assert (True in played) is (algorithm in HYBRIDS)
+
+
+# -- without end -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("total", [float("inf"), 1e18])
+@pytest.mark.parametrize(
+    "options", [dict(), dict(episode_length_schedule=lambda remaining: 5), dict(agent_fraction=lambda r: 0.5 * r)], ids=str
+)
+def test_until_a_callback_says_stop(algorithm, total, options, tmp_path):
+    if algorithm not in HYBRIDS and "agent_fraction" in options:
+        options = dict(sigma=lambda remaining: 0.1 + 0.1 * remaining)
+    model = make_model(algorithm, drift(), seed=0, **options)
+    model.learn(total, callback=StopTrainingOnMaxEpisodes(12))
+    assert model._current_progress_remaining == pytest.approx(1.0) and 0 < model.num_timesteps < 1000
+    model.save(tmp_path / "model")
+    loaded = algorithm.load(tmp_path / "model", env=drift())
+    loaded.learn(total, callback=StopTrainingOnMaxEpisodes(2), reset_num_timesteps=False)
+    assert loaded.num_timesteps > model.num_timesteps
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_real_progress_bar_without_end(algorithm):
+    pytest.importorskip("rich")
+    make_model(algorithm, drift(), seed=0).learn(float("inf"), callback=StopTrainingOnMaxEpisodes(5), progress_bar=True)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_what_needs_an_end(algorithm):
+    lengths = ProgressiveEpisodeLength(first_length=3, horizon=12)
+    model = make_model(algorithm, drift(), episode_length_schedule=lengths)
+    with pytest.raises(ValueError, match=r"`total_timesteps` must be finite, not inf, for a ProgressiveEpisodeLength"):
+        model.learn(float("inf"))
+    with pytest.raises(ValueError, match=r"`total_timesteps` must be a number of steps or infinity, not nan"):
+        model.learn(float("nan"))
+    # By the clock of the paper there is nothing to share.
+    model.episode_length_schedule = ProgressiveEpisodeLength(first_length=3, horizon=12, phase_seconds=60.0)
+    model.learn(float("inf"), callback=StopTrainingOnMaxEpisodes(8))
+    assert model._episode_caps.cap == 3
+    # Neither does it begin while a run goes on.
+    model = make_model(algorithm, drift())
+    with pytest.raises(ValueError, match="`total_timesteps` must be finite"):
+        model.learn(float("inf"), Tell(on_generation=lambda model: setattr(model, "episode_length_schedule", lengths)))

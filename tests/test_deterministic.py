@@ -185,9 +185,10 @@ def test_callbacks_change_nothing(algorithm):
 @pytest.mark.parametrize("action_space", [spaces.Box(-1.0, 1.0, (1,), np.float32), spaces.Discrete(3)], ids=str)
 def test_workers_change_nothing(action_space):
     """Whole episodes in processes, or step by step in this one."""
-    options = dict(seed=4, normalize_observations=True, champion_episodes=2, env_fn=partial(Choice, action_space))
+    options = dict(seed=4, normalize_observations=True, champion_episodes=2)
     lockstep = run(ES, make_vec_env(partial(Choice, action_space)), **options)
-    workers = run(ES, make_vec_env(partial(Choice, action_space)), backend="subproc", n_workers=2, **options)
+    options.update(backend="subproc", n_workers=2, env_fn=partial(Choice, action_space))
+    workers = run(ES, make_vec_env(partial(Choice, action_space)), **options)
     assert len(lockstep[2]) > 3 and len(np.unique(lockstep[2][0])) > 1
     assert differences(lockstep, workers) == []
 

@@ -495,7 +495,7 @@ def test_many_actions_are_squashed_as_few_are() -> None:
 
 @pytest.mark.parametrize(
     "arguments, is_started",
-    [({"n_workers": 2}, True), ({"backend": "subproc"}, True), ({}, False), ({"n_workers": 2, "backend": "lockstep"}, False)],
+    [({"n_workers": 2}, True), ({"backend": "subproc"}, True), ({}, False), ({"n_workers": 1, "backend": "lockstep"}, False)],
 )
 @pytest.mark.parametrize("algorithm", [ES, ESAC])
 def test_the_server_starts_with_the_model(

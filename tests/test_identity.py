@@ -26,6 +26,10 @@ class Identity(IdentityEnvBox):
         return -float(np.abs(action - self.state).sum()) if self.dense else super()._get_reward(action)
 
 
+RATES = {"openai": dict(es_learning_rate=0.2), "canonical": {}}
+"""What the strategies take beside what they have in common."""
+
+
 def mean_return(model, deploy, dense=False):
     model.deploy = deploy
     return evaluate_policy(model, Monitor(Identity(dense)), n_eval_episodes=10, deterministic=True)[0]
@@ -45,7 +49,7 @@ def test_identity(algorithm):
 def test_population_alone(algorithm, strategy):
     """Without a single gradient step of the agent."""
     options = dict(agent_fraction=0.0, n_agent_members=0, share_experience=0.0, champion_episodes=0)
-    options.update(population_size=20, sigma=0.2, es_learning_rate=0.2, policy_kwargs=dict(net_arch=[]))
+    options.update(population_size=20, sigma=0.2, policy_kwargs=dict(net_arch=[]), **RATES[strategy])
     rule = dict(recombination="es" if strategy == "openai" else "winners")
     rule = rule if algorithm in HYBRIDS else dict(strategy=strategy)
     model = make_model(algorithm, Identity(dense=True), seed=0, **rule, **options)
@@ -75,6 +79,6 @@ class Choose(IdentityEnv):
 @pytest.mark.parametrize("strategy", ["openai", "canonical"])
 def test_discrete(policy, strategy):
     """Of 20 steps one of three actions by chance gets 7 right."""
-    options = dict(population_size=20, sigma=0.3, es_learning_rate=0.2, policy_kwargs=None if policy == "LinearPolicy" else {})
+    options = dict(population_size=20, sigma=0.3, policy_kwargs=None if policy == "LinearPolicy" else {}, **RATES[strategy])
     model = make_model(ES, Choose(), policy, seed=0, strategy=strategy, **options).learn(8000)
     assert evaluate_policy(model, Monitor(Choose()), n_eval_episodes=10)[0] >= 18

@@ -198,7 +198,8 @@ def test_where_winners_come_from():
 
 @pytest.mark.parametrize("fraction", [0.25, lambda remaining: 0.5 * remaining, None], ids=["number", "schedule", "paper"])
 def test_how_much_the_agent_is_to_play(fraction):
-    model = make_model(ESAC, drift(), seed=0, **{**INTERVALS, "agent_fraction": fraction, "agent_probability": 0.7})
+    rule = dict(agent_fraction=fraction) if fraction is not None else {**INTERVALS, "agent_probability": 0.7}
+    model = make_model(ESAC, drift(), seed=0, **rule)
     log = keep_log(model)
     model.learn(300)
     if fraction is None:

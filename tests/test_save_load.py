@@ -258,6 +258,8 @@ def test_population_given_on_load(tmp_path, algorithm, option):
     """The next generation is of the kind that was asked for, and starts from the same mean."""
     if "n_agent_members" in option and algorithm not in HYBRIDS:
         option = dict(strategy="canonical")
+    elif "winner_fraction" in option and algorithm not in HYBRIDS:
+        option = dict(strategy="canonical", **option)
     model = trained(algorithm)
     model.save(tmp_path / "model")
     env = drift()

@@ -109,7 +109,7 @@ def make(job: Timing) -> Any:
         common |= {"gradient_interval": 2, "agent_probability": 1.0, "learning_starts": 0}
         return from_file("esac_paper", job.task, 0, 0, **common)
     network = {"net_arch": [512, 512], "activation_fn": th.nn.ReLU}
-    rules = {"sigma": 0.005, "es_learning_rate": 0.005, "es_optimizer": "sgd", "mirrored": False}
+    rules = {"sigma": 0.005, "mirrored": False}
     env = make_task(job.task, 0)
     return ES("MlpPolicy", env, seed=0, normalize_observations=False, policy_kwargs=network, **rules, **common)
 

@@ -128,7 +128,8 @@ class ExperimentManager(rl_zoo3.exp_manager.ExperimentManager):
     ) -> dict[str, Any]:
         # The last step before a model is made, and the first at which everything about the environment is known.
         hyperparams = super()._preprocess_action_noise(hyperparams, saved_hyperparams, env)
-        if self._is_ours():
+        # On the environment's own lanes nobody needs a copy.
+        if self._is_ours() and hyperparams.get("backend") != "lockstep":
             hyperparams["env_fn"] = LaneFactory(
                 gym.spec(self.env_name.gym_id), self.env_kwargs, self.monitor_kwargs, self.env_wrapper
             )

@@ -67,6 +67,9 @@ def convert_esac_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
     arguments["amt_clip"] = 10.0 ** arguments.pop("amt_clip_pow")
     # One winner at least, however small the population.
     arguments["winner_fraction"] = max(arguments["winner_fraction"], 1 / arguments["population_size"])
+    if arguments["recombination"] == "es" and arguments["share_experience"] == 0:
+        # Nobody asks who has won.
+        del arguments["winner_fraction"]
     arguments["policy_kwargs"] = {
         "net_arch": {"pi": ACTORS[arguments.pop("actor")], "qf": [2 ** arguments.pop("critic_pow")] * 2},
         "activation_fn": ACTIVATIONS[arguments.pop("activation_fn")],
@@ -108,9 +111,9 @@ def convert_es_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
     """
     arguments = dict(sampled_params)
     arguments["population_size"] = 2 ** arguments.pop("population_size_pow")
-    if arguments["strategy"] == "canonical":
-        # Its mean does not decay.
-        arguments["weight_decay"] = 0.0
+    # Each strategy takes what it has a use for.
+    for name in ("es_learning_rate", "weight_decay") if arguments["strategy"] == "canonical" else ("winner_fraction",):
+        del arguments[name]
     arguments["policy_kwargs"] = {
         "net_arch": ACTORS[arguments.pop("actor")],
         "activation_fn": ACTIVATIONS[arguments.pop("activation_fn")],

@@ -1,0 +1,229 @@
+"""Arguments that are changed on a model: which of them the agent holds, and what has changed since they were applied."""
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import numpy as np
+from stable_baselines3.common.noise import VectorizedActionNoise
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+
+from sb3_esac.evolution.arguments import is_number
+
+Algorithm = TypeVar("Algorithm", bound=type)
+
+OF_THE_AGENT = (
+    "learning_rate",
+    "lr_schedule",
+    "learning_starts",
+    "batch_size",
+    "tau",
+    "gamma",
+    "train_freq",
+    "gradient_steps",
+    "action_noise",
+    "target_update_interval",
+    "target_entropy",
+    "sde_sample_freq",
+    "use_sde_at_warmup",
+)
+"""What SAC reads while it learns. Once there is an agent, the model's are the agent's."""
+
+FIXED = {
+    "policy_class": "networks",
+    "policy_kwargs": "networks",
+    "normalize_observations": "networks",
+    "agent_class": "networks",
+    "agent_kwargs": "networks",
+    "use_sde": "networks",
+    "device": "buffers and networks",
+    "ent_coef": "entropy coefficient",
+    "n_steps": "buffers",
+    "buffer_size": "buffers",
+    "replay_buffer_class": "buffers",
+    "replay_buffer_kwargs": "buffers",
+    "optimize_memory_usage": "buffers",
+}
+"""Arguments that cannot be changed on a model, and what has been made from them."""
+
+OF_THE_EVALUATOR = ("env_fn", "n_workers", "backend", "episode_timeout", "max_worker_restarts")
+"""Arguments for which another evaluator has to be made."""
+
+
+@functools.cache
+def defaults_of(algorithm: type) -> dict[str, Any]:
+    """
+    Look up the arguments that an algorithm of this package keeps under their names, and their defaults.
+
+    :param algorithm: ESAC, ES or a class that is derived from one of them, whatever its own constructor takes.
+    """
+    package = __name__.partition(".")[0]
+    own = next(kind for kind in algorithm.__mro__ if kind.__module__.startswith(package) and "__init__" in vars(kind))
+    parameters = inspect.signature(own.__init__).parameters  # type: ignore[misc]
+    elsewhere = ("self", "policy", "env", "_init_setup_model")
+    return {name: parameter.default for name, parameter in parameters.items() if name not in elsewhere}
+
+
+class AgentArgument:
+    """
+    An argument that the agent holds: whoever reads or writes the model's is at the agent's.
+
+    Before there is an agent it is in the ``__dict__`` of the model, where it stays: SB3 saves that, and loads into it.
+
+    :param name: Its name.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, model: Any, owner: type | None = None) -> Any:
+        if model is None:
+            return self
+        own = vars(model)
+        agent = own.get("agent")
+        if agent is not None and hasattr(agent, self.name):
+            return getattr(agent, self.name)
+        if self.name not in own:
+            raise AttributeError(f"{type(model).__name__!r} has no attribute {self.name!r} yet")
+        return own[self.name]
+
+    def __set__(self, model: Any, value: Any) -> None:
+        agent = vars(model).get("agent")
+        # Which arguments an agent of another class does not take is said when they are applied.
+        if agent is not None and hasattr(agent, self.name):
+            convert = CONVERSIONS.get(self.name)
+            value = value if convert is None else convert(agent, value)
+            setattr(agent, self.name, value)
+        vars(model)[self.name] = value
+
+
+def delegate_arguments(algorithm: Algorithm) -> Algorithm:
+    """
+    Let the agent hold those arguments that it reads while it learns.
+
+    :param algorithm: A class whose instances have an ``agent``.
+    :return: The same class.
+    """
+    for name in OF_THE_AGENT:
+        setattr(algorithm, name, AgentArgument(name))
+    return algorithm
+
+
+def collect_arguments(model: Any) -> None:
+    """
+    Put what the agent holds in the model's ``__dict__``, for SB3 to save it.
+
+    :param model: A model with an agent.
+    """
+    vars(model).update({name: getattr(model, name) for name in OF_THE_AGENT if hasattr(model, name)})
+
+
+def _to_train_freq(agent: OffPolicyAlgorithm, value: Any) -> Any:
+    """Convert as SAC's constructor does; what cannot be is an error and changes nothing."""
+    before = agent.train_freq
+    agent.train_freq = tuple(value) if isinstance(value, list) else value
+    try:
+        agent._convert_train_freq()
+        return agent.train_freq
+    finally:
+        agent.train_freq = before
+
+
+def _to_target_entropy(agent: OffPolicyAlgorithm, value: Any) -> float:
+    shape = agent.action_space.shape
+    assert shape is not None
+    return float(-np.prod(shape)) if isinstance(value, str) and value == "auto" else float(value)
+
+
+def _to_gamma(agent: OffPolicyAlgorithm, value: Any) -> Any:
+    """N-step returns are summed up where transitions are kept."""
+    for store in (agent.replay_buffer, getattr(agent.replay_buffer, "population_store", None)):
+        if store is not None and hasattr(store, "gamma"):
+            store.gamma = value
+    return value
+
+
+def _to_noise(agent: OffPolicyAlgorithm, value: Any) -> Any:
+    is_single = value is not None and agent.n_envs > 1 and not isinstance(value, VectorizedActionNoise)
+    return VectorizedActionNoise(value, agent.n_envs) if is_single else value
+
+
+CONVERSIONS: dict[str, Callable[[OffPolicyAlgorithm, Any], Any]] = {
+    "train_freq": _to_train_freq,
+    "target_entropy": _to_target_entropy,
+    "gamma": _to_gamma,
+    "action_noise": _to_noise,
+}
+"""What SAC makes of a value as it is built."""
+
+
+class Applied:
+    """
+    The arguments that a run goes by.
+
+    :param model: The model, as it goes by them now.
+    """
+
+    def __init__(self, model: Any) -> None:
+        names: Iterable[str] = (*defaults_of(model.__class__), "policy_class", "learning_rate", "lr_schedule")
+        self.values = {name: _copied(getattr(model, name)) for name in names}
+        self.env = self.adopted_env = model.env
+
+    def changed(self, model: Any) -> set[str]:
+        """
+        Find what has been changed since, "env" among it.
+
+        :param model: The same model.
+        :return: Names of arguments.
+        """
+        found = {name for name, value in self.values.items() if not same(value, getattr(model, name))}
+        return found if self.env is model.env else {*found, "env"}
+
+    def refuse_fixed(self, model: Any, changed: set[str]) -> None:
+        """
+        Raise an error if something was changed that cannot be.
+
+        :param model: The same model.
+        :param changed: Names of arguments.
+        :raises ValueError: If networks or buffers have been made from one of them.
+        """
+        for name in sorted(changed & FIXED.keys()):
+            way = "the constructor" if FIXED[name] == "networks" else "the constructor, or to `load`"
+            raise ValueError(
+                f"`{name}={getattr(model, name)!r}` cannot be set on a model, which has been built with {self.values[name]!r} "
+                f"({FIXED[name]}): pass it to {way}"
+            )
+
+
+def same(one: Any, other: Any) -> bool:
+    """
+    Whether two values of an argument are the same; containers are looked into.
+
+    :param one: A value.
+    :param other: Another one.
+    """
+    if one is other:
+        return True
+    if is_number(one) and is_number(other):
+        return bool(one == other)
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(value, other[key]) for key, value in one.items())
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    try:
+        return bool(one == other)
+    except Exception:
+        # Whatever cannot be compared, as an array, is not the same.
+        return False
+
+
+def _copied(value: Any) -> Any:
+    """Copy containers, so that a change in one is seen, and nothing else."""
+    if isinstance(value, dict):
+        return {key: _copied(part) for key, part in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_copied(part) for part in value)
+    return value

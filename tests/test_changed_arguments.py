@@ -1,0 +1,411 @@
+"""Arguments that are changed on a model take effect, as they do for SAC, or raise: none is ignored."""
+
+import numpy as np
+import pytest
+import torch as th
+from helpers import ALGORITHMS, Drift, Tell, drift, make_model
+from stable_baselines3 import TD3
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.noise import NormalActionNoise, VectorizedActionNoise
+from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
+from stable_baselines3.common.utils import FloatSchedule
+
+from sb3_esac import ES, ESAC
+from sb3_esac.arguments import FIXED, OF_THE_AGENT, defaults_of
+from sb3_esac.callbacks import AutomaticMutationTuning, HindsightCrossover
+from sb3_esac.evaluation.evaluator import LockstepEvaluator
+from sb3_esac.evaluation.subproc import SubprocEvaluator
+from sb3_esac.evolution.optimizers import Sgd
+from sb3_esac.turns import AnnealedTurns
+
+noise = NormalActionNoise(np.zeros(1), np.ones(1))
+
+
+def evaluator_of(**kwargs):
+    """Whether this evaluator plays the next generation."""
+    return lambda model, seen: all(getattr(seen["evaluator"], name) == value for name, value in kwargs.items())
+
+
+def is_set(path, value):
+    """Whether a value has arrived where it is read; names in a path are of attributes."""
+
+    def check(model, seen):
+        part = model
+        for name in path.split("."):
+            part = getattr(part, name)
+        return part == value
+
+    return check
+
+
+class ByEnvFn(Drift):
+    """Made by ``env_fn``."""
+
+
+# Argument, the value that it is changed to, what the model is made with, and what shows that it has taken effect. None for
+# what is read where it is needed: runs differ from then on (or, with a string, the log does).
+COMMON = [
+    ("population_size", 6, {}, lambda model, seen: seen["members"] == 6),
+    ("sigma", 0.3, {}, lambda model, seen: abs(seen["sigma"] - 0.3) < 1e-2),
+    ("mirrored", False, {}, is_set("population.config.mirrored", False)),
+    ("deploy", "population", {}, lambda model, seen: model.deployed_policy is model._policy_of_mean()),
+    ("champion_episodes", 0, {}, lambda model, seen: model.probe_timesteps == seen["probed"]),
+    ("n_eval_episodes", 2, {}, lambda model, seen: seen["episodes"] == 8),
+    ("alive_bonus_offset", 1.0, {}, lambda model, seen: seen["fitness"] < seen["returns"]),
+    ("episode_length_schedule", lambda remaining: 5, {}, is_set("_episode_caps.cap", 5)),
+    ("env_fn", ByEnvFn, dict(backend="subproc"), lambda model, seen: seen["made"] == 2),
+    ("n_workers", 2, dict(backend="subproc"), evaluator_of(n_workers=2)),
+    ("backend", "subproc", {}, lambda model, seen: isinstance(seen["evaluator"], SubprocEvaluator)),
+    ("episode_timeout", 50.0, dict(backend="subproc"), evaluator_of(episode_timeout=50.0)),
+    ("max_worker_restarts", 1, dict(backend="subproc"), evaluator_of(max_worker_restarts=1)),
+    ("stats_window_size", 7, {}, is_set("ep_info_buffer.maxlen", 7)),
+    ("tensorboard_log", "logs", {}, lambda model, seen: (seen["path"] / "logs").exists()),
+    ("verbose", 1, {}, lambda model, seen: "time/" in seen["printed"]),
+    ("seed", 12, {}, is_set("run_seed", 12)),
+]
+LIVE = {
+    ESAC: [
+        *COMMON,
+        ("learning_rate", 1e-5, {}, lambda model, seen: model.actor.optimizer.param_groups[0]["lr"] == 1e-5),
+        ("learning_starts", 10_000, {}, lambda model, seen: model._n_updates == seen["updates"]),
+        ("batch_size", 16, {}, lambda model, seen: seen["sampled"] == {16}),
+        ("tau", 0.5, {}, is_set("agent.tau", 0.5)),
+        ("gamma", 0.5, {}, is_set("agent.gamma", 0.5)),
+        ("gamma", 0.5, dict(n_steps=2), is_set("agent.replay_buffer.gamma", 0.5)),
+        ("gamma", 0.5, dict(n_steps=2), is_set("agent.replay_buffer.population_store.gamma", 0.5)),
+        ("train_freq", 4, {}, is_set("agent.train_freq", TrainFreq(4, TrainFrequencyUnit.STEP))),
+        ("train_freq", (1, "episode"), {}, is_set("agent.train_freq", TrainFreq(1, TrainFrequencyUnit.EPISODE))),
+        ("gradient_steps", 0, {}, lambda model, seen: model._n_updates == seen["updates"]),
+        ("action_noise", noise, {}, is_set("agent.action_noise", noise)),
+        ("target_update_interval", 7, {}, is_set("agent.target_update_interval", 7)),
+        ("target_entropy", -7.0, {}, is_set("agent.target_entropy", -7.0)),
+        ("sde_sample_freq", 2, dict(use_sde=True), is_set("agent.sde_sample_freq", 2)),
+        ("use_sde_at_warmup", True, dict(use_sde=True), is_set("agent.use_sde_at_warmup", True)),
+        ("es_learning_rate", 0.5, {}, is_set("population.config.es_learning_rate", 0.5)),
+        ("es_optimizer", "sgd", dict(recombination="es"), lambda m, seen: type(m.population.optimizer) is Sgd),
+        ("winner_fraction", 0.5, {}, lambda model, seen: len(model.population.winners) == 2),
+        ("recombination", "es", {}, is_set("population.config.recombination", "es")),
+        ("crossover", None, {}, is_set("crossover_callback", None)),
+        ("crossover", "element", {}, is_set("crossover_callback.unit", "element")),
+        ("crossover", "row", dict(crossover=None), is_set("crossover_callback.unit", "row")),
+        ("n_agent_members", 2, {}, lambda model, seen: (model.population.origins == 2).sum() == 2),
+        ("guest_gradient", "exclude", dict(recombination="es"), is_set("population.config.guest_gradient", "exclude")),
+        ("share_experience", 0.25, {}, is_set("replay_buffer.population_share", 0.25)),
+        ("share_experience", 0.25, dict(share_experience=0.0), lambda m, seen: m.replay_buffer.population_store.size() > 0),
+        ("share_from", "all", {}, lambda model, seen: seen["shared"] > 1),
+        ("gradient_interval", 1000, dict(agent_fraction=None), lambda m, seen: m.agent_timesteps == seen["agent_steps"]),
+        ("agent_episodes", 8, dict(agent_fraction=None, gradient_interval=1), lambda m, seen: seen["agent_played"] > 60),
+        ("agent_probability", 0.0, dict(agent_fraction=None), lambda model, seen: model._turns.schedule(1.0) == 0.0),
+        ("agent_fraction", 0.0, {}, lambda model, seen: model.agent_timesteps == seen["agent_steps"]),
+        ("agent_fraction", None, {}, lambda model, seen: isinstance(model._turns, AnnealedTurns)),
+        ("amt_clip", 1e-2, {}, is_set("amt_callback.clip", 1e-2)),
+        ("amt_input", "raw", {}, is_set("amt_callback.amt_input", "raw")),
+        ("amt_rule", "two_sided", {}, is_set("amt_callback.rule", "two_sided")),
+        ("sigma_max", 0.4, {}, is_set("amt_callback.sigma_max", 0.4)),
+        ("agent_average", 0.5, {}, is_set("averaged.window", 0.5)),
+        ("agent_average", 0.0, {}, is_set("averaged", None)),
+        ("agent_average", 0.5, dict(agent_average=0.0), is_set("averaged.window", 0.5)),
+        ("overlap", True, {}, lambda model, seen: seen["overlapped"]),
+    ],
+    ES: [
+        *COMMON,
+        ("es_learning_rate", 0.5, {}, is_set("population.optimizer.learning_rate", 0.5)),
+        ("es_learning_rate", 0.5, {}, is_set("learning_rate", 0.5)),
+        ("es_optimizer", "sgd", {}, lambda model, seen: type(model.population.optimizer) is Sgd),
+        ("strategy", "canonical", {}, is_set("population.config.recombination", "winners")),
+        ("winner_fraction", 0.5, dict(strategy="canonical"), lambda model, seen: len(model.population.winners) == 2),
+        ("weight_decay", 0.1, {}, is_set("population.config.weight_decay", 0.1)),
+        ("sigma", lambda remaining: 0.7, {}, lambda model, seen: seen["sigma"] == 0.7),
+    ],
+}
+COMMON_FIXED = [
+    ("policy_kwargs", dict(net_arch=[4])),
+    ("normalize_observations", True),
+    ("device", th.device("meta")),
+]
+NOT_LIVE = {
+    ESAC: [
+        *COMMON_FIXED,
+        ("buffer_size", 500),
+        ("replay_buffer_class", ReplayBuffer),
+        ("replay_buffer_kwargs", dict(handle_timeout_termination=False)),
+        ("optimize_memory_usage", True),
+        ("n_steps", 3),
+        ("ent_coef", 0.3),
+        ("use_sde", True),
+        ("agent_class", TD3),
+        ("agent_kwargs", dict(policy_delay=3)),
+    ],
+    ES: COMMON_FIXED,
+}
+LIVE_ROWS = [(algorithm, *row) for algorithm in ALGORITHMS for row in LIVE[algorithm]]
+FIXED_ROWS = [(algorithm, *row) for algorithm in ALGORITHMS for row in NOT_LIVE[algorithm]]
+
+
+def id_of(part):
+    return getattr(part, "__name__", str(part))[:30]
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_every_argument_is_tried(algorithm):
+    """A new argument has to take effect when it is changed, or to raise."""
+    live, fixed = ({name for name, *_ in rows[algorithm]} for rows in (LIVE, NOT_LIVE))
+    assert not live & fixed
+    assert live | fixed == defaults_of(algorithm).keys()
+    assert fixed <= FIXED.keys()
+
+
+def watch(model):
+    """Note what the last generation was played by."""
+    seen = {}
+    share, fitness, interval, request = (
+        getattr(model, name, None) for name in ("_share", "_fitness", "_gradient_interval", "_population_request")
+    )
+
+    def note_request():
+        made = request()
+        seen.update(evaluator=model._evaluator, members=len(made.parameters), sigma=model.population.sigma, played=False)
+        seen["episodes"] = made.seeds.size
+        return made
+
+    def note_fitness(result):
+        found = fitness(result)
+        seen.update(fitness=found.mean(), returns=result.returns.mean(), played=True)
+        return found
+
+    def note_share(result, values):
+        store = model.replay_buffer.population_store
+        before = 0 if store is None else store.pos
+        share(result, values)
+        played = [episode.member for episode in result.episodes if episode.transitions is not None]
+        lengths = {episode.member: len(episode.transitions.rewards) for episode in result.episodes if episode.member in played}
+        if store is not None:
+            seen["shared"] = (store.pos - before) % store.buffer_size / min(lengths.values())
+
+    def note_interval(callback):
+        seen["overlapped"] = seen.get("overlapped") or not seen["played"]
+        before = model.agent_timesteps
+        result = interval(callback)
+        seen["agent_played"] = max(seen.get("agent_played", 0), model.agent_timesteps - before)
+        return result
+
+    model._population_request, model._fitness = note_request, note_fitness
+    if hasattr(model, "agent"):
+        model._share, model._gradient_interval = note_share, note_interval
+        sample = model.replay_buffer.sample
+        seen["sampled"] = set()
+        model.replay_buffer.sample = lambda size, env=None: (seen["sampled"].add(size), sample(size, env=env))[1]
+    return seen
+
+
+@pytest.mark.parametrize("algorithm, name, value, made_with, shows", LIVE_ROWS, ids=id_of)
+@pytest.mark.parametrize("by", ["hand", "callback"])
+def test_a_change_takes_effect(monkeypatch, tmp_path, capsys, algorithm, name, value, made_with, shows, by):
+    monkeypatch.chdir(tmp_path)
+    made = []
+    if name == "env_fn":
+        monkeypatch.setattr("sb3_esac.population_based.PopulationBasedAlgorithm._make_evaluator", lambda self: make(self))
+
+        def make(self):
+            made.append(self.env_fn)
+            return LockstepEvaluator(self.env)
+
+    if by == "callback" and name in ("tensorboard_log", "verbose"):
+        pytest.skip("the logger is made as `learn` begins, as with SAC")
+    model = make_model(algorithm, drift(edge=1e6), seed=0, **made_with)
+    model.learn(200)
+    seen = watch(model)
+    capsys.readouterr()
+
+    def change(model=model):
+        setattr(model, name, value)
+        seen.update(probed=model.probe_timesteps, updates=getattr(model, "_n_updates", 0), path=tmp_path)
+        seen["agent_steps"] = model.agent_timesteps
+
+    if by == "hand":
+        change()
+        if "sampled" in seen:
+            seen["sampled"].clear()
+        model.learn(300, reset_num_timesteps=False)
+    else:
+        generations = []
+
+        def once(model):
+            generations.append(model.population.generation)
+            if len(generations) == 1:
+                change(model)
+            if len(generations) == 2 and "sampled" in seen:
+                # From the generation on in which it has to be there
+                seen["sampled"].clear()
+                seen.update(probed=model.probe_timesteps, updates=model._n_updates, agent_steps=model.agent_timesteps)
+                seen["overlapped"] = False
+            elif len(generations) == 2:
+                seen.update(probed=model.probe_timesteps)
+
+        model.learn(600, callback=Tell(on_generation=once), reset_num_timesteps=False)
+        assert len(generations) > 2
+    seen.update(printed=capsys.readouterr().out, made=len(made) and made.count(ByEnvFn) + 1)
+    assert shows(model, seen)
+    assert getattr(model, name) == value or name == "train_freq"
+
+
+@pytest.mark.parametrize("algorithm, name, value", FIXED_ROWS, ids=id_of)
+@pytest.mark.parametrize("by", ["hand", "callback"])
+def test_what_cannot_be_changed(algorithm, name, value, by):
+    model = make_model(algorithm, drift(), seed=0).learn(60)
+    if by == "hand":
+        setattr(model, name, value)
+    tell = Tell(on_generation=lambda model: setattr(model, name, value))
+    with pytest.raises(ValueError) as error:
+        model.learn(500, callback=tell if by == "callback" else None)
+    message = str(error.value)
+    assert message.startswith(f"`{name}={value!r}` cannot be set on a model") and "the constructor" in message
+    assert model._evaluator is None
+
+
+# -- one truth for what the agent reads --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted({*OF_THE_AGENT} - {"lr_schedule"}))
+def test_model_and_agent_are_of_one_mind(name, tmp_path):
+    """Whoever of them is asked or told, before and after it is saved."""
+    values = {"train_freq": 4, "action_noise": noise, "target_entropy": -3.0, "use_sde_at_warmup": True}
+    value = values.get(name, 7)
+    model = make_model(ESAC, drift())
+    setattr(model, name, value)
+    expected = TrainFreq(4, TrainFrequencyUnit.STEP) if name == "train_freq" else value
+    assert getattr(model, name) == getattr(model.agent, name) == expected
+    again = make_model(ESAC, drift())
+    setattr(again.agent, name, expected)
+    assert getattr(again, name) == expected
+    again.save(tmp_path / "model")
+    loaded = ESAC.load(tmp_path / "model")
+    for holder in (loaded, loaded.agent):
+        found = getattr(holder, name)
+        assert type(found) is type(expected) if name == "action_noise" else found == expected
+
+
+def test_learning_rate_as_with_sac():
+    """``_setup_lr_schedule`` makes a schedule of it, the agent's, at once."""
+    model = make_model(ESAC, drift())
+    model.learning_rate = lambda remaining: 0.5 * remaining
+    model._setup_lr_schedule()
+    assert model.agent.lr_schedule(0.5) == model.lr_schedule(0.5) == 0.25
+    model.lr_schedule = FloatSchedule(0.125)
+    assert model.agent.lr_schedule(1.0) == 0.125
+    model.learning_rate = -1.0
+    with pytest.raises(ValueError, match=r"`learning_rate` must be a positive finite number, not -1.0"):
+        model.learn(50)
+
+
+def test_noise_is_for_each_lane():
+    model = make_model(ESAC, drift(2), action_noise=noise).learn(60)
+    model.action_noise = NormalActionNoise(np.zeros(1), 2 * np.ones(1))
+    assert isinstance(model.agent.action_noise, VectorizedActionNoise) and len(model.agent.action_noise.noises) == 2
+
+
+def test_target_entropy_can_be_automatic_again():
+    model = make_model(ESAC, drift(n_actions=3), target_entropy=-9.0)
+    model.target_entropy = "auto"
+    assert model.agent.target_entropy == -3.0
+
+
+@pytest.mark.parametrize("value", [(1, "epoch"), (1.5, "step")])
+def test_train_freq_that_is_none(value):
+    model = make_model(ESAC, drift())
+    with pytest.raises(ValueError, match="train_freq"):
+        model.train_freq = value
+    assert model.train_freq == model.agent.train_freq == TrainFreq(2, TrainFrequencyUnit.STEP)
+
+
+def test_what_an_agent_of_another_class_does_not_take():
+    model = make_model(ESAC, drift(), agent_class=TD3).learn(50)
+    model.target_entropy = -2.0
+    with pytest.raises(ValueError, match=r"`target_entropy=-2.0` is not an argument of `agent_class=TD3`"):
+        model.learn(50)
+
+
+# -- checked as at construction ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize(
+    "name, value, message",
+    [
+        ("population_size", 5, "`population_size` must be an even integer"),
+        ("sigma", -1.0, "`sigma` must be a positive finite number, not -1.0"),
+        ("n_workers", 2, "`n_workers=2` has no effect beside `backend='lockstep'`"),
+        ("backend", "threads", "`backend` must be"),
+    ],
+)
+def test_wrong_changes(algorithm, name, value, message):
+    model = make_model(algorithm, drift(), seed=0).learn(50)
+    before = model.population.config, model.population.sigma
+    right = getattr(model, name)
+    setattr(model, name, value)
+    with pytest.raises(ValueError) as error:
+        model.learn(50)
+    assert message in str(error.value)
+    assert (model.population.config, model.population.sigma) == before
+    setattr(model, name, right)
+    model.learn(50)
+
+
+def test_what_loses_its_effect_is_no_error():
+    model = make_model(ESAC, drift(), agent_fraction=None, gradient_interval=2).learn(50)
+    model.agent_fraction = 0.5
+    model.learn(50)
+    model.gradient_interval = 3
+    with pytest.raises(ValueError, match=r"`gradient_interval=3` has no effect beside `agent_fraction=0.5`"):
+        model.learn(50)
+
+
+def test_es_has_no_learning_rate_but_its_own():
+    model = make_model(ES, drift())
+    model.learning_rate = 0.5
+    with pytest.raises(ValueError, match=r"`learning_rate=0.5` has no effect on ES.*`es_learning_rate`, which is 0.02"):
+        model.learn(50)
+
+
+@pytest.mark.parametrize("own", [None, AutomaticMutationTuning(clip=0.5)])
+def test_an_operator_of_the_users_stays(own):
+    model = make_model(ESAC, drift())
+    model.amt_callback = own
+    model.amt_clip = 1e-3
+    model.learn(50)
+    assert model.amt_callback is own
+
+
+def test_an_operator_that_comes_while_the_model_learns():
+    model, own = make_model(ESAC, drift(), seed=0), HindsightCrossover("whole")
+    model.learn(200, callback=Tell(on_generation=lambda model: setattr(model, "crossover_callback", own)))
+    assert own.model is model and own.n_calls > 0
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_another_environment_while_the_model_learns(algorithm):
+    other = drift()
+    model = make_model(algorithm, drift(), seed=0)
+    seen = []
+    tell = Tell(lambda model: seen.append(model._evaluator.env is other), lambda model: model.set_env(other))
+    model.learn(200, callback=tell)
+    assert model.env is other and not seen[0] and seen[-1]
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_an_environment_that_is_put_in_place(algorithm):
+    model = make_model(algorithm, drift(), seed=0).learn(50)
+    model.env = other = drift()
+    seen = []
+    model.learn(200, callback=Tell(lambda model: seen.append(model._evaluator.env is other)))
+    assert all(seen) and (algorithm is ES or model.agent.env is other)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_nothing_changed(algorithm):
+    """Then nothing is done, whatever was loaded or set through methods."""
+    model = make_model(algorithm, drift(), seed=0)
+    model._use_arguments = None
+    model.learn(60)
+    model.set_random_seed(0)
+    model.learn(60)
