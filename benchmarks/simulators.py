@@ -1,7 +1,7 @@
 """
-Steps per second of CPU on a ``VecEnv`` that is a simulator itself: the simulator alone, and offspring in lockstep on it, acting
-one after the other and together: ``python -m benchmarks.simulators``. A toy of 256 lanes, and HalfCheetah of EnvPool with 64
-where ``envpool`` can be imported.
+Steps per second of CPU on a ``VecEnv`` that is a simulator itself: the simulator alone, and offspring in lockstep on it that
+act one after the other and together: ``python -m benchmarks.simulators``. A toy of 256 lanes, and HalfCheetah of EnvPool with
+64 where ``envpool`` can be imported.
 """
 
 import argparse

@@ -3,25 +3,27 @@
 import warnings
 from typing import Any
 
+from stable_baselines3.common.type_aliases import TrainFreq
+
 from sb3_esac.evaluation.seeding import adopt, base_vec_env, forbids_early_resets
 
 
-def check_lanes(model: Any, train_freq: int | None = None) -> None:
+def check_lanes(model: Any, train_freq: TrainFreq | None = None) -> None:
     """
     Check that a model's environment lets episodes begin and end as the model has to.
 
     :param model: The model; its environment has been adopted.
-    :param train_freq: Steps or episodes between the agent's updates, None if there is no agent.
+    :param train_freq: The agent's, None if there is no agent.
     """
     schedule, env = model.episode_length_schedule, model.env
     if forbids_early_resets(env):
         why = "`Monitor(allow_early_resets=False)` forbids: leave it True, or"
         if schedule is not None:
             raise ValueError(f"`episode_length_schedule={schedule!r}` cuts episodes, which {why} pass None")
-        if train_freq is not None and (model.n_envs > 1 or train_freq != 1):
+        if train_freq is not None and (model.n_envs > 1 or train_freq.frequency != 1):
             raise ValueError(
-                f"With {model.n_envs} environments and `train_freq={model.train_freq!r}` the agent's turn ends within "
-                f"episodes, which {why} train on one environment with `train_freq=1`"
+                f"With {model.n_envs} environments and `train_freq={(train_freq.frequency, train_freq.unit.value)}` the "
+                f"agent's turn ends within episodes, which {why} train on one environment with `train_freq=1`"
             )
     if adopt(env).driver is not None:
         return

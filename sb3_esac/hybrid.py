@@ -87,7 +87,7 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
             self.agent.set_env(self.env)
         make_room(self, self.agent)
         assert isinstance(self.agent.train_freq, TrainFreq)
-        check_lanes(self, self.agent.train_freq.frequency)
+        check_lanes(self, self.agent.train_freq)
         self._ends_episodes = forbids_early_resets(self.env)
 
     # -- what is delegated to the agent --------------------------------------------------------------------------------

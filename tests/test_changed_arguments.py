@@ -13,7 +13,7 @@ from stable_baselines3.common.utils import FloatSchedule
 from sb3_esac import ES, ESAC
 from sb3_esac.arguments import FIXED, OF_THE_AGENT, defaults_of
 from sb3_esac.callbacks import AutomaticMutationTuning, HindsightCrossover
-from sb3_esac.evaluation.evaluator import LockstepEvaluator
+from sb3_esac.evaluation.lockstep import LockstepEvaluator
 from sb3_esac.evaluation.subproc import SubprocEvaluator
 from sb3_esac.evolution.optimizers import Sgd
 from sb3_esac.turns import AnnealedTurns

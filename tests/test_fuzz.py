@@ -113,15 +113,12 @@ class Use(RuleBasedStateMachine):
     """A model, its environment, and the count of steps that there should be."""
 
     algorithm: type
-    options: dict = {}
 
     @initialize(n_envs=st.sampled_from([1, 2]), normalize=st.sampled_from([None, "policy", "wrapper"]), seed=st.integers(0, 3))
     def start(self, n_envs, normalize, seed):
         self.folder = tempfile.TemporaryDirectory()
         self.steps, self.counted, self.n_envs, self.normalize = Steps(), 0, n_envs, normalize
-        self.model = make_model(
-            self.algorithm, self.make_env(), seed=seed, normalize_observations=normalize == "policy", **self.options
-        )
+        self.model = make_model(self.algorithm, self.make_env(), seed=seed, normalize_observations=normalize == "policy")
 
     def make_env(self):
         env = DummyVecEnv([lambda: Monitor(Counting(Drift(), self.steps))] * self.n_envs)
@@ -229,10 +226,6 @@ def test_any_order(algorithm):
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=EXAMPLES,
-            stateful_step_count=8,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-            print_blob=True,
+            max_examples=EXAMPLES, stateful_step_count=8, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )
