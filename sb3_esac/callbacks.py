@@ -3,11 +3,23 @@ The evolutionary operators that fire once per generation, as SB3 callbacks: repl
 
 They hang on ``model.amt_callback`` and ``model.crossover_callback`` (None leaves one out). ESAC calls their ``on_step``
 once per generation, after ``update_locals`` with ``fitness`` (n,), ``winners`` (w, d) and ``mean_fitness`` (fitness of the
-mean that was perturbed, None if it was not measured). They are no part of a saved model: set them again after loading.
+mean that was perturbed, None if it was not measured). Those that are not as the arguments say are saved with the model.
 """
 
+import copy
+import io
+import pickle
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import cloudpickle
 import numpy as np
+from gymnasium import Env
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_esac.evaluation.parameters import row_groups
 from sb3_esac.evolution.noise import Stream, generator
@@ -80,3 +92,66 @@ class HindsightCrossover(BaseCallback):
             child = crossover(winner, population.mean, self._groups, rng)[None]
             population.crossed = np.concatenate([population.crossed, child])
         return True
+
+
+class _WithoutTheModel(cloudpickle.Pickler):
+    """Leaves out the model that a callback hangs on, wherever it refers to it."""
+
+    def persistent_id(self, obj: Any) -> str | None:
+        return type(obj).__name__ if isinstance(obj, BaseAlgorithm | VecEnv | Env | Logger) else None
+
+
+class _Unpickler(pickle.Unpickler):
+    """Puts None where something was left out."""
+
+    def persistent_load(self, pid: Any) -> None:
+        return None
+
+
+def _settings(operator: BaseCallback | None) -> dict[str, Any]:
+    """Arguments of an operator of this module."""
+    own = {name: value for name, value in vars(operator).items() if not name.startswith("_")} if operator is not None else {}
+    return {name: value for name, value in own.items() if name in ("clip", "amt_input", "rule", "sigma_max", "unit")}
+
+
+def pack(operators: Mapping[str, BaseCallback | None], defaults: Mapping[str, BaseCallback | None]) -> bytes:
+    """
+    Make operators a part of a file, without the model, its environment and its logger.
+
+    :param operators: Operators by name, None for one that is left out.
+    :param defaults: What the model's arguments say they are; those are left to the arguments.
+    :return: The others. One that cannot be pickled is left out with a warning.
+    """
+    packed = {}
+    for name, operator in operators.items():
+        default = defaults[name]
+        if type(operator) is type(default) and _settings(operator) == _settings(default):
+            continue
+        if operator is not None:
+            operator = copy.copy(operator)
+            operator.locals, operator.globals = {}, {}
+        file = io.BytesIO()
+        try:
+            _WithoutTheModel(file, protocol=4).dump(operator)
+        except Exception as error:
+            warnings.warn(f"`{name}` cannot be saved with the model: set it again after loading ({error})", stacklevel=2)
+            continue
+        packed[name] = file.getvalue()
+    # SB3 writes a description of everything but bytes.
+    return pickle.dumps(packed)
+
+
+def unpack(packed: bytes | None) -> dict[str, BaseCallback | None]:
+    """
+    Bring operators back.
+
+    :param packed: What :func:`pack` gave, None if the file is older.
+    :return: Operators by name. One whose class is not there any more is left out with a warning.
+    """
+    operators = {}
+    for name, content in ({} if packed is None else pickle.loads(packed)).items():
+        try:
+            operators[name] = _Unpickler(io.BytesIO(content)).load()
+        except Exception as error:
+            warnings.warn(f"`{name}` of the file cannot be loaded: set it again ({error})", stacklevel=2)
+    return operators

@@ -20,7 +20,7 @@ from stable_baselines3.sac.policies import SACPolicy
 
 from sb3_esac import validation
 from sb3_esac.agent import arguments_of
-from sb3_esac.callbacks import AutomaticMutationTuning, HindsightCrossover
+from sb3_esac.callbacks import AutomaticMutationTuning, HindsightCrossover, pack, unpack
 from sb3_esac.episode_caps import EpisodeLengthSchedule
 from sb3_esac.evaluation.evaluator import EvaluationResult
 from sb3_esac.evaluation.parameters import to_vector
@@ -130,6 +130,8 @@ class ESAC(HybridAlgorithm):
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = SAC.policy_aliases
+    amt_callback: BaseCallback | None
+    crossover_callback: BaseCallback | None
 
     def __init__(
         self,
@@ -275,17 +277,19 @@ class ESAC(HybridAlgorithm):
         )
         assert not callable(self.sigma)
         self._setup_population(Population(to_vector(self.actor), self.sigma, config))
-        self.amt_callback: BaseCallback | None = AutomaticMutationTuning(
-            self.amt_clip, self.amt_input, self.amt_rule, self.sigma_max
-        )
-        self.crossover_callback: BaseCallback | None = None
-        if self.crossover is not None:
-            self.crossover_callback = HindsightCrossover(self.crossover)
+        # Others than the arguments say may have come from a file.
+        for name, operator in {**self._default_operators(), **unpack(self.__dict__.pop("_operators", None))}.items():
+            setattr(self, name, operator)
         self._turns: Turns = (
             AnnealedTurns(self.agent_probability) if self.agent_fraction is None else SharedTurns(self.agent_fraction)
         )
         if self.env is not None:
             self._adopt_env()
+
+    def _default_operators(self) -> dict[str, BaseCallback | None]:
+        amt = AutomaticMutationTuning(self.amt_clip, self.amt_input, self.amt_rule, self.sigma_max)
+        crossover = None if self.crossover is None else HindsightCrossover(self.crossover)
+        return {"amt_callback": amt, "crossover_callback": crossover}
 
     @classmethod
     def from_agent(
@@ -420,3 +424,13 @@ class ESAC(HybridAlgorithm):
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "amt_callback", "crossover_callback", "_turns"]
+
+    def save(self, path: str | pathlib.Path | io.BufferedIOBase, *args: Any, **kwargs: Any) -> None:
+        defaults = self._default_operators()
+        self._operators = pack({name: getattr(self, name) for name in defaults}, defaults)
+        try:
+            super().save(path, *args, **kwargs)
+        finally:
+            del self._operators
+
+    save.__doc__ = HybridAlgorithm.save.__doc__
