@@ -158,7 +158,11 @@ class Pending:
 
         :param model: The model.
         """
-        self._restore_population(model, cloudpickle.loads(self.content))
+        content = cloudpickle.loads(self.content)
+        self._restore_population(model, content)
+        wanted = content["vec_normalize"] or {}
+        training = {name: value for name, value in wanted.items() if name == "training"}
+        _restore_statistics(model._vec_normalize_env, training, content["present_vec_normalize"])
 
     def go_back(self, model: "PopulationBasedAlgorithm") -> None:
         """
@@ -279,6 +283,7 @@ def _statistics(vec_normalize: VecNormalize | None) -> dict[str, Any] | None:
     if vec_normalize is None:
         return None
     statistics: dict[str, Any] = {"returns": np.copy(vec_normalize.returns), "ret_rms": copy.copy(vec_normalize.ret_rms)}
+    statistics["training"] = vec_normalize.training
     obs_rms = getattr(vec_normalize, "obs_rms", None)
     if obs_rms is not None:
         statistics["obs_rms"] = (
@@ -305,10 +310,10 @@ def _restore_statistics(
     present = _statistics(vec_normalize)
     assert present is not None
     # Returns are not saved with the others, and every reset forgets them.
-    for statistics in (present, saved):
-        statistics.pop("returns", None)
-    if not _are_equal(present, saved):
+    if not _are_equal(*({name: lot[name] for name in lot.keys() & {"obs_rms", "ret_rms"}} for lot in (present, saved))):
         return
     for name, value in wanted.items():
-        if name != "returns" or np.shape(value) == np.shape(vec_normalize.returns):
+        # While a population plays nothing is learned, and a file that is saved then says so. What the user says counts more.
+        is_ours = name != "training" or present["training"] == saved["training"]
+        if is_ours and (name != "returns" or np.shape(value) == np.shape(vec_normalize.returns)):
             setattr(vec_normalize, name, value)

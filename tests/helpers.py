@@ -238,13 +238,16 @@ def state_of(model: Any) -> dict[str, Any]:
 
 def stores_of(model: Any) -> list[dict[str, Any]]:
     """What the agent's replay buffer and the population's store hold."""
-    names = ("pos", "full", "observations", "actions", "rewards", "dones", "timeouts", "ep_start", "ep_length", "infos")
+    names = ("pos", "full", "observations", "next_observations", "actions", "rewards", "dones", "timeouts")
+    names += ("ep_start", "ep_length", "infos")
     stores = (model.replay_buffer, model.replay_buffer.population_store)
-    return [
-        {name: deepcopy(getattr(store, name)) for name in names if hasattr(store, name)}
-        for store in stores
-        if store is not None
-    ]
+    found = [{n: deepcopy(getattr(store, n)) for n in names if hasattr(store, n)} for store in stores if store is not None]
+    for store in found:
+        if "infos" in store:
+            # How long an episode took depends on the machine.
+            lanes = [info for row in store["infos"] for info in row]
+            store["infos"] = [{key: value for key, value in info.items() if key != "episode"} for info in lanes]
+    return found
 
 
 def differences(one: Any, other: Any, path: str = "") -> list[str]:
