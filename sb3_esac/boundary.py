@@ -148,6 +148,12 @@ class Pending:
         content = model.__dict__.pop(SAVED_AS, None)
         return None if content is None else cls(content, _marks(model), model.population.mean)
 
+    @property
+    def run_seed(self) -> int:
+        """Seed of the run."""
+        seed: int = cloudpickle.loads(self.content)["key"][0]
+        return seed
+
     def is_untouched(self, model: "PopulationBasedAlgorithm") -> bool:
         """Whether nobody has given the model other weights since it was loaded."""
         return _marks(model) == self.marks
