@@ -16,6 +16,7 @@ from sb3_esac.evaluation.finite import NON_FINITE, warn_non_finite
 from sb3_esac.evaluation.rollout import Transitions
 from sb3_esac.evaluation.seeding import DISTURBED
 from sb3_esac.evaluation.statistics import Observation
+from sb3_esac.undo import RowRecord, Undo
 
 
 class SharedExperience(ReplayBuffer):
@@ -27,12 +28,17 @@ class SharedExperience(ReplayBuffer):
     ``population_store`` is a buffer of the same kind with one lane, or None. ``population_share`` is the fraction of a
     batch that comes from it. ``fresh_observations`` collects what the agent saw while it is a list (for observation
     normalisation). ``is_placeholder`` says that it is small because its model has no environment to learn from.
+
+    ``undo`` is the way back to where the present generation began, while there is one; a file that is saved then has it as
+    ``saved_undo``, from which nothing is recorded any more.
     """
 
     population_store: ReplayBuffer | None
     population_share: float
     fresh_observations: list[Observation] | None
     is_placeholder = False
+    undo: Undo | None = None
+    saved_undo: Undo | None = None
 
     def add(self, obs: Any, next_obs: Any, action: Any, reward: Any, done: Any, infos: list[dict[str, Any]]) -> None:
         if any(NON_FINITE in info for info in infos):
@@ -43,6 +49,8 @@ class SharedExperience(ReplayBuffer):
             # It did not follow from the observation that it would be stored with.
             self.truncate_open_episodes()
             return
+        if self.undo is not None:
+            self.undo.own.before_write(1)
         super().add(obs, next_obs, action, reward, done, infos)
         if self.fresh_observations is not None:
             self.fresh_observations.append(copy.deepcopy(obs))
@@ -73,9 +81,37 @@ class SharedExperience(ReplayBuffer):
         if self.handle_timeout_termination:
             self.timeouts[self.pos - 1, open_lanes] = 1.0
 
+    def keep_way_back(self, key: tuple[int, int, int]) -> None:
+        """
+        Be able to come back to what both stores hold now.
+
+        :param key: What the model of this buffer calls this moment.
+        """
+        store = self.population_store
+        self.undo, self.saved_undo = Undo(key, RowRecord(self), None if store is None else RowRecord(store)), None
+
+    def go_back(self, key: tuple[int, int, int]) -> bool:
+        """
+        Undo what was written in the generation in which this buffer was saved.
+
+        :param key: What the model that it was saved with called the start of that generation.
+        :return: False if this buffer is of another run or another generation, or was written since: it stays as it is.
+        """
+        saved, store = self.saved_undo, self.population_store
+        if saved is None or saved.key != key or not saved.own.fits(self) or (store is None) != (saved.population is None):
+            return False
+        if store is not None and saved.population is not None:
+            if not saved.population.fits(store):
+                return False
+            saved.population.undo(store)
+        saved.own.undo(self)
+        self.saved_undo = None
+        return True
+
     def __reduce__(self) -> tuple[Any, ...]:
         get_state = getattr(self, "__getstate__", None)
-        state = get_state() if get_state is not None else self.__dict__
+        state = dict(get_state() if get_state is not None else self.__dict__)
+        state["saved_undo"], state["undo"] = self.undo or self.saved_undo, None
         return _new_shared, (type(self).__mro__[2],), state
 
 
@@ -110,15 +146,20 @@ def shared(buffer: ReplayBuffer, population_store: ReplayBuffer | None, populati
     return buffer
 
 
-def add_episode(store: ReplayBuffer, transitions: Transitions, scaled_actions: np.ndarray) -> None:
+def add_episode(
+    store: ReplayBuffer, transitions: Transitions, scaled_actions: np.ndarray, record: RowRecord | None = None
+) -> None:
     """
     Append an episode to a buffer with one lane.
 
     :param store: Buffer of the population.
     :param transitions: Steps of the episode.
     :param scaled_actions: (T, a) its actions scaled to [-1, 1], as SB3's buffers hold them.
+    :param record: Keeps what is overwritten, if there is one.
     """
     length = len(transitions.rewards)
+    if record is not None:
+        record.before_write(length)
     if type(store) in (ReplayBuffer, NStepReplayBuffer, DictReplayBuffer) and not store.optimize_memory_usage:
         _write_episode(store, transitions, scaled_actions)
         return

@@ -3,14 +3,23 @@ The evolutionary operators that fire once per generation, as SB3 callbacks: repl
 
 They hang on ``model.amt_callback`` and ``model.crossover_callback`` (None leaves one out). ESAC calls their ``on_step``
 once per generation, after ``update_locals`` with ``fitness`` (n,), ``winners`` (w, d) and ``mean_fitness`` (fitness of the
-mean that was perturbed, None if it was not measured). They are no part of a saved model: set them again after loading.
+mean that was perturbed, None if it was not measured). Those that are not as the arguments say are saved with the model.
 """
 
+import copy
+import io
+import pickle
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
+import cloudpickle
 import numpy as np
+from gymnasium import Env
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_esac.evaluation.parameters import row_groups
 from sb3_esac.evolution.noise import Stream, generator
@@ -95,22 +104,16 @@ class HindsightCrossover(BaseCallback):
         return True
 
 
-def default_tuning(arguments: Mapping[str, Any]) -> AutomaticMutationTuning:
+def default_operators(arguments: Mapping[str, Any]) -> dict[str, AutomaticMutationTuning | HindsightCrossover | None]:
     """
-    Make the mutation tuning that the arguments of a model ask for.
+    Make the operators that the arguments of a model ask for.
 
     :param arguments: Arguments of ESAC by name.
+    :return: By the names that they have on the model.
     """
-    return AutomaticMutationTuning(*(arguments[name] for name in ("amt_clip", "amt_input", "amt_rule", "sigma_max")))
-
-
-def default_crossover(arguments: Mapping[str, Any]) -> HindsightCrossover | None:
-    """
-    Make the crossover that the arguments of a model ask for.
-
-    :param arguments: Arguments of ESAC by name.
-    """
-    return None if arguments["crossover"] is None else HindsightCrossover(arguments["crossover"])
+    tuning = AutomaticMutationTuning(*(arguments[name] for name in ("amt_clip", "amt_input", "amt_rule", "sigma_max")))
+    crossover = None if arguments["crossover"] is None else HindsightCrossover(arguments["crossover"])
+    return {"amt_callback": tuning, "crossover_callback": crossover}
 
 
 def brought_up_to_date(
@@ -131,3 +134,68 @@ def brought_up_to_date(
     if isinstance(operator, AutomaticMutationTuning | HindsightCrossover) and before is not None:
         return now if operator.settings == before.settings and (now is None or operator.settings != now.settings) else operator
     return now
+
+
+class _WithoutTheModel(cloudpickle.Pickler):
+    """Leaves out the model that a callback hangs on, wherever it refers to it."""
+
+    def persistent_id(self, obj: Any) -> str | None:
+        return type(obj).__name__ if isinstance(obj, BaseAlgorithm | VecEnv | Env | Logger) else None
+
+
+class _Unpickler(pickle.Unpickler):
+    """Puts None where something was left out."""
+
+    def persistent_load(self, pid: Any) -> None:
+        return None
+
+
+def _is_default(operator: BaseCallback | None, default: AutomaticMutationTuning | HindsightCrossover | None) -> bool:
+    if operator is None or default is None:
+        return operator is default
+    return type(operator) is type(default) and operator.settings == default.settings
+
+
+def pack(
+    operators: Mapping[str, BaseCallback | None], defaults: Mapping[str, AutomaticMutationTuning | HindsightCrossover | None]
+) -> bytes:
+    """
+    Make operators a part of a file, without the model, its environment and its logger.
+
+    :param operators: Operators by name, None for one that is left out.
+    :param defaults: What the model's arguments say they are; those are left to the arguments.
+    :return: The others. One that cannot be pickled is left out with a warning.
+    """
+    packed = {}
+    for name, operator in operators.items():
+        default = defaults[name]
+        if _is_default(operator, default):
+            continue
+        if operator is not None:
+            operator = copy.copy(operator)
+            operator.locals, operator.globals = {}, {}
+        file = io.BytesIO()
+        try:
+            _WithoutTheModel(file, protocol=4).dump(operator)
+        except Exception as error:
+            warnings.warn(f"`{name}` cannot be saved with the model: set it again after loading ({error})", stacklevel=2)
+            continue
+        packed[name] = file.getvalue()
+    # SB3 writes a description of everything but bytes.
+    return pickle.dumps(packed)
+
+
+def unpack(packed: bytes | None) -> dict[str, BaseCallback | None]:
+    """
+    Bring operators back.
+
+    :param packed: What :func:`pack` gave, None if the file is older.
+    :return: Operators by name. One whose class is not there any more is left out with a warning.
+    """
+    operators = {}
+    for name, content in ({} if packed is None else pickle.loads(packed)).items():
+        try:
+            operators[name] = _Unpickler(io.BytesIO(content)).load()
+        except Exception as error:
+            warnings.warn(f"`{name}` of the file cannot be loaded: set it again ({error})", stacklevel=2)
+    return operators

@@ -21,7 +21,7 @@ from stable_baselines3.sac.policies import SACPolicy
 from sb3_esac import validation
 from sb3_esac.agent import arguments_of
 from sb3_esac.arguments import Applied, defaults_of
-from sb3_esac.callbacks import brought_up_to_date, default_crossover, default_tuning
+from sb3_esac.callbacks import brought_up_to_date, default_operators, pack, unpack
 from sb3_esac.episode_caps import EpisodeLengthSchedule
 from sb3_esac.evaluation.evaluator import EvaluationResult
 from sb3_esac.evaluation.parameters import to_vector
@@ -131,6 +131,8 @@ class ESAC(HybridAlgorithm):
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = SAC.policy_aliases
+    amt_callback: BaseCallback | None
+    crossover_callback: BaseCallback | None
 
     def __init__(
         self,
@@ -265,8 +267,11 @@ class ESAC(HybridAlgorithm):
         self._setup_agent()
         assert not callable(self.sigma)
         self._setup_population(Population(to_vector(self.actor), self.sigma, self._population_config()))
-        self.amt_callback: BaseCallback | None = default_tuning(vars(self))
-        self.crossover_callback: BaseCallback | None = default_crossover(vars(self))
+        self.amt_callback: BaseCallback | None
+        self.crossover_callback: BaseCallback | None
+        # Others than the arguments say may have come from a file.
+        for name, operator in {**default_operators(vars(self)), **unpack(self.__dict__.pop("_operators", None))}.items():
+            setattr(self, name, operator)
         self._turns = make_turns(self.agent_fraction, self.agent_probability)
         if self.env is not None:
             self._adopt_env()
@@ -292,11 +297,10 @@ class ESAC(HybridAlgorithm):
 
     def _use_arguments(self, changed: set[str]) -> None:
         super()._use_arguments(changed)
-        before, now = self._applied.values, vars(self)
+        before, now = default_operators(self._applied.values), default_operators(vars(self))
         self._turns = make_turns(self.agent_fraction, self.agent_probability)
-        self.amt_callback = brought_up_to_date(self.amt_callback, default_tuning(before), default_tuning(now))
-        crossovers = default_crossover(before), default_crossover(now)
-        self.crossover_callback = brought_up_to_date(self.crossover_callback, *crossovers)
+        for name in now:
+            setattr(self, name, brought_up_to_date(getattr(self, name), before[name], now[name]))
 
     @classmethod
     def from_agent(
@@ -437,3 +441,13 @@ class ESAC(HybridAlgorithm):
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "amt_callback", "crossover_callback", "_turns"]
+
+    def save(self, path: str | pathlib.Path | io.BufferedIOBase, *args: Any, **kwargs: Any) -> None:
+        defaults = default_operators(vars(self))
+        self._operators = pack({name: getattr(self, name) for name in defaults}, defaults)
+        try:
+            super().save(path, *args, **kwargs)
+        finally:
+            del self._operators
+
+    save.__doc__ = HybridAlgorithm.save.__doc__

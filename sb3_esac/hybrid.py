@@ -218,10 +218,12 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
         if store is None or self.share_experience == 0:
             return
         order = np.argsort(-np.where(np.isfinite(fitness), fitness, -np.inf), kind="stable")
+        record = None if buffer.undo is None else buffer.undo.population
         sharing = set(order[: self.population.config.n_winners] if self.share_from == "winners" else order)
         for episode in result.episodes:
             if episode.member in sharing and episode.transitions is not None:
-                add_episode(store, episode.transitions, self.policy.scale_action(episode.transitions.actions))
+                actions = self.policy.scale_action(episode.transitions.actions)
+                add_episode(store, episode.transitions, actions, record)
 
     def _merge_into_vec_normalize(self, result: EvaluationResult) -> None:
         # As below. The wrapper may have come with statistics, so that nothing is forgotten when the agent begins.

@@ -7,7 +7,7 @@ import time
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Collection, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch as th
@@ -17,6 +17,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 
 from sb3_esac.arguments import OF_THE_EVALUATOR, Applied
+from sb3_esac.boundary import SAVED_AS, Boundary, Pending, forget
 from sb3_esac.champion import FINAL_PROBE_FRACTION
 from sb3_esac.dashboard import write_layout
 from sb3_esac.episode_caps import check_budget, horizon_of
@@ -30,6 +31,8 @@ from sb3_esac.evolution.noise import Stream, episode_seed
 from sb3_esac.evolution.population import PopulationConfig
 from sb3_esac.playing import PlayingAlgorithm
 
+SelfPopulation = TypeVar("SelfPopulation", bound="PopulationBasedAlgorithm")
+
 
 class PopulationBasedAlgorithm(PlayingAlgorithm):
     """
@@ -37,6 +40,11 @@ class PopulationBasedAlgorithm(PlayingAlgorithm):
 
     A subclass gives the actor whose parameters are searched and says what happens in a generation.
     """
+
+    _boundary: Boundary | None = None
+    """Where the present generation began, while it is played."""
+    _pending: Pending | None = None
+    """Where the generation began in which a loaded model was saved, until it learns."""
 
     @abstractmethod
     def _run_generation(self, callback: BaseCallback) -> bool:
@@ -94,6 +102,7 @@ class PopulationBasedAlgorithm(PlayingAlgorithm):
         try:
             while self.num_timesteps < total:
                 self._apply_arguments()
+                self._boundary = Boundary.of(self)
                 if not self._set_episode_cap(callback):
                     break
                 if self.num_timesteps >= total:
@@ -106,6 +115,7 @@ class PopulationBasedAlgorithm(PlayingAlgorithm):
                 if log_interval is not None and self.population.generation % log_interval == 0:
                     self.dump_logs()
             else:
+                self._boundary = Boundary.of(self)
                 # Whoever deploys the model now should get the best that there is.
                 candidates = self._candidates()
                 n_episodes = self._n_probe_episodes(len(candidates), FINAL_PROBE_FRACTION)
@@ -114,18 +124,33 @@ class PopulationBasedAlgorithm(PlayingAlgorithm):
         finally:
             self._evaluator.close()
             self._evaluator = None
+            forget(self)
             if self._generation_start is not None:
                 # Cut short, it will be played again, whether this model goes on or one that is loaded from a file.
                 self._population, self._generation_start = self._generation_start, None
         callback.on_training_end()
 
-    def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
+    def _setup_learn(  # type: ignore[override]
+        self, total_timesteps: int, callback: MaybeCallback, reset_num_timesteps: bool, *args: Any
+    ) -> tuple[int, BaseCallback]:
+        # The total is counted from the steps that the user sees.
+        total, callback = self._setup_call(total_timesteps, callback, reset_num_timesteps, *args)
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            if not reset_num_timesteps and pending.is_untouched(self):
+                pending.go_back(self)
+                self._num_timesteps_at_start = self.num_timesteps
+            else:
+                pending.begin_again(self)
+        return total, callback
+
+    def _setup_call(self, *args: Any) -> tuple[int, BaseCallback]:
         # SB3 resets the environment here. Nobody acts upon what it shows then, and a resumed run would count it once more.
         assert self.env is not None
         self._base_env.reset_is_postponed = can_postpone_resets(self.env)
         try:
             with frozen(self._vec_normalize_env):
-                return super()._setup_learn(*args, **kwargs)
+                return super()._setup_learn(*args)
         finally:
             self._base_env.reset_is_postponed = False
 
@@ -269,6 +294,7 @@ class PopulationBasedAlgorithm(PlayingAlgorithm):
     def _excluded_save_params(self) -> list[str]:
         hidden = ["env_fn", "_env_id", "_base_env", "_evaluator", "_applied"]
         hidden += ["_generation_start", "_mean_actor", "champion", "seconds"]
+        hidden += ["_boundary", "_pending"]
         return [*super()._excluded_save_params(), *hidden]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
@@ -283,20 +309,41 @@ class PopulationBasedAlgorithm(PlayingAlgorithm):
         """
         Save everything but environment and replay buffer in a zip file.
 
-        In mid-generation the population is saved as it was when the generation began, and plays it again after loading.
+        Within a generation the file holds the model as it is, and beside that how it was when the generation began:
+        ``learn(..., reset_num_timesteps=False)`` goes on from there after loading, and plays the generation again.
 
         :param path: Path of the file.
         :param exclude: Names of attributes to leave out.
         :param include: Names of attributes to put in although they are left out by default.
         """
         self._champion_state = (self.champion.record, dict(self.champion.trends))
-        current = self._population
-        if self._generation_start is not None:
-            self._population = self._generation_start
+        current, pending = self._population, self._pending
+        if self._boundary is not None:
+            setattr(self, SAVED_AS, self._boundary.dump(self, exclude or ()))
+        elif pending is not None and pending.is_untouched(self):
+            setattr(self, SAVED_AS, pending.content)
+        elif pending is not None:
+            pending.begin_again(self)
         try:
             super().save(path, exclude, include)
         finally:
             self._population = current
+            self.__dict__.pop(SAVED_AS, None)
+
+    @classmethod
+    def load(cls: type[SelfPopulation], path: Any, *args: Any, **kwargs: Any) -> SelfPopulation:
+        """
+        Load a model, as in SB3. It is what it was when it was saved; if that was within a generation, ``learn`` goes back to
+        where that began.
+
+        :param path: Zip file that ``save`` wrote.
+        :param args: As in SB3.
+        :param kwargs: As in SB3: ``env``, ``device``, ..., and arguments that take the place of the saved ones.
+        :return: The model.
+        """
+        model = super().load(path, *args, **kwargs)
+        model._pending = Pending.of(model)
+        return model
 
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
         """

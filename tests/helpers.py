@@ -3,6 +3,7 @@
 import inspect
 import os
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import gymnasium as gym
@@ -211,7 +212,7 @@ def state_of(model: Any) -> dict[str, Any]:
     """
     population, record = model.population, model.champion.record
     state = {
-        "parameters": model.get_parameters(),
+        "parameters": deepcopy(model.get_parameters()),
         "counters": {
             name: getattr(model, name)
             for name in ("num_timesteps", "population_timesteps", "probe_timesteps", "paper_timesteps", "_episode_num")
@@ -223,20 +224,29 @@ def state_of(model: Any) -> dict[str, Any]:
         },
         "optimizer": population.optimizer.state_dict(),
         "champion": None if record is None else (record.source, record.returns, record.generation),
+        "trends": dict(model.champion.trends),
+        "episode_length": (model._episode_caps.cap, model._episode_caps.cut, model._episode_caps.whole_length),
         "episodes": [(episode["r"], episode["l"]) for episode in model.ep_info_buffer],
     }
     if hasattr(model, "agent"):
         state["counters"].update(agent_timesteps=model.agent_timesteps, n_updates=model._n_updates)
-        state["entropy"] = model.log_ent_coef
+        state["entropy"] = deepcopy(model.log_ent_coef)
         state["buffers"] = stores_of(model)
     return state
 
 
 def stores_of(model: Any) -> list[dict[str, Any]]:
     """What the agent's replay buffer and the population's store hold."""
-    names = ("pos", "full", "observations", "actions", "rewards", "dones", "timeouts")
+    names = ("pos", "full", "observations", "next_observations", "actions", "rewards", "dones", "timeouts")
+    names += ("ep_start", "ep_length", "infos")
     stores = (model.replay_buffer, model.replay_buffer.population_store)
-    return [{name: getattr(store, name) for name in names} for store in stores if store is not None]
+    found = [{n: deepcopy(getattr(store, n)) for n in names if hasattr(store, n)} for store in stores if store is not None]
+    for store in found:
+        if "infos" in store:
+            # How long an episode took depends on the machine.
+            lanes = [info for row in store["infos"] for info in row]
+            store["infos"] = [{key: value for key, value in info.items() if key != "episode"} for info in lanes]
+    return found
 
 
 def differences(one: Any, other: Any, path: str = "") -> list[str]:

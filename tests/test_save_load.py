@@ -471,8 +471,8 @@ def test_checkpoint_in_mid_generation_of_es(tmp_path, champion_episodes, normali
         moved = not np.array_equal(model.population.mean, means[generation])
         assert np.array_equal(to_vector(model.policy), model.population.mean)
         if moved is (champion_episodes > 0) and len(files) < 3 and generation > 0 and generation not in files:
-            files[generation] = tmp_path / str(generation)
-            model.save(files[generation])
+            files[generation] = tmp_path / str(generation), model.population.mean
+            model.save(files[generation][0])
             assert np.array_equal(to_vector(model.policy), model.population.mean)
 
     def at_generation(model):
@@ -483,29 +483,36 @@ def test_checkpoint_in_mid_generation_of_es(tmp_path, champion_episodes, normali
     plain = make_model(ES, drift(), seed=0, **options).learn(1500)
     assert differences(state_of(model), state_of(plain)) == []
     assert 1 <= len(files) <= 3
-    for generation, file in files.items():
+    for generation, (file, mean) in files.items():
         loaded = ES.load(file, env=drift())
         assert loaded.population.generation == generation
-        for vector in (loaded.population.mean, to_vector(loaded.policy), loaded.population.members[0]):
-            assert np.array_equal(vector, means[generation])
-        loaded.learn(1, reset_num_timesteps=False)
-        # Only the statistics have seen more, if the generation was over but for the probe.
-        if not (normalized and champion_episodes):
-            assert np.array_equal(loaded.population.mean, means[generation + 1])
+        for vector in (loaded.population.mean, to_vector(loaded.policy)):
+            assert np.array_equal(vector, mean)
+        begun = []
+        again = Tell(
+            on_generation=lambda model, begun=begun: begun.append((model.population.generation, model.population.mean))
+        )
+        loaded.learn(1500 - loaded.num_timesteps, callback=again, reset_num_timesteps=False)
+        assert begun[0][0] == generation and np.array_equal(begun[0][1], means[generation])
+        assert differences(state_of(loaded), state_of(plain)) == []
+
+
+seen = {}
+"""Fitness and mean in each generation, as often as it was played."""
+
+
+class Remember(HindsightCrossover):
+    def _on_step(self):
+        population = self.model.population
+        seen.setdefault(population.generation, []).append((self.locals["fitness"].copy(), population.mean.copy()))
+        return super()._on_step()
 
 
 @pytest.mark.parametrize("algorithm", HYBRIDS)
 @pytest.mark.parametrize("phase", ["population", "agent"])
 def test_checkpoint_in_mid_generation(tmp_path, algorithm, phase):
-    """It holds the population as the generation began, and the generation is played again."""
-    seen = {}
-
-    class Remember(HindsightCrossover):
-        def _on_step(self):
-            population = self.model.population
-            seen.setdefault(population.generation, []).append((self.locals["fitness"].copy(), population.mean.copy()))
-            return super()._on_step()
-
+    """It is the model as it was when it was saved, and the generation is played again from where it began."""
+    seen.clear()
     begun = {}
 
     def at_step(model):
@@ -534,10 +541,14 @@ def test_checkpoint_in_mid_generation(tmp_path, algorithm, phase):
     loaded.load_replay_buffer(tmp_path / "buffer")
     assert loaded.population.generation == generation
     assert np.array_equal(loaded.population.members, begun[generation]["members"])
-    # What was played is counted, although it is played again.
     assert loaded.num_timesteps == saved["steps"] > begun[generation]["steps"]
-    loaded.crossover_callback = Remember()
-    loaded.learn(600 - loaded.num_timesteps, reset_num_timesteps=False)
+    assert type(loaded.crossover_callback) is Remember
+    started = []
+    again = Tell(on_generation=lambda model: started.append(model.num_timesteps))
+    loaded.learn(600 - loaded.num_timesteps, callback=again, reset_num_timesteps=False)
+    # What is played again is counted once.
+    assert started[0] == begun[generation]["steps"]
+    assert differences(state_of(loaded), state_of(model)) == []
     assert len(seen[generation]) == 2
     (fitness, mean), (fitness_again, mean_again) = seen[generation]
     assert np.array_equal(fitness, fitness_again) and np.array_equal(mean, mean_again)

@@ -12,6 +12,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import yaml
+from helpers import differences
 from stable_baselines3.common.vec_env import SubprocVecEnv
 
 pytest.importorskip("rl_zoo3")
@@ -130,6 +131,28 @@ def test_a_run_from_training_to_enjoying(commands, algo):
     assert "Loading pretrained agent" in continued
     assert ("Loading replay buffer" in continued) == (algo == "esac")
     assert (commands.run_folder(algo, number=2) / "Pendulum-v1.zip").is_file()
+
+
+@pytest.mark.parametrize("algo", ALGORITHMS)
+def test_a_run_is_finished_from_a_checkpoint(commands, algo):
+    """The same command with ``-i`` ends where the run ends that was not cut short; another seed is drawn, as by default."""
+    params = ["normalize:True", "normalize_observations:False"] if algo == "es" else ()
+    flags = ["-n", 1300, "--save-freq", 500, "--save-replay-buffer"]
+    commands.train(algo, *flags, params=params)
+    folder = commands.run_folder(algo)
+    for step in (500, 1000):
+        assert (folder / f"rl_model_replay_buffer_{step}_steps.pkl").is_file() == (algo == "esac")
+        assert (folder / f"rl_model_vecnormalize_{step}_steps.pkl").is_file() == (algo == "es")
+    output = commands.train(algo, *flags, "-i", folder / "rl_model_1000_steps.zip", "--seed", 7, params=params)
+    assert "Going on with the run at step 1000 of 1300" in output
+    assert ("Loading replay buffer" in output) == (algo == "esac")
+    ends = [{"esac": ESAC, "es": ES}[algo].load(commands.run_folder(algo, number=n) / "Pendulum-v1.zip") for n in (1, 2)]
+    assert differences(*(end.get_parameters() for end in ends)) == []
+    assert ends[0].num_timesteps == ends[1].num_timesteps >= 1300
+    assert ends[0].population.generation == ends[1].population.generation
+
+    output = commands.train(algo, "-n", 900, "-i", folder / "rl_model_1000_steps.zip", params=params)
+    assert "Going on" not in output, "another number of steps is another run"
 
 
 def test_enjoy_allocates_no_replay_buffer(commands):

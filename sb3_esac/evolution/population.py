@@ -198,4 +198,5 @@ class Population:
             mean = state["mean"].detach().cpu().numpy()
             if mean.shape != self.mean.shape:
                 raise RuntimeError(f"A mean of shape {mean.shape} does not fit a population of shape {self.mean.shape}")
-            self.set_mean(mean)
+            if not np.array_equal(mean, self.mean):
+                self.set_mean(mean)

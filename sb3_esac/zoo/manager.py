@@ -3,18 +3,20 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import gymnasium as gym
 import rl_zoo3.exp_manager
 from gymnasium.envs.registration import EnvSpec
 from rl_zoo3.utils import get_class_by_name
-from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback
 from stable_baselines3.common.logger import CSVOutputFormat
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.utils import LinearSchedule
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
+from sb3_esac.zoo.checkpoints import Unfinished, is_unfinished, part_of
 from sb3_esac.zoo.files import hyperparameter_file, linear_schedule
 
 ALGORITHMS = ("esac", "es")
@@ -82,6 +84,8 @@ class ExperimentManager(rl_zoo3.exp_manager.ExperimentManager):
     - tells the algorithm how to make copies of the environment, so that offspring can play in processes,
     - flattens the observations of DM Control tasks that no file names,
     - keeps what is logged beside the evaluations,
+    - saves checkpoints with the statistics of ``VecNormalize``, with ``--save-replay-buffer`` the replay buffer too, and
+      finishes the run, to the last bit, if the same command is given one of them with ``-i``,
     - understands ``agent_class: sb3_contrib.TQC``, ``agent_fraction: lin_0.5`` and ``sigma: lin_0.1_0.02``.
     """
 
@@ -105,6 +109,33 @@ class ExperimentManager(rl_zoo3.exp_manager.ExperimentManager):
         super().create_callbacks()
         if self._is_ours():
             self.callbacks.append(ProgressFile(Path(self.save_path) / "progress.csv"))
+            for callback in self.callbacks:
+                if isinstance(callback, CheckpointCallback):
+                    callback.save_replay_buffer, callback.save_vecnormalize = self.save_replay_buffer, True
+
+    def _maybe_normalize(self, env: VecEnv, eval_env: bool) -> VecEnv:
+        statistics = part_of(self.trained_agent, "vecnormalize") if self._is_ours() else None
+        if statistics is None:
+            return super()._maybe_normalize(env, eval_env)
+        normalized = VecNormalize.load(str(statistics), env)
+        if eval_env:
+            normalized.training = normalized.norm_reward = False
+        return normalized
+
+    def _load_pretrained_agent(self, hyperparams: dict[str, Any], env: VecEnv) -> BaseAlgorithm:
+        model = super()._load_pretrained_agent(hyperparams, env)
+        buffer = part_of(self.trained_agent, "replay_buffer") if self._is_ours() else None
+        if buffer is not None and hasattr(model, "load_replay_buffer"):
+            print("Loading replay buffer")
+            model.load_replay_buffer(buffer, truncate_last_traj=self.truncate_last_trajectory)
+        return model
+
+    def learn(self, model: Any) -> None:
+        goes_on = self._is_ours() and is_unfinished(model, self.trained_agent, self.n_timesteps)
+        if goes_on:
+            model.set_random_seed(model._pending.run_seed)
+        # All that the zoo does with it is to call `learn` and to close `env`.
+        super().learn(cast(BaseAlgorithm, Unfinished(model)) if goes_on else model)
 
     def _preprocess_hyperparams(self, hyperparams: dict[str, Any]) -> Any:
         if self._is_ours():
