@@ -28,6 +28,7 @@ class EvaluationRequest:
     :param player: How a vector plays.
     :param recording: What to write down beside returns and lengths.
     :param max_episode_steps: Longer episodes are cut (a truncation), None for no limit.
+    :param lanes: (n, k) numbers of the lanes that the episodes are played on, where lanes differ; None for any lane.
     """
 
     parameters: np.ndarray
@@ -35,6 +36,7 @@ class EvaluationRequest:
     player: Player
     recording: Recording = field(default_factory=Recording)
     max_episode_steps: int | None = None
+    lanes: np.ndarray | None = None
 
     @property
     def jobs(self) -> list[tuple[int, int]]:

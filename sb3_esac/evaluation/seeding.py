@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecFrameStack
-from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
+
+from sb3_esac.evaluation.journal import Journal
 
 NON_FINITE = "non_finite"
 """Key of an ``info`` whose step had a reward or observation that was not finite (they are zeros now)."""
@@ -43,6 +45,18 @@ class SeededEpisodes(VecEnv):
     _returns: np.ndarray
     frame_memory: int
     _tainted: np.ndarray
+    journal: Journal
+
+    def env_method(
+        self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
+    ) -> list[Any]:
+        result = super().env_method(method_name, *method_args, indices=indices, **method_kwargs)  # type: ignore[safe-super]
+        self.journal.note("env_method", method_name, self._get_indices(indices), method_args, method_kwargs)
+        return result
+
+    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        super().set_attr(attr_name, value, indices)  # type: ignore[safe-super]
+        self.journal.note("set_attr", attr_name, self._get_indices(indices), (value,), {})
 
     def reset(self) -> VecEnvObs:
         if self.seed_source is not None:
@@ -179,6 +193,7 @@ def adopt(venv: VecEnv) -> SeededEpisodes:
         assert isinstance(base, SeededEpisodes)
         base.seed_source, base.max_episode_steps, base.n_env_steps = None, None, 0
         base.finished = []
+        base.journal = Journal()
         base._lengths = np.zeros(base.num_envs, dtype=np.int64)
         base._returns = np.zeros(base.num_envs)
         base._tainted = np.zeros(base.num_envs, dtype=np.int64)
