@@ -73,13 +73,13 @@ def check_lanes(env: VecEnv, n_eval_episodes: int, env_fn: Callable[[], gym.Env]
     if n_eval_episodes % env.num_envs != 0:
         raise ValueError(
             f"`n_eval_episodes` must be a multiple of the number of environments ({env.num_envs}), not {n_eval_episodes}, as "
-            f"these are different tasks: {difference}. Each member plays all of them then, and all members are compared on the "
-            "same. Or make the environments alike."
+            f"these are different tasks: {difference}. Each member plays all of them then, and all are compared on the same. "
+            "Or make the environments alike."
         )
     if env_fn is not None and wants_workers:
         raise ValueError(
-            f"`env_fn` must be None, not {env_fn!r}, where environments are different tasks ({difference}): workers play copies "
-            "of each. Or take `backend='lockstep'`."
+            f"`env_fn` must be None, not {env_fn!r}, where environments are different tasks ({difference}): workers play "
+            "copies of each. Or take `backend='lockstep'`."
         )
     return True
 

@@ -149,8 +149,8 @@ class Journal:
         if problem not in self._warned:
             self._warned.add(problem)
             warnings.warn(
-                f"{problem}. Play on the environment's own lanes (`backend='lockstep'`), or pass `env_fn`, a function that makes "
-                "the environment as workers are to play it.",
+                f"{problem}. Play on the environment's own lanes (`backend='lockstep'`), or pass `env_fn`, a function that "
+                "makes the environment as workers are to play it.",
                 stacklevel=2,
             )
 

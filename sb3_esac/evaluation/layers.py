@@ -93,8 +93,8 @@ def lane_difference(base: VecEnv) -> str | None:
     """
     Say in what the lanes of a ``DummyVecEnv`` are different tasks, as far as can be seen from outside.
 
-    Compared are the classes of the layers, the arguments they were made with, and, before the first reset, numbers, strings and
-    switches that are set in them. What only tells lanes apart (:data:`IDENTITY`) makes no difference, nor do numbers that were
+    Compared are the classes of the layers, the arguments they were made with, and, before the first reset, numbers, strings
+    and switches that are set in them. What only tells lanes apart (:data:`IDENTITY`) makes no difference, nor do numbers that were
     drawn or measured.
 
     :param base: A base ``VecEnv``.

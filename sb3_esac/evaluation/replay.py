@@ -21,8 +21,8 @@ class Replayer:
     A call stands for ``len(dones)`` single steps, and all calls together for exactly the steps that were played. Each is a row
     of ``lanes`` steps that follow one another, the last may be shorter, so that callbacks that multiply their calls by
     ``num_envs`` count right. ``rewards`` are raw. ``infos`` are empty but at the end of an episode, where there are
-    ``Monitor``'s summary, ``is_success`` and ``TimeLimit.truncated``. ``new_obs`` and ``actions`` are None unless transitions were recorded;
-    ``new_obs`` is raw too, and at the end of an episode it is the last observation of that episode.
+    ``Monitor``'s summary, ``is_success`` and ``TimeLimit.truncated``. ``new_obs`` and ``actions`` are None unless transitions
+    were recorded; ``new_obs`` is raw too, and at the end of an episode it is the last observation of that episode.
 
     :param on_step: Called once per row; False ends the replay.
     :param lanes: Steps in a row.
