@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,8 @@ def test_what_was_done_before_learning(way: str) -> None:
 def test_attributes_of_what_is_built_anew() -> None:
     env = lessons(cls=RebuiltLesson)
     model, heard = make_model(ES, env, **WORKERS), Heard()
-    env.envs[0].unwrapped.level = 3
+    lesson: Any = env.envs[0].unwrapped
+    lesson.level = 3
     model.learn(40, heard)
     assert set(heard.returns) == {15.0}
 
@@ -121,7 +123,11 @@ def test_questions_and_playing_are_not_written_down() -> None:
 
 
 def two_levels() -> DummyVecEnv:
-    return DummyVecEnv([lambda level=level: Monitor(Lesson(level)) for level in (0, 1)])
+    return DummyVecEnv([partial(_at_level, level) for level in (0, 1)])
+
+
+def _at_level(level: int) -> gym.Env:
+    return Monitor(Lesson(level))
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -145,9 +151,7 @@ def test_lanes_that_differ_are_refused_or_all_played(algorithm: type) -> None:
 
 def test_no_false_alarm() -> None:
     assert lane_difference(make_vec_env("Pendulum-v1", 3, seed=4)) is None
-    numbers = iter(range(9))
-    assert lane_difference(lessons(3, worker_id=next(numbers))) is None
-    assert lane_difference(DummyVecEnv([lambda i=i: Lesson(0, worker_id=i) for i in range(3)])) is None
+    assert lane_difference(DummyVecEnv([partial(Lesson, 0, number) for number in range(3)])) is None
     used = two_levels()
     used.reset()
     assert lane_difference(used) is None, "what was played says nothing"
@@ -216,7 +220,7 @@ PAIRS = [(None, space) for space in [*ACTION_SPACES, *ODD_ACTIONS]] + [(space, N
 @pytest.mark.parametrize(("observation", "action"), PAIRS, ids=lambda space: str(space).replace("\n", ""))
 @pytest.mark.parametrize("random", [False, True])
 def test_workers_give_what_lanes_and_predict_give(observation: Any, action: Any, random: bool) -> None:
-    env, venv = Writes(observation, action), None
+    env = Writes(observation, action)
     venv = DummyVecEnv([lambda: env])
     model = make_model(ES, venv, seed=0)
     if random:

@@ -94,8 +94,8 @@ def lane_difference(base: VecEnv) -> str | None:
     Say in what the lanes of a ``DummyVecEnv`` are different tasks, as far as can be seen from outside.
 
     Compared are the classes of the layers, the arguments they were made with, and, before the first reset, numbers, strings
-    and switches that are set in them. What only tells lanes apart (:data:`IDENTITY`) makes no difference, nor do numbers that were
-    drawn or measured.
+    and switches that are set in them. What only tells lanes apart (:data:`IDENTITY`) makes no difference, nor do numbers that
+    were drawn or measured.
 
     :param base: A base ``VecEnv``.
     :return: The first difference; None if there is none, or for another ``VecEnv``.
@@ -116,7 +116,7 @@ def _difference(one: gym.Env, other: gym.Env) -> tuple[str, Any, Any] | None:
     ones, others = list(layers(one)), list(layers(other))
     classes = [[type(layer).__qualname__ for layer in lane] for lane in (ones, others)]
     if classes[0] != classes[1]:
-        return "layers", *(" of ".join(names) for names in classes)
+        return "layers", " of ".join(classes[0]), " of ".join(classes[1])
     unused = all(getattr(env.unwrapped, "_np_random", 0) is None for env in (one, other))
     for layer, twin in zip(ones, others, strict=True):
         pairs: list[tuple[dict[str, Any], dict[str, Any]]] = [(_arguments(layer), _arguments(twin))]

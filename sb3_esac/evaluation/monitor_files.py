@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import gymnasium as gym
 from stable_baselines3.common.monitor import Monitor, ResultsWriter
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper, VecMonitor
 
@@ -39,7 +40,7 @@ class MonitorFiles:
         self.shared = list(_monitors_around(env))
         base = None if env is None else base_vec_env(env)
         lanes = base.envs if isinstance(base, DummyVecEnv) else []
-        self.lanes = [[layer for layer in layers(lane) if _writes(layer)] for lane in lanes]
+        self.lanes = [list(_monitors_in(lane)) for lane in lanes]
         self.file = file
         self._writer: ResultsWriter | None = None
         self._start = time.time()
@@ -48,7 +49,7 @@ class MonitorFiles:
     @property
     def keywords(self) -> tuple[str, ...]:
         """What has to be known of the last ``info`` of an episode."""
-        monitors = [*self.shared, *(monitor for lane in self.lanes for monitor in lane)]
+        monitors: list[Monitor | VecMonitor] = [*self.shared, *(monitor for lane in self.lanes for monitor in lane)]
         known = [keyword for monitor in monitors for keyword in monitor.info_keywords]
         return tuple(dict.fromkeys([*known, *(self.file.info_keywords if self.file is not None else ())]))
 
@@ -61,7 +62,10 @@ class MonitorFiles:
         if "episode" not in info:
             return
         row = {**info, **info["episode"]}
-        for monitor in [*self.shared, *(self.lanes[self._n_rows % len(self.lanes)] if self.lanes else ())]:
+        turn: list[Monitor] = self.lanes[self._n_rows % len(self.lanes)] if self.lanes else []
+        monitors: list[Monitor | VecMonitor] = [*self.shared, *turn]
+        for monitor in monitors:
+            assert monitor.results_writer is not None
             _write(monitor.results_writer, row, monitor.t_start)
         if self.file is not None:
             if self._writer is None:
@@ -71,9 +75,8 @@ class MonitorFiles:
 
     def _open(self, file: OffspringFile) -> ResultsWriter:
         is_new = not os.path.exists(file.path)
-        header = {"t_start": self._start, "env_id": "None"}
-        writer = ResultsWriter(file.path, header, extra_keys=file.info_keywords, override_existing=is_new)
-        return writer
+        header: dict[str, float | str] = {"t_start": self._start, "env_id": "None"}
+        return ResultsWriter(file.path, header, extra_keys=file.info_keywords, override_existing=is_new)
 
     def close(self) -> None:
         """Close what was opened here. It is opened again when there is something to write."""
@@ -89,8 +92,10 @@ def _monitors_around(env: VecEnv | None) -> Iterator[VecMonitor]:
         env = env.venv
 
 
-def _writes(layer: Any) -> bool:
-    return isinstance(layer, Monitor) and layer.results_writer is not None
+def _monitors_in(lane: gym.Env) -> Iterator[Monitor]:
+    for layer in layers(lane):
+        if isinstance(layer, Monitor) and layer.results_writer is not None:
+            yield layer
 
 
 def _write(writer: ResultsWriter, row: dict[str, Any], start: float) -> None:

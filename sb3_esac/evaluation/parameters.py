@@ -167,7 +167,7 @@ def _finish(output: str, low: np.ndarray, high: np.ndarray) -> Callable[[np.ndar
         of numpy where an action has no dimension.
     """
     if output == "argmax":
-        first = np.int64(low)
+        first: Any = np.int64(low)
         return lambda values: first + values.argmax()
     multiply, add, clip = np.multiply, np.add, np.clip
     # As in `predict`: what comes out of the network is in single precision, and bounds may ask for more.
