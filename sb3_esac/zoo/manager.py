@@ -74,8 +74,8 @@ class ProgressFile(BaseCallback):
         return True
 
     def _on_training_end(self) -> None:
-        # The zoo says so once more.
-        if self._output in self.logger.output_formats:
+        # The zoo says so once more, also where Ctrl-C has come before training had started.
+        if self._output is not None and self._output in self.logger.output_formats:
             self.logger.output_formats.remove(self._output)
             self._output.close()
 
