@@ -11,13 +11,13 @@ import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import Schedule
+from stable_baselines3.common.type_aliases import GymEnv, Schedule
 
 from sb3_esac.arguments import Applied
 from sb3_esac.champion import PROBE_FRACTION, STAGES, Candidate, Champion, ChampionRecord, most_trusted
 from sb3_esac.clock import ClockedCallback, without_callbacks
 from sb3_esac.episode_caps import EpisodeCaps, EpisodeLengthSchedule, horizon_of
-from sb3_esac.evaluation.backends import make_evaluator, prepare_workers
+from sb3_esac.evaluation.backends import asks_for_workers, check_lanes, make_evaluator, prepare_workers
 from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, Evaluator, Pending
 from sb3_esac.evaluation.finite import warn_non_finite
 from sb3_esac.evaluation.first_layers import update_normalizers
@@ -148,10 +148,39 @@ class PlayingAlgorithm(BaseAlgorithm):
 
     # -- playing -------------------------------------------------------------------------------------------------------
 
+    def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
+        super().set_env(env, force_reset)
+        self._prepare_workers()
+
     def _prepare_workers(self) -> None:
-        """Let worker processes get ready while networks are built."""
+        """Look at the lanes, and let worker processes get ready while networks are built."""
+        self._lanes_differ = False
         if self.env is not None:
+            wants_workers = asks_for_workers(self.env, self.backend, self.n_workers)
+            self._lanes_differ = check_lanes(self.env, self.n_eval_episodes, self.env_fn, wants_workers=wants_workers)
             prepare_workers(self.env, self.backend, self.n_workers)
+
+    def _on_lanes(self, request: EvaluationRequest, first: int = 0) -> EvaluationRequest:
+        """
+        Say on which lanes episodes are played, where lanes differ: one after the other, so that members play the same tasks.
+
+        :param request: What to play.
+        :param first: Number of each member's first episode.
+        """
+        if not self._lanes_differ:
+            return request
+        numbers = first + np.arange(request.seeds.shape[1])
+        return replace(request, lanes=np.broadcast_to(numbers % self.n_envs, request.seeds.shape).copy())
+
+    def _on_lanes_in_turn(self, request: EvaluationRequest) -> EvaluationRequest:
+        """
+        The same where each member plays one episode, and they are not compared.
+
+        :param request: What to play.
+        """
+        if not self._lanes_differ:
+            return request
+        return replace(request, lanes=np.arange(len(request.seeds))[:, None] % self.n_envs)
 
     def _make_evaluator(self) -> Evaluator:
         assert self.env is not None
@@ -163,7 +192,7 @@ class PlayingAlgorithm(BaseAlgorithm):
             env_id=self._env_id,
             episode_timeout=self.episode_timeout,
             max_worker_restarts=self.max_worker_restarts,
-            verbose=self.verbose,
+            lanes_differ=self._lanes_differ,
         )
 
     def _recording(self) -> Recording:
@@ -206,13 +235,14 @@ class PlayingAlgorithm(BaseAlgorithm):
         seeds = [
             episode_seed(self.run_seed, population.generation, Stream.POPULATION_EPISODE, index) for index in range(size * k)
         ]
-        return EvaluationRequest(
+        request = EvaluationRequest(
             population.perturb(self.run_seed),
             np.array(seeds).reshape(size, k),
             make_player(self.actor),
             self._recording(),
             max_episode_steps=self._episode_caps.cap,
         )
+        return self._on_lanes(request)
 
     def _evaluate_population(
         self, request: EvaluationRequest, callback: BaseCallback, pending: Pending | None = None
@@ -240,7 +270,7 @@ class PlayingAlgorithm(BaseAlgorithm):
         request = EvaluationRequest(
             mean[None], np.array([[seed]]), make_player(self.actor), max_episode_steps=self._episode_caps.cap
         )
-        return self._play(request, callback)
+        return self._play(self._on_lanes(request), callback)
 
     def _fitness(self, result: EvaluationResult) -> np.ndarray:
         """(n,) mean return of each member, the alive bonus taken out."""
@@ -312,7 +342,7 @@ class PlayingAlgorithm(BaseAlgorithm):
         vectors = np.stack([candidate.vector for candidate in candidates.values()])
         self.champion.remember(candidates, generation)
         screen = EvaluationRequest(vectors, np.repeat(seeds[:, :1], len(vectors), axis=0), player)
-        screening = self._play_probe(screen, callback)
+        screening = self._play_probe(screen, number, callback)
         if screening is None:
             return False
         self._episode_caps.whole_length = float(screening.lengths.mean())
@@ -339,7 +369,8 @@ class PlayingAlgorithm(BaseAlgorithm):
             self._note_defeat(record.source)
             return True
         for start, end in pairwise([*(stage for stage in STAGES if stage < seeds.size), seeds.size]):
-            result = self._play_probe(EvaluationRequest(vector[None], seeds[:, start:end], player), callback)
+            request = EvaluationRequest(vector[None], seeds[:, start:end], player)
+            result = self._play_probe(request, record.first + start, callback)
             if result is None:
                 return False
             record = replace(record, returns=np.concatenate([record.returns, result.returns[0]]))
@@ -367,10 +398,10 @@ class PlayingAlgorithm(BaseAlgorithm):
         if n_episodes == 0:
             return True
         assert champion.record is not None
-        seeds = self._probe_seeds(champion.record.first + champion.record.returns.size, n_episodes)
-        result = self._play_probe(
-            EvaluationRequest(to_vector(champion.actor)[None], seeds, make_player(champion.actor)), callback
-        )
+        number = champion.record.first + champion.record.returns.size
+        seeds = self._probe_seeds(number, n_episodes)
+        request = EvaluationRequest(to_vector(champion.actor)[None], seeds, make_player(champion.actor))
+        result = self._play_probe(request, number, callback)
         if result is None:
             return False
         champion.defend(result.returns[0], self.champion_episodes)
@@ -381,9 +412,17 @@ class PlayingAlgorithm(BaseAlgorithm):
         numbers = range(first, first + n_episodes)
         return np.array([[episode_seed(self.run_seed, 0, Stream.PROBE_EPISODE, number) for number in numbers]])
 
-    def _play_probe(self, request: EvaluationRequest, callback: BaseCallback) -> EvaluationResult | None:
+    def _play_probe(self, request: EvaluationRequest, first: int, callback: BaseCallback) -> EvaluationResult | None:
+        """
+        Play probe episodes.
+
+        :param request: Which.
+        :param first: Number of the first of them among all probe episodes of the run.
+        :param callback: The user's callbacks.
+        :return: The result, or None if a callback asked to stop.
+        """
         steps_before = self.population_timesteps
-        result = self._play(request, callback)
+        result = self._play(self._on_lanes(request, first), callback)
         if result is not None:
             self.probe_timesteps += self.population_timesteps - steps_before
         return result

@@ -196,7 +196,7 @@ class PopulationBasedAlgorithm(PlayingAlgorithm):
             if schedule.is_measured:
                 number = self.population.generation
                 request = random_play(self.action_space, schedule.n_random_episodes, self.run_seed, number, horizon)
-                result = self._play(request, callback)
+                result = self._play(self._on_lanes_in_turn(request), callback)
                 if result is None:
                     return False
                 caps.whole_length = float(result.lengths.mean())

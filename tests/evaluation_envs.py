@@ -9,6 +9,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+from gymnasium.utils import EzPickle
 
 
 class Point(gym.Env):
@@ -149,3 +150,66 @@ def slow_point() -> gym.Env:
 def unbuildable() -> gym.Env:
     """A factory that fails."""
     raise FileNotFoundError("no such robot")
+
+
+class Lesson(gym.Env):
+    """
+    Five steps whose reward is the level; success is drawn by the seed.
+
+    :param level: What a curriculum changes.
+    :param worker_id: Tells lanes apart.
+    """
+
+    def __init__(self, level: int = 0, worker_id: int = 0) -> None:
+        self.observation_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
+        self.action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
+        self.level, self.worker_id, self.broken = level, worker_id, False
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if state.get("broken"):
+            raise RuntimeError("this robot cannot be copied")
+        self.__dict__.update(state)
+
+    def set_level(self, level: int) -> None:
+        self.level = level
+
+    def set_anything(self, thing: Any) -> None:
+        """Take what cannot be pickled."""
+
+    def get_level(self) -> int:
+        return self.level
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.n_steps, self.wins = 0, bool(self.np_random.random() < 0.5)
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.n_steps += 1
+        done = self.n_steps >= 5
+        return np.zeros(2, np.float32), float(self.level), False, done, {"is_success": self.wins} if done else {}
+
+
+class RebuiltLesson(EzPickle, Lesson):
+    """The same, made anew by unpickling as MuJoCo's environments are."""
+
+    def __init__(self) -> None:
+        Lesson.__init__(self)
+        EzPickle.__init__(self)
+
+
+class SharedFolder(Lesson):
+    """
+    Owns a folder, which goes with it.
+
+    :param folder: Its path.
+    """
+
+    def __init__(self, folder: str) -> None:
+        super().__init__()
+        self.folder = Path(folder)
+        self.folder.mkdir()
+
+    def close(self) -> None:
+        if self.folder.exists():
+            self.folder.rmdir()

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import yaml
 from helpers import differences
+from stable_baselines3.common.monitor import load_results
 from stable_baselines3.common.vec_env import SubprocVecEnv
 
 pytest.importorskip("rl_zoo3")
@@ -25,6 +26,7 @@ from matplotlib import pyplot
 
 from sb3_esac import ES, ESAC, playing, zoo
 from sb3_esac.evaluation.lockstep import LockstepEvaluator
+from sb3_esac.evaluation.seeding import base_vec_env
 from sb3_esac.evaluation.subproc import SubprocEvaluator
 from sb3_esac.plotting import read_run
 from sb3_esac.recording import rendering
@@ -189,8 +191,36 @@ def test_processes_on_the_whole_stack(commands, evaluators, algo):
     assert evaluators == [SubprocEvaluator]
     folder = commands.run_folder(algo)
     assert (folder / "Pendulum-v1" / "vecnormalize.pkl").is_file()
+    offspring = load_results(str(folder)).l.sum()
+    assert offspring >= 800 and (folder / "offspring.monitor.csv").is_file(), "episodes of workers are in the zoo's files"
     shown = commands("enjoy", "--algo", algo, "--env", "Pendulum-v1", "-f", "logs", "-n", 201, "--no-render")
     assert "Loading running average" in shown and "1 Episodes" in shown
+
+
+@pytest.mark.parametrize("algo", ALGORITHMS)
+def test_ctrl_c_that_ends_the_environment_as_well(commands, monkeypatch, algo):
+    def interrupt(model, *args, **kwargs):
+        for process in base_vec_env(model.env).processes:
+            process.kill()
+            process.join()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr({"es": ES, "esac": ESAC}[algo], "learn", interrupt)
+    commands.train(algo, "--vec-env", "subproc", "-n", 900, params=["n_envs:2"])
+    assert (commands.run_folder(algo) / "Pendulum-v1.zip").is_file()
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError, ArithmeticError])
+def test_what_goes_wrong_in_training_is_not_hidden(commands, monkeypatch, error):
+    def fail(model, *args, **kwargs):
+        for process in base_vec_env(model.env).processes:
+            process.kill()
+            process.join()
+        raise error("in training")
+
+    monkeypatch.setattr(ES, "learn", fail)
+    with pytest.raises(error, match="in training"):
+        commands.train("es", "--vec-env", "subproc", "-n", 900, params=["n_envs:2"])
 
 
 def test_workers_without_a_subproc_vec_env(commands, evaluators):

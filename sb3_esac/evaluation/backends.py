@@ -1,5 +1,6 @@
 """Which evaluator plays the offspring: on the user's own lanes, in worker processes, or on a Ray cluster."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,8 @@ from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, unwrap_vec_n
 from sb3_esac.evaluation.evaluator import Evaluator
 from sb3_esac.evaluation.factories import LaneRecipe, lane_recipe
 from sb3_esac.evaluation.lockstep import LockstepEvaluator
-from sb3_esac.evaluation.seeding import base_vec_env
+from sb3_esac.evaluation.monitor_files import MonitorFiles
+from sb3_esac.evaluation.seeding import adopt, base_vec_env
 from sb3_esac.evaluation.subproc import SubprocEvaluator, start_server
 
 BACKENDS = ("auto", "lockstep", "subproc", "ray")
@@ -39,15 +41,48 @@ def asks_for_workers(env: VecEnv, backend: str, n_workers: int | None) -> bool:
 
 def prepare_workers(env: VecEnv, backend: str, n_workers: int | None) -> None:
     """
-    Begin in the background with what takes long about the workers that :func:`make_evaluator` will make for the same
-    arguments.
+    Begin with what the workers need that :func:`make_evaluator` will make for the same arguments: what takes long, in the
+    background, and to write down what the user does to ``env``.
 
     :param env: The user's ``VecEnv``.
     :param backend: See :func:`make_evaluator`.
     :param n_workers: Likewise.
     """
-    if not backend.startswith("ray") and asks_for_workers(env, backend, n_workers):
+    if not asks_for_workers(env, backend, n_workers):
+        return
+    adopt(env).journal.is_open = True
+    if not backend.startswith("ray"):
         start_server()
+
+
+def check_lanes(env: VecEnv, n_eval_episodes: int, env_fn: Callable[[], gym.Env] | None, *, wants_workers: bool) -> bool:
+    """
+    See whether the lanes of an environment are different tasks, and whether members can be compared then: each has to play
+    all of them.
+
+    :param env: The user's ``VecEnv``.
+    :param n_eval_episodes: Episodes of each member in a generation.
+    :param env_fn: Gives a copy of the environment for a worker, None if nothing does.
+    :param wants_workers: See :func:`asks_for_workers`.
+    :return: Whether lanes differ.
+    :raises ValueError: Members would not play the same.
+    """
+    base = adopt(env)
+    difference = base.journal.look(base)
+    if difference is None:
+        return False
+    if n_eval_episodes % env.num_envs != 0:
+        raise ValueError(
+            f"`n_eval_episodes` must be a multiple of the number of environments ({env.num_envs}), not {n_eval_episodes}, as "
+            f"these are different tasks: {difference}. Each member plays all of them then, and all are compared on the same. "
+            "Or make the environments alike."
+        )
+    if env_fn is not None and wants_workers:
+        raise ValueError(
+            f"`env_fn` must be None, not {env_fn!r}, where environments are different tasks ({difference}): workers play "
+            "copies of each. Or take `backend='lockstep'`."
+        )
+    return True
 
 
 def make_evaluator(
@@ -59,7 +94,7 @@ def make_evaluator(
     env_id: str | None = None,
     episode_timeout: float | None = None,
     max_worker_restarts: int = 3,
-    verbose: int = 0,
+    lanes_differ: bool = False,
 ) -> Evaluator:
     """
     Choose the evaluator. Processes are started only for users who ask for them (see :func:`asks_for_workers`).
@@ -73,25 +108,28 @@ def make_evaluator(
     :param env_id: Name of the environment, where that is what the user gave.
     :param episode_timeout: Seconds after which an episode in a worker is taken for one that hangs.
     :param max_worker_restarts: How many dead workers are replaced in one generation.
-    :param verbose: From 1 on, say why workers are not used although they were asked for.
+    :param lanes_differ: Whether the lanes of ``env`` are different tasks, so that workers need a copy of each.
     :return: The evaluator.
     :raises ValueError: If ``backend`` needs copies of the environment and none can be made.
     """
     if not asks_for_workers(env, backend, n_workers):
         return LockstepEvaluator(env)
-    recipe = lane_recipe(env, env_fn, env_id)
+    journal = adopt(env).journal
+    recipe = lane_recipe(env, env_fn, env_id, journal, lanes_differ)
     if recipe is None:
         why = "no copy of the environment can be made: pass `env_fn`, a function that makes one"
         if backend != "auto":
             raise ValueError(f"`backend={backend!r}` cannot be used: {why}")
-        if verbose >= 1:
-            print(f"Offspring play in lockstep on the environment's own lanes, since {why}.")
+        warnings.warn(f"Offspring play in lockstep on the environment's own lanes, since {why}.", stacklevel=2)
         return LockstepEvaluator(env)
     rules: dict[str, Any] = {
         "vec_normalize": unwrap_vec_normalize(env),
         "lanes": env.num_envs,
         "episode_timeout": episode_timeout,
         "max_worker_restarts": max_worker_restarts,
+        "journal": journal,
+        # An `env_fn` may bring the file in which its episodes are expected.
+        "files": MonitorFiles(env, getattr(env_fn, "offspring_file", None)),
     }
     if backend.startswith("ray"):
         return _on_ray(recipe, n_workers or env.num_envs, backend, rules)

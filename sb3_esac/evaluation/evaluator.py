@@ -29,7 +29,7 @@ class EvaluationRequest:
     :param player: How a vector plays.
     :param recording: What to write down beside returns and lengths.
     :param max_episode_steps: Longer episodes are cut (a truncation), None for no limit.
-    :param lanes: (n, k) environments that the episodes are played in, where they differ; None for any.
+    :param lanes: (n, k) numbers of the lanes that the episodes are played on, where lanes differ; None for any lane.
     """
 
     parameters: np.ndarray

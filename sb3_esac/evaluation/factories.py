@@ -10,6 +10,7 @@ from typing import Any
 import cloudpickle
 import gymnasium as gym
 from gymnasium import spaces
+from gymnasium.utils import EzPickle
 from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.monitor import Monitor, ResultsWriter
 from stable_baselines3.common.vec_env import (
@@ -23,24 +24,50 @@ from stable_baselines3.common.vec_env import (
 )
 from stable_baselines3.common.vec_env.stacked_observations import StackedObservations
 
+from sb3_esac.evaluation.journal import Call, Journal
+from sb3_esac.evaluation.layers import Plain, changed_attributes, layers, rebuilt_attributes
+
 Wrap = Callable[[VecEnv], VecEnv]
 
 
 @dataclass(frozen=True)
 class LaneRecipe:
     """
-    One lane of a ``VecEnv``, ready to be built anywhere. It can be pickled with cloudpickle.
+    One lane of a ``VecEnv``, or several that differ, ready to be built anywhere. It can be pickled with cloudpickle.
 
     :param env_fn: Gives a gymnasium environment with the wrappers that a lane has.
     :param wrappers: What makes the wrappers of the ``VecEnv``, innermost first.
+    :param other_env_fns: The same as ``env_fn`` for lane 1 and those that follow, if they differ.
+    :param calls: What a new environment has to be told, as the user's has been told before.
     """
 
     env_fn: Callable[[], gym.Env]
     wrappers: tuple[Wrap, ...] = ()
+    other_env_fns: tuple[Callable[[], gym.Env], ...] = ()
+    calls: tuple[Call, ...] = ()
 
-    def build(self) -> gym.Env:
-        """Make the gymnasium environment."""
-        return self.env_fn()
+    @property
+    def lanes_differ(self) -> bool:
+        """Whether it says how to build each lane."""
+        return bool(self.other_env_fns)
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether what is built is a copy of an object of the user's, with which it may share what only the user may close."""
+        return isinstance(self.env_fn, CopiedLane)
+
+    @property
+    def advice(self) -> str:
+        """What to add to what a user is told of something that does not work in a worker."""
+        return COPY_ADVICE if self.is_copy else ""
+
+    def build(self, lane: int = 0) -> gym.Env:
+        """
+        Make the gymnasium environment.
+
+        :param lane: Number of the lane, if they differ.
+        """
+        return (self.env_fn, *self.other_env_fns)[lane]()
 
     def wrap(self, env: gym.Env) -> VecEnv:
         """
@@ -55,24 +82,92 @@ class LaneRecipe:
         return venv
 
 
-def lane_recipe(env: VecEnv, env_fn: Callable[[], gym.Env] | None = None, env_id: str | None = None) -> LaneRecipe | None:
+COPY_ADVICE = (
+    "\n\nThe worker plays a copy of your environment, made by `pickle`. If it is the copy that does not work (for instance "
+    "because it shares a connection or a folder with yours), pass `env_fn`, a function that makes the environment."
+)
+
+
+@dataclass(frozen=True)
+class CopiedLane:
     """
-    Find out how to build one lane of a ``VecEnv`` again.
+    Copies an environment of the user's in another process. Never call it in the user's own: a copy that is closed, or only
+    collected there, may take what both share with it.
+
+    :param content: The pickled environment.
+    :param spaces: Its spaces, which a copy must have as well.
+    :param attributes: What was set in layers that unpickling builds anew: number of the layer, name and value.
+    """
+
+    content: bytes
+    spaces: tuple[spaces.Space, spaces.Space]
+    attributes: tuple[tuple[int, str, Plain], ...] = ()
+
+    def __call__(self) -> gym.Env:
+        """Make the copy."""
+        env: gym.Env = pickle.loads(self.content)
+        if (env.observation_space, env.action_space) != self.spaces:
+            raise RuntimeError(
+                f"its copy has the spaces {env.observation_space} and {env.action_space}, the original {self.spaces[0]} and "
+                f"{self.spaces[1]}"
+            )
+        parts = list(layers(env))
+        for number, name, value in self.attributes:
+            setattr(parts[number], name, value)
+        return env
+
+
+def lane_recipe(
+    env: VecEnv,
+    env_fn: Callable[[], gym.Env] | None = None,
+    env_id: str | None = None,
+    journal: Journal | None = None,
+    lanes_differ: bool = False,
+) -> LaneRecipe | None:
+    """
+    Find out how to build one lane of a ``VecEnv`` again, as it is now.
 
     :param env: The user's environment.
     :param env_fn: Gives a copy of the environment of one lane; a ``Monitor`` is put around it where there is none.
     :param env_id: Registered name, where that is what the user gave.
+    :param journal: What the user has done to ``env``.
+    :param lanes_differ: Whether each lane is to be built.
     :return: The recipe; None if there is no sure way to build one, then the episodes have to be played on ``env`` itself.
     """
     wrappers = _describe_wrappers(env)
     if wrappers is None:
         return None
+    journal = Journal() if journal is None else journal
+    made: partial[gym.Env] | None = None
     if env_fn is not None:
-        return LaneRecipe(partial(_monitored, env_fn), wrappers)
-    if env_id is not None:
-        return LaneRecipe(partial(_monitored, partial(gym.make, env_id)), wrappers)
-    copied = _copy_of_lane(_base(env))
-    return None if copied is None else LaneRecipe(copied, wrappers)
+        made = partial(_monitored, env_fn)
+    elif env_id is not None:
+        made = partial(_monitored, partial(gym.make, env_id))
+    if made is not None:
+        return LaneRecipe(made, wrappers, calls=tuple(journal.since(0, env.num_envs, lanes_differ=False)))
+    base = _base(env)
+    if not isinstance(base, DummyVecEnv):
+        return None
+    return _copied_lanes(base.envs if lanes_differ else base.envs[:1], env.num_envs, wrappers, journal)
+
+
+def _copied_lanes(envs: list[gym.Env], n_lanes: int, wrappers: tuple[Wrap, ...], journal: Journal) -> LaneRecipe | None:
+    """Pickle environments of the user's; None if that cannot be done. Whether the copies work is seen in workers only."""
+    copies = []
+    for lane, env in enumerate(envs):
+        before = journal.attributes[lane] if journal.attributes else rebuilt_attributes(env)
+        changed = changed_attributes(env, before) if len(before) == len(list(layers(env))) else ()
+        try:
+            copies.append(CopiedLane(_dumps_without_files(env), (env.observation_space, env.action_space), changed))
+        except Exception:
+            return None
+
+    def is_forgotten(call: Call) -> bool:
+        # What is built anew knows nothing of what was done to the original.
+        return any(isinstance(call.owner(env), EzPickle) for env in envs)
+
+    calls = journal.since(0, n_lanes, lanes_differ=len(envs) > 1, concerns=is_forgotten)
+    return LaneRecipe(copies[0], wrappers, tuple(copies[1:]), tuple(calls))
 
 
 def _base(env: VecEnv) -> VecEnv:
@@ -82,21 +177,6 @@ def _base(env: VecEnv) -> VecEnv:
 def _monitored(env_fn: Callable[[], gym.Env]) -> gym.Env:
     env = env_fn()
     return env if is_wrapped(env, Monitor) else Monitor(env)
-
-
-def _copy_of_lane(base: VecEnv) -> Callable[[], gym.Env] | None:
-    """Pickle the first environment of a ``DummyVecEnv``; None if it is another ``VecEnv`` or the copy does not work."""
-    if not isinstance(base, DummyVecEnv):
-        return None
-    original = base.envs[0]
-    try:
-        content = _dumps_without_files(original)
-        copied = pickle.loads(content)
-        same = (copied.observation_space, copied.action_space) == (original.observation_space, original.action_space)
-        copied.close()
-    except Exception:
-        return None
-    return partial(pickle.loads, content) if same else None
 
 
 class _WithoutFiles(cloudpickle.Pickler):

@@ -1,7 +1,7 @@
 """One environment that plays one episode after the other, in whatever process, with the outcome that lockstep has."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import gymnasium as gym
@@ -46,11 +46,13 @@ class Played:
     :param episode: The episode.
     :param rewards: (T,) raw rewards, for callbacks that want to hear of every step.
     :param terminated: Whether the last step was terminal.
+    :param last_info: What ``Recording.info_keys`` asked for of the last ``info``, as far as it was there.
     """
 
     episode: Episode
     rewards: np.ndarray
     terminated: bool
+    last_info: dict[str, Any] = field(default_factory=dict)
 
 
 class Lane(Protocol):
@@ -121,7 +123,12 @@ class WrappedLane:
             return None
         episode = replace(result.episodes[0], member=job.member, index=job.index)
         terminated = not ended[0].get("TimeLimit.truncated", False)
-        return Played(episode, np.array(rewards, dtype=np.float32), terminated)
+        return Played(episode, np.array(rewards, dtype=np.float32), terminated, _kept(ended[0], job))
+
+
+def _kept(info: dict[str, Any], job: Job) -> dict[str, Any]:
+    """What is kept of the last ``info`` of an episode."""
+    return {key: info[key] for key in job.recording.info_keys if key in info}
 
 
 class _Bound:
@@ -148,7 +155,6 @@ class DirectLane:
         assert isinstance(space, spaces.Box)
         self.shape, self.dtype = space.shape, space.dtype
         self.floating = np.issubdtype(space.dtype, np.floating)
-        self.action_dtype = env.action_space.dtype
         self.vec_normalize = vec_normalize if vec_normalize is not None and vec_normalize.norm_obs else None
         self.normalize = _Normalize(self.vec_normalize) if self.vec_normalize is not None else None
 
@@ -163,7 +169,7 @@ class DirectLane:
     def play(self, bound: Any, job: Job, stop: Sequence[int]) -> Played | None:
         recorder = EpisodeRecorder(job.member, job.index, job.recording)
         limit = min(job.max_episode_steps or UNBOUNDED_EPISODE_STEPS, UNBOUNDED_EPISODE_STEPS)
-        act, step, normalize, action_dtype = bound, self.env.step, self.normalize, self.action_dtype
+        act, step, normalize = bound, self.env.step, self.normalize
         see, hear, keeps = recorder.see, recorder.hear, job.recording.observations
         raw, info = self.env.reset(seed=job.seed)
         observation, clean = self._cleared(raw)
@@ -174,8 +180,6 @@ class DirectLane:
             if stop[0]:
                 return None
             action = act(observation if normalize is None else normalize(observation))
-            if action.dtype is not action_dtype:
-                action = action.astype(action_dtype)
             if keeps:
                 see(observation, action)
             raw, reward, terminated, truncated, info = step(action)
@@ -191,7 +195,7 @@ class DirectLane:
                     raise RuntimeError(unbounded_episode(job.member))
                 truncated = truncated or not terminated
         episode = recorder.finish(self._last(raw, observation), bool(terminated), info.get("episode"))
-        return Played(episode, recorder.rewards(), bool(terminated))
+        return Played(episode, recorder.rewards(), bool(terminated), _kept(info, job))
 
     def _cleared(self, raw: Any) -> tuple[np.ndarray, bool]:
         """Observation as a ``DummyVecEnv`` would give it, zeros in the place of NaN and infinity, and whether it had none."""

@@ -15,7 +15,7 @@ from sb3_esac.evaluation.normalization import ObservationNormalizer
 from sb3_esac.evaluation.seeding import is_image
 
 Act = Callable[[Any], np.ndarray]
-"""Maps one observation to one action of the environment."""
+"""Maps one observation to one action of the environment, just as it is to be given to ``step``."""
 
 
 def searched_parameters(actor: th.nn.Module) -> list[tuple[str, th.nn.Parameter]]:
@@ -187,13 +187,17 @@ def _finish(output: str, low: np.ndarray, high: np.ndarray) -> Callable[[np.ndar
     :param output: "scale" from [-1, 1] to the bounds, "clip" at the bounds, or "argmax" for discrete actions.
     :param low: Lower bounds, or the first action.
     :param high: Upper bounds.
+    :return: The function. What it gives has shape and dtype of one of the actions that ``predict`` gives for a batch: a scalar
+        of numpy where an action has no dimension.
     """
-    flat_low, flat_high = low.reshape(-1), high.reshape(-1)
-    multiply, add, clip = np.multiply, np.add, np.clip
     if output == "argmax":
-        first = flat_low[0]
+        first: Any = np.int64(low)
         return lambda values: first + values.argmax()
-    half = 0.5 * (flat_high - flat_low)
+    multiply, add, clip = np.multiply, np.add, np.clip
+    # As in `predict`: what comes out of the network is in single precision, and bounds may ask for more.
+    dtype = np.result_type(np.float32, low.dtype)
+    flat_low, flat_high = low.reshape(-1).astype(dtype), high.reshape(-1).astype(dtype)
+    half = np.asarray(high - low).reshape(-1).astype(dtype) * dtype.type(0.5)
     middle = flat_low + half
 
     def scaled(values: np.ndarray) -> np.ndarray:
@@ -203,7 +207,11 @@ def _finish(output: str, low: np.ndarray, high: np.ndarray) -> Callable[[np.ndar
         return clip(values, flat_low, flat_high)
 
     finish = scaled if output == "scale" else clipped
-    return finish if low.ndim == 1 else lambda values: finish(values).reshape(low.shape)
+    if low.ndim == 1:
+        return finish
+    if low.ndim == 0:
+        return lambda values: finish(values)[0]
+    return lambda values: finish(values).reshape(low.shape)
 
 
 def _output(actor: BasePolicy) -> tuple[str, np.ndarray, np.ndarray] | None:
@@ -286,7 +294,7 @@ class TorchActor:
         """
         actor = copy.deepcopy(self.actor)
         load_vector(actor, vector)
-        # A discrete action is a scalar, as it is for an environment of a `VecEnv`.
+        # An action without dimensions is a scalar, as it is for an environment of a `VecEnv`.
         return lambda observation: actor.predict(observation, deterministic=True)[0][()]
 
 

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
+from dataclasses import replace
 
 import cloudpickle
 import gymnasium as gym
@@ -9,7 +10,9 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, Evaluator, OnStep, Pending
 from sb3_esac.evaluation.factories import LaneRecipe
-from sb3_esac.evaluation.replay import NothingToPlay
+from sb3_esac.evaluation.journal import Journal
+from sb3_esac.evaluation.monitor_files import MonitorFiles
+from sb3_esac.evaluation.replay import NothingToPlay, Replayer
 from sb3_esac.evaluation.worker import Rules, check_arguments
 
 
@@ -26,6 +29,9 @@ class PoolEvaluator(Evaluator):
     :param lanes: Single steps that one call of ``on_step`` stands for: the number of environments that callbacks know of.
     :param episode_timeout: Seconds after which an episode is taken for one that hangs, None to wait for ever.
     :param max_worker_restarts: How many dead workers are replaced in one :meth:`evaluate`.
+    :param journal: What the user does to the training environment: workers do the same before the next :meth:`evaluate`. What
+        it holds already is known to the recipe.
+    :param files: Where episodes are written down as they are told.
     """
 
     def __init__(
@@ -37,12 +43,17 @@ class PoolEvaluator(Evaluator):
         lanes: int = 1,
         episode_timeout: float | None = None,
         max_worker_restarts: int = 3,
+        journal: Journal | None = None,
+        files: MonitorFiles | None = None,
     ) -> None:
         check_arguments(n_workers, lanes, episode_timeout, max_worker_restarts)
         self.recipe = recipe if isinstance(recipe, LaneRecipe) else LaneRecipe(recipe)
         self.n_workers, self.lanes = n_workers, lanes
         self.vec_normalize = vec_normalize
         self.episode_timeout, self.max_worker_restarts = episode_timeout, max_worker_restarts
+        self.journal = Journal() if journal is None else journal
+        self.files = MonitorFiles() if files is None else files
+        self._first_call = len(self.journal.calls)
 
     def evaluate(self, request: EvaluationRequest, on_step: OnStep) -> EvaluationResult | None:
         """
@@ -83,4 +94,16 @@ class PoolEvaluator(Evaluator):
         :return: Pickled :class:`sb3_esac.evaluation.worker.Rules`.
         """
         statistics = None if self.vec_normalize is None or not self.vec_normalize.norm_obs else self.vec_normalize.obs_rms
-        return cloudpickle.dumps(Rules(request.player, request.recording, request.max_episode_steps, statistics))
+        calls = self.journal.since(self._first_call, self.lanes, lanes_differ=self.recipe.lanes_differ)
+        lanes = request.lanes if self.recipe.lanes_differ else None
+        keys = tuple(dict.fromkeys([*request.recording.info_keys, *self.files.keywords]))
+        recording = replace(request.recording, info_keys=keys)
+        return cloudpickle.dumps(Rules(request.player, recording, request.max_episode_steps, statistics, tuple(calls), lanes))
+
+    def replayer(self, on_step: OnStep) -> Replayer:
+        """
+        Make what tells callbacks of the episodes.
+
+        :param on_step: Called for each row of steps.
+        """
+        return Replayer(on_step, self.lanes, self.files)

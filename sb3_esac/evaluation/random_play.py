@@ -53,7 +53,8 @@ class RandomPlayer:
         space.seed(int(vector[0]))
 
         def act(observation: Any) -> np.ndarray:
-            return np.asarray(space.sample())
+            # A scalar where an action has no dimension, as an environment of a `VecEnv` gets it.
+            return np.asarray(space.sample())[()]
 
         return act
 

@@ -6,7 +6,6 @@ import queue
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +21,7 @@ from sb3_esac.evaluation.factories import LaneRecipe
 from sb3_esac.evaluation.lane import Played
 from sb3_esac.evaluation.pool import PoolEvaluator
 from sb3_esac.evaluation.replay import Collection, Replayer
-from sb3_esac.evaluation.worker import EvaluationError, Failure, LanePlayer, prepare_process
+from sb3_esac.evaluation.worker import EvaluationError, Failure, LanePlayer, prepare_process, unbuilt
 
 GRACE_SECONDS = 3.0
 """How long an actor may take to come back when callbacks want no more, before it is killed."""
@@ -58,9 +57,10 @@ class LaneActor:
 
     :param recipe: Pickled :class:`LaneRecipe`.
     :param search_path: Where the driver finds its modules; an actor looks there too, after its own places.
+    :param advice: What to tell of an environment that cannot be built.
     """
 
-    def __init__(self, recipe: bytes, search_path: list[str]) -> None:
+    def __init__(self, recipe: bytes, search_path: list[str], advice: str = "") -> None:
         self.stopped = bytearray(1)
         self.problem = ""
         sys.path.extend(path for path in search_path if path not in sys.path)
@@ -68,8 +68,7 @@ class LaneActor:
             prepare_process()
             self.player = LanePlayer(cloudpickle.loads(recipe))
         except Exception as error:
-            what = f"The environment could not be built in an actor: {type(error).__name__}: {error}"
-            self.problem = f"{what}\n\n{traceback.format_exc()}"
+            self.problem = unbuilt("an actor", error, advice)
 
     def begin(self, rules: bytes, parameters: np.ndarray) -> None:
         """
@@ -152,10 +151,11 @@ class RayEvaluator(PoolEvaluator):
     def new_actor(self) -> Any:
         """Start an actor. Its second thread is for :meth:`LaneActor.stop`."""
         actor: Any = ray.remote(LaneActor)
-        return actor.options(num_cpus=1, max_concurrency=2).remote(self._recipe, sys.path)
+        return actor.options(num_cpus=1, max_concurrency=2).remote(self._recipe, sys.path, self.recipe.advice)
 
     def close(self) -> None:
         """End all actors, and the cluster if it was started here. The evaluator can be used again."""
+        self.files.close()
         actors, self.actors = self.actors, []
         run, self._run = self._run, None
         if run is not None:
@@ -209,7 +209,7 @@ class _Run(Pending):
 
     def finish(self, on_step: OnStep) -> EvaluationResult | None:
         try:
-            return self.collection.result() if self._collect(Replayer(on_step, self.evaluator.lanes)) else None
+            return self.collection.result() if self._collect(self.evaluator.replayer(on_step)) else None
         except BaseException:
             self.evaluator.close()
             raise

@@ -7,6 +7,7 @@ import numpy as np
 
 from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, OnStep, Pending
 from sb3_esac.evaluation.lane import Played
+from sb3_esac.evaluation.monitor_files import MonitorFiles
 from sb3_esac.evaluation.rollout import Episode, Transitions, stack
 from sb3_esac.evaluation.seeding import take
 from sb3_esac.evaluation.statistics import Observation
@@ -20,15 +21,17 @@ class Replayer:
     A call stands for ``len(dones)`` single steps, and all calls together for exactly the steps that were played. Each is a row
     of ``lanes`` steps that follow one another, the last may be shorter, so that callbacks that multiply their calls by
     ``num_envs`` count right. ``rewards`` are raw. ``infos`` are empty but at the end of an episode, where there are
-    ``Monitor``'s summary and ``TimeLimit.truncated``. ``new_obs`` and ``actions`` are None unless transitions were recorded;
-    ``new_obs`` is raw too, and at the end of an episode it is the last observation of that episode.
+    ``Monitor``'s summary, ``is_success`` and ``TimeLimit.truncated``. ``new_obs`` and ``actions`` are None unless transitions
+    were recorded; ``new_obs`` is raw too, and at the end of an episode it is the last observation of that episode.
 
     :param on_step: Called once per row; False ends the replay.
     :param lanes: Steps in a row.
+    :param files: Where episodes are written down when their last step is told.
     """
 
-    def __init__(self, on_step: OnStep, lanes: int = 1) -> None:
+    def __init__(self, on_step: OnStep, lanes: int = 1, files: MonitorFiles | None = None) -> None:
         self.on_step, self.lanes = on_step, lanes
+        self.files = MonitorFiles() if files is None else files
         self._row: list[tuple[Played, int]] = []
 
     def add(self, played: Played) -> bool:
@@ -60,7 +63,7 @@ class Replayer:
                 "new_obs": new_obs,
                 "rewards": rewards,
                 "dones": ended if step == last else running,
-                "infos": [_last_info(played) if step == last else {}],
+                "infos": [self._last_info(played) if step == last else {}],
                 "actions": actions,
             }
             if not on_step(variables):
@@ -85,26 +88,26 @@ class Replayer:
             "new_obs": stack([take(part.observations, step + 1) for part, step in steps]) if steps else None,
             "rewards": np.array([played.rewards[step] for played, step in row]),
             "dones": np.array(dones),
-            "infos": [_last_info(played) if done else {} for (played, _), done in zip(row, dones, strict=True)],
+            "infos": [self._last_info(played) if done else {} for (played, _), done in zip(row, dones, strict=True)],
             "actions": np.stack([part.actions[step] for part, step in steps]) if steps else None,
         }
         return self.on_step(variables)
+
+    def _last_info(self, played: Played) -> dict[str, Any]:
+        info: dict[str, Any] = {"TimeLimit.truncated": not played.terminated, **played.last_info}
+        if played.episode.info is not None:
+            info["episode"] = played.episode.info
+        self.files.write(info)
+        transitions: Transitions | None = played.episode.transitions
+        if transitions is not None:
+            info["terminal_observation"] = take(transitions.observations, -1)
+        return info
 
 
 def _slice(observations: Observation, step: int) -> Observation:
     if isinstance(observations, dict):
         return {key: value[step : step + 1] for key, value in observations.items()}
     return observations[step : step + 1]
-
-
-def _last_info(played: Played) -> dict[str, Any]:
-    info: dict[str, Any] = {"TimeLimit.truncated": not played.terminated}
-    if played.episode.info is not None:
-        info["episode"] = played.episode.info
-    transitions: Transitions | None = played.episode.transitions
-    if transitions is not None:
-        info["terminal_observation"] = take(transitions.observations, -1)
-    return info
 
 
 @dataclass(frozen=True)

@@ -26,11 +26,12 @@ from stable_baselines3.common.vec_env import (
     VecNormalize,
     VecTransposeImage,
 )
-from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 from stable_baselines3.common.vec_env.util import dict_to_obs, obs_space_info
 
 from sb3_esac.evaluation.driving import Driver, Step, make_driver
 from sb3_esac.evaluation.finite import NON_FINITE, clear_non_finite
+from sb3_esac.evaluation.journal import Journal
 
 DISTURBED = "disturbed"
 """Key of an ``info`` whose step did not begin where the last one ended, since callbacks had the environment meanwhile."""
@@ -83,6 +84,18 @@ class SeededEpisodes(VecEnv):
     _lengths: np.ndarray
     _returns: np.ndarray
     _tainted: np.ndarray
+    journal: Journal
+
+    def env_method(
+        self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
+    ) -> list[Any]:
+        result = super().env_method(method_name, *method_args, indices=indices, **method_kwargs)  # type: ignore[safe-super]
+        self.journal.note("env_method", method_name, self._get_indices(indices), method_args, method_kwargs)
+        return result
+
+    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        super().set_attr(attr_name, value, indices)  # type: ignore[safe-super]
+        self.journal.note("set_attr", attr_name, self._get_indices(indices), (value,), {})
 
     # -- the VecEnv -----------------------------------------------------------------------------------------------------
 
@@ -299,6 +312,7 @@ def adopt(venv: VecEnv) -> SeededEpisodes:
         base._layout = {key: ((base.num_envs, *shapes[key]), dtypes[key]) for key in keys}
         base.disturbed = base.reset_is_postponed = base._is_lent = base._is_stale = False
         base.awake, base._begun = np.ones(base.num_envs, dtype=bool), np.ones(base.num_envs, dtype=bool)
+        base.journal = Journal()
         base._lengths = np.zeros(base.num_envs, dtype=np.int64)
         base._returns = np.zeros(base.num_envs)
         base._tainted, base.useless = np.zeros(base.num_envs, dtype=np.int64), np.zeros(base.num_envs, dtype=bool)

@@ -209,7 +209,8 @@ class SubprocEvaluator(PoolEvaluator):
         self.board = Board(SharedMemory(Board.size(self.n_workers)), self.n_workers)
         self.board.jobs[:] = FREE
         recipe = cloudpickle.dumps(self.recipe)
-        factories = [WorkerFactory(recipe, self.board.memory.path, self.n_workers, slot) for slot in range(self.n_workers)]
+        path, advice = self.board.memory.path, self.recipe.advice
+        factories = [WorkerFactory(recipe, path, self.n_workers, slot, advice) for slot in range(self.n_workers)]
         self.workers = [_Worker(factory, self.board, self.start_method) for factory in factories]
 
     def publish(self, request: EvaluationRequest) -> tuple[Task, Generation]:
@@ -238,6 +239,7 @@ class SubprocEvaluator(PoolEvaluator):
             thread.start()
         for thread in closing:
             thread.join()
+        self.files.close()
         board, generation = self.board, self.generation
         self.board, self.generation = None, None
         # An exception on its way to the user has our frames in its traceback: they shall not keep the memory.
@@ -274,7 +276,7 @@ class _Run(Pending):
 
     def finish(self, on_step: OnStep) -> EvaluationResult | None:
         try:
-            return self.collection.result() if self.play(Replayer(on_step, self.evaluator.lanes)) else None
+            return self.collection.result() if self.play(self.evaluator.replayer(on_step)) else None
         except BaseException:
             self.evaluator.close()
             raise

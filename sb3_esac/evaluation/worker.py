@@ -21,7 +21,8 @@ import torch as th
 from stable_baselines3.common.monitor import Monitor
 
 from sb3_esac.evaluation.factories import LaneRecipe
-from sb3_esac.evaluation.lane import Job, Played, make_lane
+from sb3_esac.evaluation.journal import Call
+from sb3_esac.evaluation.lane import Job, Lane, Played, make_lane
 from sb3_esac.evaluation.parameters import Player
 from sb3_esac.evaluation.rollout import Recording
 from sb3_esac.evaluation.shared import FREE, Board, Generation, Layout, SharedMemory
@@ -72,12 +73,16 @@ class Rules:
     :param recording: What to write down.
     :param max_episode_steps: Where an episode is cut.
     :param obs_rms: Observation statistics of ``VecNormalize``, None if there is none.
+    :param calls: All that the user has done to the training environment since the recipe was made.
+    :param lanes: (n, k) numbers of the lanes that episodes are played on, None if lanes do not differ.
     """
 
     player: Player
     recording: Recording
     max_episode_steps: int | None
     obs_rms: Any = None
+    calls: tuple[Call, ...] = ()
+    lanes: np.ndarray | None = None
 
 
 def prepare_process() -> None:
@@ -97,19 +102,61 @@ def prepare_process() -> None:
             mujoco.set_mju_user_warning(lambda message: None)
 
 
+class _Copy:
+    """
+    A lane as it was built here.
+
+    :param recipe: How.
+    :param number: Number of the lane, if they differ.
+    """
+
+    def __init__(self, recipe: LaneRecipe, number: int) -> None:
+        self.number = number
+        self.env = recipe.build(number)
+        self.lane = make_lane(recipe, self.env)
+        self._first, self._n_followed = recipe.calls, 0
+
+    def follow(self, calls: tuple[Call, ...]) -> None:
+        """
+        Do to it what the user has done to the training environment.
+
+        :param calls: All calls since the recipe was made; what has been followed already is left out.
+        """
+        calls = self._first + calls
+        for call in calls[self._n_followed :]:
+            if self.number in call.lanes:
+                try:
+                    call.apply(self.env)
+                except Exception as error:
+                    what = (
+                        f"`{call.kind}({call.name!r}, ...)`, which the training environment has been given, does not work here"
+                    )
+                    raise RuntimeError(f"{what}: {type(error).__name__}: {error}") from error
+            self._n_followed += 1
+
+
 class LanePlayer:
     """
-    Plays episodes in one lane.
+    Plays episodes in one lane, or in several that differ.
 
-    :param recipe: How the lane is built.
+    :param recipe: How they are built.
     """
 
     def __init__(self, recipe: LaneRecipe) -> None:
-        self.env = recipe.build()
-        self.lane = make_lane(recipe, self.env)
+        self.recipe = recipe
+        self.copies = {0: _Copy(recipe, 0)}
         self.rules: Rules | None = None
-        self._member: int | None = None
-        self._bound: Any = None
+        self._bound: tuple[int, int, Any] | None = None
+
+    @property
+    def env(self) -> gym.Env:
+        """The environment of the first lane."""
+        return self.copies[0].env
+
+    @property
+    def lane(self) -> Lane:
+        """The first lane."""
+        return self.copies[0].lane
 
     def begin(self, rules: Rules) -> None:
         """
@@ -117,10 +164,15 @@ class LanePlayer:
 
         :param rules: What its episodes have in common.
         """
-        self.rules, self._member, self._bound = rules, None, None
-        if rules.obs_rms is not None:
-            self.lane.set_statistics(rules.obs_rms)
-        _forget_episodes(self.env)
+        self.rules, self._bound = rules, None
+        for made in self.copies.values():
+            self._prepare(made)
+
+    def _prepare(self, made: _Copy) -> None:
+        assert self.rules is not None
+        if self.rules.obs_rms is not None:
+            made.lane.set_statistics(self.rules.obs_rms)
+        _forget_episodes(made.env)
 
     def play(self, member: int, index: int, seed: int, vector: np.ndarray, stop: Sequence[int]) -> Played | Failure | None:
         """
@@ -135,14 +187,26 @@ class LanePlayer:
         """
         assert self.rules is not None
         try:
-            if member != self._member:
-                self._bound, self._member = self.lane.bind(self.rules.player, vector), member
+            made = self._copy(0 if self.rules.lanes is None else int(self.rules.lanes[member, index]))
+            if self._bound is None or self._bound[:2] != (member, made.number):
+                self._bound = member, made.number, made.lane.bind(self.rules.player, vector)
             job = Job(member, index, seed, self.rules.recording, self.rules.max_episode_steps)
-            return self.lane.play(self._bound, job, stop)
+            return made.lane.play(self._bound[2], job, stop)
         # Also what is meant to end the process: the environment is not asked to decide that.
         except BaseException as error:
             where = f"Member {member}, episode {index} (seed {seed}): the worker's environment or policy raised "
-            return Failure(f"{where}{type(error).__name__}: {error}\n\n{traceback.format_exc()}")
+            text = f"{where}{type(error).__name__}: {error}\n\n{traceback.format_exc()}"
+            return Failure(text + self.recipe.advice)
+
+    def _copy(self, number: int) -> _Copy:
+        """The copy of a lane, in the state in which the user's is."""
+        assert self.rules is not None
+        made = self.copies.get(number)
+        if made is None:
+            made = self.copies[number] = _Copy(self.recipe, number)
+            self._prepare(made)
+        made.follow(self.rules.calls)
+        return made
 
 
 def _forget_episodes(env: gym.Env) -> None:
@@ -189,6 +253,13 @@ class WorkerEnv(gym.Wrapper):
         self.task: Task | None = None
         self.generation: Generation | None = None
 
+    def close(self) -> None:
+        """End. A copy of an object of the user's may share a connection or a folder with it, which is not ours to close."""
+        if not self.player.recipe.is_copy:
+            for made in self.player.copies.values():
+                made.env.close()
+        _kept.append(self.player)
+
     def play_slice(self, task: Task | None = None) -> bytes:
         """
         Take and play jobs until none is left or it is time to report.
@@ -224,6 +295,10 @@ class WorkerEnv(gym.Wrapper):
         return outcome is not None and not isinstance(outcome, Failure)
 
 
+_kept: list[LanePlayer] = []
+"""Until the process is gone, so that no environment closes itself as it is collected."""
+
+
 def _dumps(outcomes: list[tuple[int, Played | Failure]], finished: bool) -> bytes:
     """Pickle here, where an object that cannot be pickled is still a failure and not the end of the process."""
     try:
@@ -237,6 +312,18 @@ def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None and not parent.is_alive():
         os._exit(1)
+
+
+def unbuilt(where: str, error: Exception, advice: str) -> str:
+    """
+    Say that an environment could not be built; to be called where the exception is handled.
+
+    :param where: In what.
+    :param error: Why.
+    :param advice: What to do about it.
+    """
+    what = f"The environment could not be built in {where}: {type(error).__name__}: {error}"
+    return f"{what}\n\n{traceback.format_exc()}{advice}"
 
 
 class Unbuilt(gym.Env):
@@ -266,12 +353,14 @@ class WorkerFactory:
     :param board_path: Path of the board's block.
     :param n_workers: Number of slots of the board.
     :param slot: This worker's.
+    :param advice: What to tell of an environment that cannot be built.
     """
 
     recipe: bytes
     board_path: str
     n_workers: int
     slot: int
+    advice: str = ""
 
     def __call__(self) -> gym.Env:
         board = Board(SharedMemory(path=self.board_path), self.n_workers)
@@ -280,5 +369,4 @@ class WorkerFactory:
             prepare_process()
             return WorkerEnv(cloudpickle.loads(self.recipe), board, self.slot)
         except Exception as error:
-            what = f"The environment could not be built in a worker process: {type(error).__name__}: {error}"
-            return Unbuilt(f"{what}\n\n{traceback.format_exc()}")
+            return Unbuilt(unbuilt("a worker process", error, self.advice))

@@ -1,5 +1,6 @@
 """rl-zoo3's experiment manager, taught what the algorithms of this package need."""
 
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +15,10 @@ from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback
 from stable_baselines3.common.logger import CSVOutputFormat
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.utils import LinearSchedule
-from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecNormalize
 
+from sb3_esac.evaluation.monitor_files import OffspringFile
+from sb3_esac.evaluation.seeding import base_vec_env
 from sb3_esac.zoo.checkpoints import Unfinished, is_unfinished, part_of
 from sb3_esac.zoo.files import hyperparameter_file, linear_schedule
 
@@ -38,12 +41,14 @@ class LaneFactory:
     :param env_kwargs: Arguments of the environment.
     :param monitor_kwargs: Arguments of the ``Monitor``.
     :param wrapper: The zoo's ``env_wrapper``.
+    :param offspring_file: Where the process that trains writes down what workers play.
     """
 
     spec: EnvSpec
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     monitor_kwargs: dict[str, Any] = field(default_factory=dict)
     wrapper: Callable[[gym.Env], gym.Env] | None = None
+    offspring_file: OffspringFile | None = None
 
     def __call__(self) -> gym.Env:
         env: gym.Env = Monitor(self.spec.make(**self.env_kwargs), **self.monitor_kwargs)
@@ -70,8 +75,8 @@ class ProgressFile(BaseCallback):
         return True
 
     def _on_training_end(self) -> None:
-        # The zoo says so once more.
-        if self._output in self.logger.output_formats:
+        # The zoo says so once more, also where Ctrl-C has come before training had started.
+        if self._output is not None and self._output in self.logger.output_formats:
             self.logger.output_formats.remove(self._output)
             self._output.close()
 
@@ -83,9 +88,11 @@ class ExperimentManager(rl_zoo3.exp_manager.ExperimentManager):
     - finds their hyperparameters without ``-conf``,
     - tells the algorithm how to make copies of the environment, so that offspring can play in processes,
     - flattens the observations of DM Control tasks that no file names,
-    - keeps what is logged beside the evaluations,
     - saves checkpoints with the statistics of ``VecNormalize``, with ``--save-replay-buffer`` the replay buffer too, and
       finishes the run, to the last bit, if the same command is given one of them with ``-i``,
+    - keeps what is logged beside the evaluations, and with ``--vec-env subproc`` the offspring's episodes in
+      ``offspring.monitor.csv``,
+    - saves the model after Ctrl-C, whatever has become of the environment's processes,
     - understands ``agent_class: sb3_contrib.TQC``, ``agent_fraction: lin_0.5`` and ``sigma: lin_0.1_0.02``.
     """
 
@@ -134,8 +141,16 @@ class ExperimentManager(rl_zoo3.exp_manager.ExperimentManager):
         goes_on = self._is_ours() and is_unfinished(model, self.trained_agent, self.n_timesteps)
         if goes_on:
             model.set_random_seed(model._pending.run_seed)
-        # All that the zoo does with it is to call `learn` and to close `env`.
-        super().learn(cast(BaseAlgorithm, Unfinished(model)) if goes_on else model)
+        try:
+            # All that the zoo does with it is to call `learn` and to close `env`.
+            super().learn(cast(BaseAlgorithm, Unfinished(model)) if goes_on else model)
+        except (BrokenPipeError, ConnectionResetError, EOFError) as error:
+            # Ctrl-C reaches the processes of the environment as well: there is nobody left to be told to close, and the model
+            # is still to be saved.
+            if not _raised_while_closing(error):
+                raise
+            if error.__context__ is not None:
+                raise error.__context__ from None
 
     def _preprocess_hyperparams(self, hyperparams: dict[str, Any]) -> Any:
         if self._is_ours():
@@ -161,7 +176,20 @@ class ExperimentManager(rl_zoo3.exp_manager.ExperimentManager):
         hyperparams = super()._preprocess_action_noise(hyperparams, saved_hyperparams, env)
         # On the environment's own lanes nobody needs a copy.
         if self._is_ours() and hyperparams.get("backend") != "lockstep":
-            hyperparams["env_fn"] = LaneFactory(
-                gym.spec(self.env_name.gym_id), self.env_kwargs, self.monitor_kwargs, self.env_wrapper
-            )
+            spec = gym.spec(self.env_name.gym_id)
+            file = self._offspring_file(env)
+            hyperparams["env_fn"] = LaneFactory(spec, self.env_kwargs, self.monitor_kwargs, self.env_wrapper, file)
         return hyperparams
+
+    def _offspring_file(self, env: VecEnv) -> OffspringFile | None:
+        """A file for what workers play, where the zoo's own files are written by other processes."""
+        if self.optimize_hyperparameters or not isinstance(base_vec_env(env), SubprocVecEnv):
+            return None
+        path = str(Path(self.save_path) / "offspring.monitor.csv")
+        return OffspringFile(path, tuple(self.monitor_kwargs.get("info_keywords", ())))
+
+
+def _raised_while_closing(error: BaseException) -> bool:
+    """Whether an exception comes from closing a ``VecEnv``."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return any(frame.f_code.co_name == "close" and isinstance(frame.f_locals.get("self"), VecEnv) for frame in frames)
