@@ -487,7 +487,9 @@ def test_self_in_locals_is_the_model(algorithm, kind):
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("total", [float("inf"), 1e18])
 @pytest.mark.parametrize(
-    "options", [dict(), dict(episode_length_schedule=lambda remaining: 5), dict(agent_fraction=lambda r: 0.5 * r)], ids=str
+    "options",
+    [dict(), dict(episode_length_schedule=lambda remaining: 5), dict(agent_fraction=lambda r: 0.5 * r)],
+    ids=["plain", "cut", "schedule"],
 )
 def test_until_a_callback_says_stop(algorithm, total, options, tmp_path):
     if algorithm not in HYBRIDS and "agent_fraction" in options:

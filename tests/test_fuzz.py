@@ -10,6 +10,7 @@ import tempfile
 from multiprocessing import active_children
 from pathlib import Path
 
+import cloudpickle
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -36,6 +37,13 @@ CHANGES = {
         ("batch_size", 4),
         ("gradient_steps", 2),
         ("learning_starts", 20),
+        ("target_entropy", -2.0),
+        ("train_freq", 3),
+        ("train_freq", 1),
+        ("overlap", True),
+        ("overlap", False),
+        ("n_agent_members", 2),
+        ("agent_average", 0.5),
         ("agent_fraction", 0.7),
         ("agent_fraction", 0.2),
         ("amt_clip", 0.01),
@@ -113,27 +121,33 @@ class Use(RuleBasedStateMachine):
     """A model, its environment, and the count of steps that there should be."""
 
     algorithm: type
+    workers: bool
 
     @initialize(n_envs=st.sampled_from([1, 2]), normalize=st.sampled_from([None, "policy", "wrapper"]), seed=st.integers(0, 3))
     def start(self, n_envs, normalize, seed):
         self.folder = tempfile.TemporaryDirectory()
         self.steps, self.counted, self.n_envs, self.normalize = Steps(), 0, n_envs, normalize
-        self.model = make_model(self.algorithm, self.make_env(), seed=seed, normalize_observations=normalize == "policy")
+        options = dict(backend="subproc", n_workers=2) if self.workers else {}
+        options["normalize_observations"] = normalize == "policy"
+        self.model = make_model(self.algorithm, self.make_env(), seed=seed, **options)
 
     def make_env(self):
         env = DummyVecEnv([lambda: Monitor(Counting(Drift(), self.steps))] * self.n_envs)
         return VecNormalize(env, norm_reward=False) if self.normalize == "wrapper" else env
 
     def learn(self, n_steps, callback=None, reset=False):
-        before = 0 if reset else self.model.num_timesteps
+        before = 0 if reset else self.starts_at()
         played = self.steps.training
         self.model.learn(n_steps, callback=callback, reset_num_timesteps=reset)
-        # Every step is counted, whoever took it. A model that was loaded may have played a generation once more.
-        assert self.model.num_timesteps - self.resumed_at(before) == self.steps.training - played
+        if not self.workers:
+            # Every step is counted, whoever took it.
+            assert self.model.num_timesteps - before == self.steps.training - played
 
-    def resumed_at(self, before):
-        back, self.given_back = getattr(self, "given_back", 0), 0
-        return before - back
+    def starts_at(self):
+        """Steps that are behind the model; one that was saved within a generation goes back to where that began."""
+        pending = self.model._pending
+        goes_back = pending is not None and pending.is_untouched(self.model)
+        return cloudpickle.loads(pending.content)["key"][2] if goes_back else self.model.num_timesteps
 
     def actions(self, model):
         observations = np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32)
@@ -220,9 +234,10 @@ class Use(RuleBasedStateMachine):
             self.folder.cleanup()
 
 
+@pytest.mark.parametrize("workers", [False, pytest.param(True, marks=pytest.mark.expensive)])
 @pytest.mark.parametrize("algorithm", [ESAC, ES])
-def test_any_order(algorithm):
-    machine = type(f"Use{algorithm.__name__}", (Use,), {"algorithm": algorithm})
+def test_any_order(algorithm, workers):
+    machine = type(f"Use{algorithm.__name__}", (Use,), {"algorithm": algorithm, "workers": workers})
     run_state_machine_as_test(
         machine,
         settings=settings(
