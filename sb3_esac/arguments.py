@@ -10,6 +10,7 @@ from stable_baselines3.common.noise import VectorizedActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from sb3_esac.evolution.arguments import is_number
+from sb3_esac.observations import parameters_of
 
 Algorithm = TypeVar("Algorithm", bound=type)
 
@@ -65,6 +66,12 @@ def defaults_of(algorithm: type) -> dict[str, Any]:
     return {name: parameter.default for name, parameter in parameters.items() if name not in elsewhere}
 
 
+@functools.cache
+def _takes(agent_class: type, name: str) -> bool:
+    """Whether an argument is the agent's: what a class has for reasons of its own (``tau`` of CrossQ) is not the user's."""
+    return name == "lr_schedule" or name in parameters_of(agent_class)
+
+
 class AgentArgument:
     """
     An argument that the agent holds: whoever reads or writes the model's is at the agent's.
@@ -82,7 +89,7 @@ class AgentArgument:
             return self
         own = vars(model)
         agent = own.get("agent")
-        if agent is not None and hasattr(agent, self.name):
+        if agent is not None and _takes(type(agent), self.name) and hasattr(agent, self.name):
             return getattr(agent, self.name)
         if self.name not in own:
             raise AttributeError(f"{type(model).__name__!r} has no attribute {self.name!r} yet")
@@ -91,7 +98,7 @@ class AgentArgument:
     def __set__(self, model: Any, value: Any) -> None:
         agent = vars(model).get("agent")
         # Which arguments an agent of another class does not take is said when they are applied.
-        if agent is not None and hasattr(agent, self.name):
+        if agent is not None and _takes(type(agent), self.name) and hasattr(agent, self.name):
             convert = CONVERSIONS.get(self.name)
             value = value if convert is None else convert(agent, value)
             setattr(agent, self.name, value)
