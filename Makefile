@@ -33,7 +33,7 @@ help:
 # --- environment: one stamp file per stage, so that a second make finds nothing to do ---
 
 $(VENV)/.stamp-venv:
-	@$(PYTHON) -c "import sys; sys.exit('Python 3.10 or newer is needed, not ' + sys.version) if sys.version_info < (3, 10) else None"
+	@$(PYTHON) -c "import sys; sys.exit('Python 3.10 to 3.12 is needed, not ' + sys.version) if not (3, 10) <= sys.version_info < (3, 13) else None"
 	@echo "[1/3] virtual environment: $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
 	@touch $@

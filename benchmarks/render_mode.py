@@ -29,7 +29,8 @@ def hover(observation: np.ndarray) -> np.ndarray:
     x, y, x_speed, y_speed, angle, turning = observation[:6]
     lean = np.clip(0.5 * x + x_speed, -0.4, 0.4)
     main, side = 10.0 * (0.3 - y) - 10.0 * y_speed - 1.0, 20.0 * turning - 10.0 * (lean - angle)
-    return np.clip([main, side], -1.0, 1.0).astype(np.float32)
+    action: np.ndarray = np.clip([main, side], -1.0, 1.0).astype(np.float32)
+    return action
 
 
 def play(env: gym.Env, seed: int) -> tuple[int, float, float]:

@@ -72,7 +72,8 @@ class Toy(Batch):
     def step_wait(self) -> Any:
         self.x[:, :6] += 0.1 * self.actions
         self.t += 1
-        rewards, infos = -np.abs(self.x[:, 0]), [{} for _ in range(self.num_envs)]
+        rewards = -np.abs(self.x[:, 0])
+        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         dones = np.full(self.num_envs, self.t >= 100)
         if self.t >= 100:
             infos = [{"TimeLimit.truncated": True, "terminal_observation": last} for last in self.x.copy()]
@@ -88,14 +89,15 @@ class Pool(Batch):
     """
 
     def __init__(self, n_lanes: int) -> None:
-        import envpool  # type: ignore[import-not-found]
+        import envpool
 
         self.pool = envpool.make("HalfCheetah-v5", env_type="gymnasium", num_envs=n_lanes, num_threads=1, seed=0)
         shape, actions = self.pool.observation_space.shape, self.pool.action_space.shape
         super().__init__(n_lanes, spaces.Box(-np.inf, np.inf, shape, np.float32), spaces.Box(-1.0, 1.0, actions, np.float32))
 
     def reset(self) -> np.ndarray:
-        return self.pool.reset()[0].astype(np.float32)
+        observations: np.ndarray = self.pool.reset()[0].astype(np.float32)
+        return observations
 
     def step_wait(self) -> Any:
         raw, rewards, terminated, truncated, _ = self.pool.step(self.actions.astype(np.float64))
@@ -143,8 +145,9 @@ def play_offspring(env: VecEnv, n_steps: int, *, together: bool) -> float:
     vectors = (mean + 0.1 * rng.standard_normal((env.num_envs, mean.size))).astype(np.float32)
     request = EvaluationRequest(vectors, np.arange(env.num_envs)[:, None], make_player(model.actor))
     evaluator, counted = lockstep.LockstepEvaluator(env), 0
-    before = lockstep.make_policies
-    lockstep.make_policies = lambda player, env, **_: make_policies(player, env, together=together)  # type: ignore[assignment]
+    module: Any = lockstep
+    before = module.make_policies
+    module.make_policies = lambda player, env, **_: make_policies(player, env, together=together)
     start = time.process_time()
     try:
         while counted < n_steps:
@@ -152,7 +155,7 @@ def play_offspring(env: VecEnv, n_steps: int, *, together: bool) -> float:
             assert result is not None
             counted += int(result.lengths.sum())
     finally:
-        lockstep.make_policies = before
+        module.make_policies = before
     return counted / (time.process_time() - start)
 
 

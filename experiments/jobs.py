@@ -15,7 +15,6 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch as th
-from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.monitor import Monitor
 
@@ -240,7 +239,7 @@ class Evaluations(BaseCallback):
 
     def _measure(self, cpu: float, wall: float, is_last: bool) -> Row:
         """Play the episodes of an evaluation."""
-        model: BaseAlgorithm = self.model
+        model: Any = self.model
         seed = SEED_OFFSET + 1000 * self.job.seed
         vec_normalize = model.get_vec_normalize_env()
         normalize = None if vec_normalize is None else vec_normalize.normalize_obs
@@ -278,7 +277,7 @@ class Evaluations(BaseCallback):
             versions=self.versions,
             paper_timesteps=int(getattr(model, "paper_timesteps", 0)),
         )
-        rounded = {name: round(value, 2) for name, value in asdict(row).items() if isinstance(value, float)}
+        rounded: dict[str, Any] = {name: round(value, 2) for name, value in asdict(row).items() if isinstance(value, float)}
         return replace(row, **rounded)
 
 

@@ -18,6 +18,7 @@ import time
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import cast
 
 import gymnasium as gym
 import stable_baselines3
@@ -104,7 +105,8 @@ def run(name: str, seed: int, n_episodes: int) -> Row:
     seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
     evaluation_env = Monitor(gym.make(name))
     evaluation_env.reset(seed=1_000_000 + seed)
-    mean, std = evaluate_policy(model, evaluation_env, n_eval_episodes=n_episodes, deterministic=True)
+    played = evaluate_policy(model, evaluation_env, n_eval_episodes=n_episodes, deterministic=True)
+    mean, std = cast(tuple[float, float], played)
     record = model.champion.record
     return Row(
         env=name,

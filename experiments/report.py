@@ -75,11 +75,9 @@ def summarise(runs: Runs, seconds: str, baseline: str = BASELINE) -> Summary:
     cuts = {measure: comparison.rectangle(measured, algorithms, measure) for measure in MEASURES}
     means = {measure: statistics.intervals(cut.scores, statistics.iqm) for measure, cut in cuts.items()}
     scores = cuts["last"].scores
-    # rliable wants strings for keys
-    pairs = {f"{one}\n{other}": (one, other) for one, other in permutations(scores, 2)}
-    arrays = {key: [scores[one], scores[other]] for key, (one, other) in pairs.items()}
-    improvements = statistics.intervals(arrays, statistics.improvement)
-    return Summary(measured, algorithms, cuts["last"], means, {pairs[key]: value for key, value in improvements.items()})
+    pairs = {(one, other): [scores[one], scores[other]] for one, other in permutations(scores, 2)}
+    improvements = statistics.intervals(pairs, statistics.improvement)
+    return Summary(measured, algorithms, cuts["last"], means, improvements)
 
 
 def aggregates(summary: Summary) -> str:

@@ -42,7 +42,7 @@ def time_steps(model: BaseAlgorithm, gradient_steps: int, n_steps: int) -> float
     """
     model.gradient_steps = gradient_steps  # type: ignore[attr-defined]
     start = time.perf_counter()
-    model.learn(n_steps, log_interval=None, reset_num_timesteps=False)
+    model.learn(n_steps, log_interval=None, reset_num_timesteps=False)  # type: ignore[arg-type]
     return (time.perf_counter() - start) / n_steps
 
 
@@ -54,7 +54,7 @@ def measure(task: str) -> list[dict[str, Any]]:
     :return: A row for each number of threads.
     """
     model = sac(task, 0, N_WARMUP, learning_starts=0)
-    model.learn(N_WARMUP, log_interval=None)
+    model.learn(N_WARMUP, log_interval=None)  # type: ignore[arg-type]
     all_threads = range(1, (os.cpu_count() or 1) + 1)
     found: dict[int, list[tuple[float, float]]] = {threads: [] for threads in all_threads}
     for _ in range(N_REPEATS):

@@ -1,23 +1,28 @@
 """
 Statistics of a comparison: aggregates over tasks with their intervals, and what a learning curve says of a run.
 
-Aggregates are those of Agarwal et al. (2021), "Deep Reinforcement Learning at the Edge of the Statistical Precipice", by their
-library ``rliable``: the interquartile mean, the probability of improvement and performance profiles, with intervals of a
-bootstrap that is stratified over tasks. Scores are (n_seeds, n_tasks) arrays of normalised returns. Everything here is a
-function of numbers: no files, no pictures.
+Aggregates are those of Agarwal et al. (2021), "Deep Reinforcement Learning at the Edge of the Statistical Precipice", which
+their library ``rliable`` made usual: the interquartile mean, the probability of improvement and performance profiles, with
+intervals of a bootstrap that is stratified over tasks. Scores are (n_seeds, n_tasks) arrays of normalised returns. Everything
+here is a function of numbers: no files, no pictures.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
+
+Name = TypeVar("Name", bound=Hashable)
 
 Scores = Mapping[str, np.ndarray]
 """(n_seeds, n_tasks) normalised returns by algorithm."""
 
 N_SAMPLES = 2000
 """Samples of a bootstrap."""
+
+ENDS = (2.5, 97.5)
+"""Percentiles of a statistic's samples that are the ends of its interval."""
 
 N_LEVELS = 50
 """Return levels at which two learning curves are compared."""
@@ -109,9 +114,9 @@ def iqm(scores: np.ndarray) -> float:
 
     :param scores: Array of any shape; seeds and tasks are taken together.
     """
-    from rliable.metrics import aggregate_iqm
+    from scipy.stats import trim_mean
 
-    return float(aggregate_iqm(np.asarray(scores)))
+    return float(trim_mean(scores, proportiontocut=0.25, axis=None))
 
 
 def improvement(x: np.ndarray, y: np.ndarray) -> float:
@@ -120,29 +125,43 @@ def improvement(x: np.ndarray, y: np.ndarray) -> float:
 
     :param x: (n, n_tasks) scores of the one.
     :param y: (m, n_tasks) scores of the other.
-    :return: Mean over tasks of the Mann-Whitney statistic over n m, as ``rliable`` has it, in one go.
+    :return: Mean over tasks of the Mann-Whitney statistic over n m.
     """
     above = np.sign(x[:, None, :] - y[None, :, :])
     return float(np.mean((above + 1.0) / 2.0))
 
 
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Seed numpy's global generator, which rliable draws from, and put it back afterwards."""
-    state = np.random.get_state()
-    np.random.seed(seed)
-    try:
-        yield
-    finally:
-        np.random.set_state(state)
+def _bootstrap(
+    groups: Mapping[Name, Sequence[np.ndarray]], statistic: Callable[..., Any], n_samples: int, seed: int
+) -> dict[Name, np.ndarray]:
+    """
+    Find 95% intervals by percentiles. Not ``scipy.stats.bootstrap``, which resamples along one axis and would draw the same
+    seeds for all tasks.
+
+    :param groups: (n_seeds, n_tasks) arrays by name, drawn one after the other. They may have different numbers of seeds.
+    :param statistic: Of the arrays of a group: a number, or (k,) numbers.
+    :param n_samples: Samples, in which each array has seeds of its own, drawn anew for each task.
+    :param seed: Of numpy's ``RandomState``, whose stream is the same in every version.
+    :return: Lower and upper ends by name, (2,) or (2, k).
+    """
+    generator = np.random.RandomState(seed)
+
+    def draw(scores: np.ndarray) -> np.ndarray:
+        return np.take_along_axis(scores, generator.randint(len(scores), size=scores.shape), axis=0)
+
+    found = {}
+    for name, group in groups.items():
+        samples = [statistic(*[draw(scores) for scores in group]) for _ in range(n_samples)]
+        found[name] = np.percentile(samples, ENDS, axis=0)
+    return found
 
 
 def intervals(
-    scores: Mapping[str, np.ndarray] | Mapping[str, list[np.ndarray]],
+    scores: Mapping[Name, np.ndarray] | Mapping[Name, list[np.ndarray]],
     statistic: Callable[..., float],
     n_samples: int | None = None,
     seed: int = 0,
-) -> dict[str, Estimate]:
+) -> dict[Name, Estimate]:
     """
     Estimate a statistic of each algorithm, or of each pair.
 
@@ -151,13 +170,9 @@ def intervals(
     :param n_samples: Samples of the bootstrap, in which each task's seeds are drawn anew; :data:`N_SAMPLES` by default.
     :param seed: Of the bootstrap, so that a table is the same each time it is made.
     """
-    from rliable.library import get_interval_estimates
-
-    with _seeded(seed):
-        points, bounds = get_interval_estimates(
-            scores, lambda *given: np.array([statistic(*given)]), reps=n_samples or N_SAMPLES
-        )
-    return {name: Estimate(float(points[name][0]), *(float(bound[0]) for bound in bounds[name])) for name in points}
+    groups = {name: [given] if isinstance(given, np.ndarray) else given for name, given in scores.items()}
+    bounds = _bootstrap(groups, statistic, n_samples or N_SAMPLES, seed)
+    return {name: Estimate(float(statistic(*group)), *map(float, bounds[name])) for name, group in groups.items()}
 
 
 def profiles(
@@ -172,11 +187,12 @@ def profiles(
     :param seed: Of the bootstrap.
     :return: (k,) fractions, and lower and upper ends of their intervals, by algorithm.
     """
-    from rliable.library import create_performance_profile
 
-    with _seeded(seed):
-        points, bounds = create_performance_profile(dict(scores), levels, reps=n_samples or N_SAMPLES)
-    return {name: (points[name], bounds[name][0], bounds[name][1]) for name in points}
+    def profile(given: np.ndarray) -> np.ndarray:
+        return np.asarray(np.mean(given[..., None] > levels, axis=(0, 1)))
+
+    bounds = _bootstrap({name: [given] for name, given in scores.items()}, profile, n_samples or N_SAMPLES, seed)
+    return {name: (profile(given), bounds[name][0], bounds[name][1]) for name, given in scores.items()}
 
 
 # -- learning curves -------------------------------------------------------------------------------------------------------

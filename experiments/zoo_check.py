@@ -17,7 +17,7 @@ import time
 import warnings
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import gymnasium as gym
 import yaml
@@ -28,7 +28,7 @@ from sb3_esac import ES, ESAC
 
 RESULTS = Path(__file__).parent / "results" / "zoo_check.csv"
 ROOT = Path(__file__).resolve().parent.parent
-CLASSES = {"esac": ESAC, "es": ES}
+CLASSES: dict[str, Any] = {"esac": ESAC, "es": ES}
 TARGETS = {
     ("es", "CartPole-v1"): 500.0,
     ("es", "Swimmer-v5"): 340.0,
@@ -79,7 +79,7 @@ def evaluate(algo: str, env: str, seed: int, run: Path) -> dict[str, Any]:
 
         made = FlatObservation(made)
     made.reset(seed=1_000_000 + seed)
-    mean, std = evaluate_policy(model, made, n_eval_episodes=20, deterministic=True)
+    mean, std = cast(tuple[float, float], evaluate_policy(model, made, n_eval_episodes=20, deterministic=True))
     return {
         "return_mean": round(float(mean), 1),
         "return_std": round(float(std), 1),

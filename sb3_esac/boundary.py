@@ -120,7 +120,7 @@ class Boundary:
             "present_vec_normalize": _statistics(model._vec_normalize_env),
         }
         # As bytes, because SB3 writes a description of everything else.
-        return cloudpickle.dumps(_each_tensor(th.Tensor.cpu, content))
+        return bytes(cloudpickle.dumps(_each_tensor(th.Tensor.cpu, content)))
 
 
 @dataclass

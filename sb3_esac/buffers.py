@@ -65,7 +65,8 @@ class SharedExperience(ReplayBuffer):
         shared_batch = store.sample(n_shared, env=env)
         if n_shared == batch_size:
             return shared_batch
-        return _concatenate(super().sample(batch_size - n_shared, env=env), shared_batch)
+        joined: ReplayBufferSamples = _concatenate(super().sample(batch_size - n_shared, env=env), shared_batch)
+        return joined
 
     def truncate_open_episodes(self) -> None:
         """Mark the last transition of every unfinished episode as truncated: what follows belongs to another episode."""

@@ -136,7 +136,7 @@ def brought_up_to_date(
     return now
 
 
-class _WithoutTheModel(cloudpickle.Pickler):
+class _WithoutTheModel(cloudpickle.Pickler):  # type: ignore[misc]
     """Leaves out the model that a callback hangs on, wherever it refers to it."""
 
     def persistent_id(self, obj: Any) -> str | None:

@@ -32,7 +32,7 @@ COSTS = {
 }
 
 
-def layout(has_agent: bool) -> dict[str, dict[str, list]]:
+def layout(has_agent: bool) -> dict[str, dict[str, list[str | list[str]]]]:
     """
     Group what is logged.
 

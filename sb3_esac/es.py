@@ -218,7 +218,8 @@ class ES(PopulationBasedAlgorithm):
         return self.policy
 
     def _policy_of_mean(self) -> BasePolicy:
-        return self.policy
+        policy: BasePolicy = self.policy
+        return policy
 
     def _take_policy(self) -> None:
         """Go on from the policy's parameters if somebody has put others there."""

@@ -39,8 +39,8 @@ class ESPolicy(BasePolicy):
 
     def __init__(
         self,
-        observation_space: spaces.Space,
-        action_space: spaces.Space,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
         net_arch: list[int] | None = None,
         activation_fn: type[nn.Module] = nn.Tanh,
         with_bias: bool = True,
@@ -94,10 +94,11 @@ class ESPolicy(BasePolicy):
         :param obs: Batch of observations.
         :return: (N, a) actions before they are scaled or clipped, or scores of discrete actions.
         """
-        return self.mu(self.extract_features(obs, self.features_extractor))
+        values: th.Tensor = self.mu(self.extract_features(obs, self.features_extractor))
+        return values
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = True) -> th.Tensor:
-        values = self(observation)
+        values: th.Tensor = self(observation)
         if isinstance(self.action_space, spaces.Discrete):
             return values.argmax(dim=1) + int(self.action_space.start)
         return values
@@ -118,8 +119,8 @@ class ESLinearPolicy(ESPolicy):
 
     def __init__(
         self,
-        observation_space: spaces.Space,
-        action_space: spaces.Space,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
         with_bias: bool = False,
         squash_output: bool = False,
         features_extractor_class: type[BaseFeaturesExtractor] = FlattenExtractor,
@@ -156,8 +157,8 @@ class ESCnnPolicy(ESPolicy):
 
     def __init__(
         self,
-        observation_space: spaces.Space,
-        action_space: spaces.Space,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
         features_extractor_class: type[BaseFeaturesExtractor] = NatureCNN,
         **kwargs: Any,
     ) -> None:
@@ -176,8 +177,8 @@ class ESMultiInputPolicy(ESPolicy):
 
     def __init__(
         self,
-        observation_space: spaces.Space,
-        action_space: spaces.Space,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
         features_extractor_class: type[BaseFeaturesExtractor] = CombinedExtractor,
         **kwargs: Any,
     ) -> None:

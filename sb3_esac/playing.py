@@ -274,7 +274,8 @@ class PlayingAlgorithm(BaseAlgorithm):
 
     def _fitness(self, result: EvaluationResult) -> np.ndarray:
         """(n,) mean return of each member, the alive bonus taken out."""
-        return (result.returns - self.alive_bonus_offset * result.lengths).mean(axis=1)
+        means: np.ndarray = (result.returns - self.alive_bonus_offset * result.lengths).mean(axis=1)
+        return means
 
     def _merge_statistics(self, result: EvaluationResult) -> None:
         """Merge what the generation saw into the statistics that were frozen meanwhile."""

@@ -171,7 +171,9 @@ def check_workers(backend: Any, n_workers: Any, episode_timeout: Any) -> None:
         require_positive("episode_timeout", episode_timeout)
 
 
-def check_vec_normalize(vec_normalize: VecNormalize | None, space: spaces.Space, normalize_observations: bool | None) -> None:
+def check_vec_normalize(
+    vec_normalize: VecNormalize | None, space: spaces.Space[Any], normalize_observations: bool | None
+) -> None:
     """
     Observations are normalised in one place, and nothing beyond ``VecNormalize`` changes their shape.
 
@@ -189,7 +191,7 @@ def check_vec_normalize(vec_normalize: VecNormalize | None, space: spaces.Space,
     require(_shapes(vec_normalize.observation_space) == _shapes(space), "env", vec_normalize.observation_space, expected)
 
 
-def _shapes(space: spaces.Space) -> Any:
+def _shapes(space: spaces.Space[Any]) -> Any:
     return {key: part.shape for key, part in space.spaces.items()} if isinstance(space, spaces.Dict) else space.shape
 
 

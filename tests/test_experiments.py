@@ -180,7 +180,7 @@ def test_a_process_ends_with_a_runner_that_is_killed(tmp_path):
 
 
 def test_a_report(tiny, tmp_path, capsys, monkeypatch):
-    pytest.importorskip("rliable", reason="an extra")
+    pytest.importorskip("scipy", reason="an extra")
     from experiments import report, statistics
 
     monkeypatch.setattr(statistics, "N_SAMPLES", 20)

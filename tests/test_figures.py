@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 study = pytest.importorskip("experiments.figures.study", reason="the experiments are not part of the package")
-pytest.importorskip("rliable", reason="an extra")
+pytest.importorskip("scipy", reason="an extra")
 pytest.importorskip("matplotlib", reason="an extra")
 from test_statistics import results  # noqa: E402
 

@@ -8,11 +8,15 @@ import numpy as np
 import pytest
 
 statistics = pytest.importorskip("experiments.statistics", reason="the experiments are not part of the package")
-pytest.importorskip("rliable", reason="an extra")
+pytest.importorskip("scipy", reason="an extra")
 from experiments import comparison, references, report, speed  # noqa: E402
 from experiments.jobs import Row  # noqa: E402
 from experiments.statistics import Curve  # noqa: E402
 from experiments.tables import read_csv, write_csv  # noqa: E402
+
+DRAWN = np.random.RandomState(3)
+DRAWN = {"x": DRAWN.normal(0.8, 0.3, (5, 4)).round(2), "y": DRAWN.normal(0.6, 0.3, (4, 4)).round(2)}
+"""Scores of two algorithms, with five seeds and with four."""
 
 STRAIGHT = Curve(np.arange(1.0, 11.0), np.arange(10.0, 110.0, 10.0))
 """Ten evaluations, 10 at 1 to 100 at 10."""
@@ -51,12 +55,14 @@ def test_interquartile_mean_of_known_numbers():
     assert statistics.iqm(np.arange(8.0)) == 3.5
 
 
-def test_improvement_is_rliables():
-    from rliable.metrics import probability_of_improvement
+def test_improvement_is_that_of_mann_and_whitney():
+    """The mean over tasks of their statistic over n m is what rliable's `probability_of_improvement` computes."""
+    from scipy.stats import mannwhitneyu
 
     generator = np.random.default_rng(0)
     x, y = generator.integers(0, 5, (6, 3)).astype(float), generator.integers(0, 5, (4, 3)).astype(float)
-    assert statistics.improvement(x, y) == pytest.approx(probability_of_improvement(x, y))
+    each = [mannwhitneyu(x[:, task], y[:, task]).statistic / (6 * 4) for task in range(3)]
+    assert statistics.improvement(x, y) == pytest.approx(np.mean(each))
     assert statistics.improvement(x + 10, y) == 1.0 and statistics.improvement(x, x) == 0.5
 
 
@@ -76,6 +82,31 @@ def test_the_bootstrap_is_stratified_over_tasks():
     """Tasks that differ do not widen the interval when seeds agree."""
     found = statistics.intervals({"a": np.tile([0.0, 1.0, 2.0, 3.0], (5, 1))}, statistics.iqm, n_samples=50)["a"]
     assert (found.value, found.low, found.high) == (1.5, 1.5, 1.5)
+
+
+def test_intervals_are_rliables():
+    """
+    Numbers of rliable 1.2.0 with arch 7.2.0, to their last digits: `get_interval_estimates(..., reps=500)` after
+    `numpy.random.seed(7)`, for `aggregate_iqm` of both and for the probability of improvement.
+    """
+    found = statistics.intervals(DRAWN, statistics.iqm, n_samples=500, seed=7)
+    found |= statistics.intervals({"pair": [DRAWN["x"], DRAWN["y"]]}, statistics.improvement, n_samples=500, seed=7)
+    assert {name: (each.value, each.low, each.high) for name, each in found.items()} == {
+        "x": pytest.approx((0.754, 0.646475, 0.90105), abs=1e-12),
+        "y": pytest.approx((0.4775, 0.37809375, 0.59940625), abs=1e-12),
+        "pair": pytest.approx((0.71875, 0.5434375, 0.875), abs=1e-12),
+    }
+
+
+def test_profiles_are_rliables():
+    """Numbers of rliable 1.2.0: `create_performance_profile(..., reps=500)` after `numpy.random.seed(7)`."""
+    found = statistics.profiles(DRAWN, np.array([0.25, 0.5, 0.75, 1.0]), n_samples=500, seed=7)
+    assert found["x"][0] == pytest.approx([0.95, 0.8, 0.5, 0.25])
+    assert found["x"][1] == pytest.approx([0.85, 0.65, 0.3, 0.1])
+    assert found["x"][2] == pytest.approx([1.0, 0.95, 0.7, 0.45])
+    assert found["y"][0] == pytest.approx([0.8125, 0.5, 0.25, 0.125])
+    assert found["y"][1] == pytest.approx([0.625, 0.3125, 0.0921875, 0.0])
+    assert found["y"][2] == pytest.approx([0.9375, 0.6875, 0.375, 0.3125])
 
 
 def test_profiles():

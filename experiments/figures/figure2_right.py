@@ -45,7 +45,8 @@ class Generations(BaseCallback):
         self.number = number
 
     def _on_step(self) -> bool:
-        return self.model.population.generation < self.number
+        model: Any = self.model
+        return bool(model.population.generation < self.number)
 
 
 def measure(job: Mutation) -> Rows:

@@ -82,9 +82,9 @@ class Stopwatch(BaseCallback):
         self.seen: dict[int, tuple[float, float, float, int]] = {}
 
     def _on_step(self) -> bool:
-        number = self.model.population.generation
+        model: Any = self.model
+        number: int = model.population.generation
         if number not in self.seen:
-            model = self.model
             updates = getattr(model, "_n_updates", 0)
             self.seen[number] = (time.perf_counter(), model.seconds["population"], time.process_time(), updates)
         return number < self.LAST
@@ -109,7 +109,7 @@ def make(job: Timing) -> Any:
         common |= {"gradient_interval": 2, "agent_probability": 1.0, "learning_starts": 0}
         return from_file("esac_paper", job.task, 0, 0, **common)
     network = {"net_arch": [512, 512], "activation_fn": th.nn.ReLU}
-    rules = {"sigma": 0.005, "mirrored": False}
+    rules: dict[str, Any] = {"sigma": 0.005, "mirrored": False}
     env = make_task(job.task, 0)
     return ES("MlpPolicy", env, seed=0, normalize_observations=False, policy_kwargs=network, **rules, **common)
 

@@ -138,7 +138,8 @@ def draw(frames: Sequence[np.ndarray], steps: np.ndarray, heights: np.ndarray, t
     :param title: Above them.
     """
     figure = drawing.new_figure(1.6 * len(frames), 4.2)
-    above, below = figure.subfigures(2, 1, height_ratios=[1.0, 1.3])
+    parts: Any = figure.subfigures(2, 1, height_ratios=[1.0, 1.3])
+    above, below = parts
     for panel, frame, step in zip(np.atleast_1d(above.subplots(1, len(frames))), frames, steps, strict=True):
         panel.imshow(frame)
         panel.set_title(f"step {step}", fontsize="small")
@@ -181,7 +182,8 @@ def main(arguments: Sequence[str] | None = None) -> list[Outcome]:
     seen = np.array(list(play(model, make_env(options.task, False), 1_000_000 + options.seed)))
     rewards, heights = seen[:, 0], seen[:, 1]
     steps = moments(heights, options.frames, options.every)
-    env, frames = make_env(options.task, True), []
+    env = make_env(options.task, True)
+    frames: list[Any] = []
     for step, _ in enumerate(play(model, env, 1_000_000 + options.seed)):
         frames += [env.render()] * int((steps == step).sum())
         if step >= steps[-1]:

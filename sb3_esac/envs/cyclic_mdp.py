@@ -44,7 +44,7 @@ class CyclicMDP(gym.Env):
             raise ValueError(f"`render_mode` must be 'ansi', 'rgb_array' or None, not {render_mode!r}")
         self.horizon, self.n_states, self.continuous, self.render_mode = int(horizon), int(n_states), continuous, render_mode
         self.observation_space = spaces.Box(0.0, 1.0, (self.n_states,), np.float32)
-        self.action_space: spaces.Space = (
+        self.action_space: spaces.Space[Any] = (
             spaces.Box(-1.0, 1.0, (len(ACTION_NAMES),), np.float32) if continuous else spaces.Discrete(len(ACTION_NAMES))
         )
         # Where gymnasium's TimeLimit keeps its limit, for those who want to know how long an episode can be.

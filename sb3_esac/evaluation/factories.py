@@ -100,7 +100,7 @@ class CopiedLane:
     """
 
     content: bytes
-    spaces: tuple[spaces.Space, spaces.Space]
+    spaces: tuple[spaces.Space[Any], spaces.Space[Any]]
     attributes: tuple[tuple[int, str, Plain], ...] = ()
 
     def __call__(self) -> gym.Env:
@@ -179,7 +179,7 @@ def _monitored(env_fn: Callable[[], gym.Env]) -> gym.Env:
     return env if is_wrapped(env, Monitor) else Monitor(env)
 
 
-class _WithoutFiles(cloudpickle.Pickler):
+class _WithoutFiles(cloudpickle.Pickler):  # type: ignore[misc]
     """Puts None in the place of the file that a ``Monitor`` writes to: only the original may write there."""
 
     def reducer_override(self, obj: Any) -> Any:
@@ -227,7 +227,7 @@ def _describe(wrapper: VecEnvWrapper) -> Wrap | None:
 
 
 def _normalized(state: bytes, venv: VecEnv) -> VecNormalize:
-    wrapper = pickle.loads(state)
+    wrapper: VecNormalize = pickle.loads(state)
     wrapper.set_venv(venv)
     wrapper.training = False
     return wrapper
@@ -237,7 +237,7 @@ def _is_normalizer(wrap: Wrap) -> bool:
     return isinstance(wrap, partial) and wrap.func is _normalized
 
 
-def _channels_order(stacked: StackedObservations) -> Any:
+def _channels_order(stacked: StackedObservations[Any]) -> Any:
     if isinstance(stacked.observation_space, spaces.Dict):
         return {key: _channels_order(part) for key, part in stacked.sub_stacked_observations.items()}
     return "first" if stacked.channels_first else "last"

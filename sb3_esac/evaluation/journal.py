@@ -92,7 +92,12 @@ class Journal:
         return self._difference
 
     def note(
-        self, kind: Literal["env_method", "set_attr"], name: str, lanes: Iterable[int], args: tuple, kwargs: dict[str, Any]
+        self,
+        kind: Literal["env_method", "set_attr"],
+        name: str,
+        lanes: Iterable[int],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
     ) -> None:
         """
         Write a call down.

@@ -29,7 +29,7 @@ class ObservationNormalizer(BaseFeaturesExtractor):
 
     def __init__(
         self,
-        observation_space: spaces.Space,
+        observation_space: spaces.Space[Any],
         extractor_class: type[BaseFeaturesExtractor] = FlattenExtractor,
         extractor_kwargs: dict[str, Any] | None = None,
     ) -> None:
@@ -48,13 +48,16 @@ class ObservationNormalizer(BaseFeaturesExtractor):
     def forward(self, observations: PyTorchObs) -> th.Tensor:
         if isinstance(observations, dict):
             parts = {key: self._normalize(value, key) for key, value in observations.items()}
-            return self.extractor(parts)
-        return self.extractor(self._normalize(observations, ""))
+            features: th.Tensor = self.extractor(parts)
+        else:
+            features = self.extractor(self._normalize(observations, ""))
+        return features
 
     def _normalize(self, value: th.Tensor, key: str) -> th.Tensor:
         if key not in self.keys:
             return value
-        mean, scale = getattr(self, f"mean{key}"), getattr(self, f"var{key}").sqrt()
+        mean: th.Tensor = getattr(self, f"mean{key}")
+        scale: th.Tensor = getattr(self, f"var{key}").sqrt()
         return (value - mean.to(value.dtype)) / scale.to(value.dtype)
 
     def moments(self) -> ObservationMoments:
@@ -96,7 +99,7 @@ class ObservationNormalizer(BaseFeaturesExtractor):
         return moments.mean.reshape(-1), np.sqrt(moments.var).reshape(-1)
 
 
-def normalized_keys(space: spaces.Space) -> list[str]:
+def normalized_keys(space: spaces.Space[Any]) -> list[str]:
     """
     Parts of an observation space that are normalised.
 

@@ -155,15 +155,16 @@ class NumpyMlp:
         :return: (n, ...) actions.
         """
         if self.output == "argmax":
-            return self.low.reshape(-1)[0] + values.argmax(axis=1)
+            chosen: np.ndarray = self.low.reshape(-1)[0] + values.argmax(axis=1)
+            return chosen
         low, high = self.low.reshape(-1), self.high.reshape(-1)
         half = 0.5 * (high - low)
-        actions = values * half + (low + half) if self.output == "scale" else np.clip(values, low, high)
+        actions: np.ndarray = values * half + (low + half) if self.output == "scale" else np.clip(values, low, high)
         return actions.reshape(len(values), *self.low.shape)
 
-    def _steps(self, vector: np.ndarray) -> list[tuple[Callable, np.ndarray, np.ndarray, Callable]]:
+    def _steps(self, vector: np.ndarray) -> list[tuple[Callable[..., Any], np.ndarray, np.ndarray, Callable[..., Any]]]:
         """Product, its input and output buffers, and what follows it, for each layer."""
-        steps: list[tuple[Callable, np.ndarray, np.ndarray, Callable]] = []
+        steps: list[tuple[Callable[..., Any], np.ndarray, np.ndarray, Callable[..., Any]]] = []
         source = _buffer(self.layers[0][0][1])
         doubled = False
         for number, (weight, bias) in enumerate(self.weights(vector)):
@@ -200,10 +201,10 @@ def _finish(output: str, low: np.ndarray, high: np.ndarray) -> Callable[[np.ndar
     half = np.asarray(high - low).reshape(-1).astype(dtype) * dtype.type(0.5)
     middle = flat_low + half
 
-    def scaled(values: np.ndarray) -> np.ndarray:
+    def scaled(values: np.ndarray) -> Any:
         return add(multiply(values, half), middle)
 
-    def clipped(values: np.ndarray) -> np.ndarray:
+    def clipped(values: np.ndarray) -> Any:
         return clip(values, flat_low, flat_high)
 
     finish = scaled if output == "scale" else clipped

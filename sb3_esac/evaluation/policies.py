@@ -1,5 +1,6 @@
 """The policies of all lanes of a ``VecEnv``, each lane's its own: one after the other, or in one batched forward."""
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -103,7 +104,7 @@ def _clip_tanh(values: np.ndarray) -> None:
     np.tanh(values, out=values)
 
 
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Callable[[np.ndarray], Any]] = {
     "relu": lambda values: np.maximum(values, 0.0, out=values),
     "tanh": lambda values: np.tanh(values, out=values),
     "clip_tanh": _clip_tanh,
@@ -112,7 +113,7 @@ ACTIVATIONS = {
 """What follows a layer, by the names that ``NumpyMlp`` has for it; applied in place."""
 
 
-def idle_action(space: spaces.Space) -> np.ndarray:
+def idle_action(space: spaces.Space[Any]) -> np.ndarray:
     """
     What a lane plays that has nothing to play.
 

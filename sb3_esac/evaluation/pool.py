@@ -98,7 +98,8 @@ class PoolEvaluator(Evaluator):
         lanes = request.lanes if self.recipe.lanes_differ else None
         keys = tuple(dict.fromkeys([*request.recording.info_keys, *self.files.keywords]))
         recording = replace(request.recording, info_keys=keys)
-        return cloudpickle.dumps(Rules(request.player, recording, request.max_episode_steps, statistics, tuple(calls), lanes))
+        rules = Rules(request.player, recording, request.max_episode_steps, statistics, tuple(calls), lanes)
+        return bytes(cloudpickle.dumps(rules))
 
     def replayer(self, on_step: OnStep) -> Replayer:
         """

@@ -39,7 +39,7 @@ class RandomPlayer:
     :param space: Action space of the environment.
     """
 
-    def __init__(self, space: spaces.Space) -> None:
+    def __init__(self, space: spaces.Space[Any]) -> None:
         self.space = space
 
     def bind(self, vector: np.ndarray) -> Act:
@@ -60,7 +60,7 @@ class RandomPlayer:
 
 
 def random_play(
-    space: spaces.Space, n_episodes: int, run_seed: int, generation: int, max_episode_steps: int | None = None
+    space: spaces.Space[Any], n_episodes: int, run_seed: int, generation: int, max_episode_steps: int | None = None
 ) -> EvaluationRequest:
     """
     Ask for episodes of random play.

@@ -106,11 +106,13 @@ class SeededEpisodes(VecEnv):
             return super().reset()  # type: ignore[safe-super]
         if self.reset_is_postponed:
             self.reset_is_postponed = False
-            return self._no_observations()
+            zeros: VecEnvObs = self._no_observations()
+            return zeros
         self.disturbed = self._is_stale = False
         self._tainted[:] = 0
         observations = super().reset() if self.driver is None else self._no_observations()  # type: ignore[safe-super]
-        return self._begin_episodes(list(range(self.num_envs)), observations, first=True)
+        begun: VecEnvObs = self._begin_episodes(list(range(self.num_envs)), observations, first=True)
+        return begun
 
     def step_async(self, actions: np.ndarray) -> None:
         if self._is_lent:
@@ -360,6 +362,6 @@ def _monitors(env: Any) -> Iterator[Monitor]:
         env = env.env
 
 
-def is_image(space: spaces.Space) -> bool:
+def is_image(space: spaces.Space[Any]) -> bool:
     """Whether a space holds 8-bit images."""
     return isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) == 3

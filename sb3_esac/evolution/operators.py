@@ -83,8 +83,9 @@ def log_weights(n_winners: int) -> np.ndarray:
     :param n_winners: mu, the number of parents.
     :return: (n_winners,) float64 weights, best parent first.
     """
-    weights = np.log(n_winners + 0.5) - np.log(np.arange(1, n_winners + 1))
-    return weights / weights.sum()
+    weights: np.ndarray = np.log(n_winners + 0.5) - np.log(np.arange(1, n_winners + 1))
+    weights /= weights.sum()
+    return weights
 
 
 def recombine(winners: np.ndarray) -> np.ndarray:

@@ -172,7 +172,7 @@ def _open_window() -> Any:
     if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         return None
     from matplotlib import pyplot as plt
-    from matplotlib.backends import BackendFilter, backend_registry
+    from matplotlib.backends.registry import BackendFilter, backend_registry
 
     interactive = backend_registry.list_builtin(BackendFilter.INTERACTIVE)
     return plt if plt.get_backend().lower() in interactive else None

@@ -306,7 +306,8 @@ def running_mean(values: FloatArray, width: int) -> FloatArray:
     sums = np.cumsum(np.concatenate([[0.0], values]))
     end = np.arange(1, len(values) + 1)
     start = np.maximum(end - width, 0)
-    return (sums[end] - sums[start]) / (end - start)
+    averages: FloatArray = (sums[end] - sums[start]) / (end - start)
+    return averages
 
 
 def without_restarts(counter: FloatArray) -> FloatArray:

@@ -113,7 +113,7 @@ class ExperimentManager(rl_zoo3.exp_manager.ExperimentManager):
         return hyperparams, saved
 
     def create_callbacks(self) -> None:
-        super().create_callbacks()
+        super().create_callbacks()  # type: ignore[no-untyped-call]
         if self._is_ours():
             self.callbacks.append(ProgressFile(Path(self.save_path) / "progress.csv"))
             for callback in self.callbacks:

@@ -11,7 +11,7 @@ ACTORS = {"linear": [], "small": [32, 32], "medium": [64, 64], "big": [256, 256]
 ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU}
 
 
-def sample_esac_params(trial: optuna.Trial, n_actions: int, n_envs: int, additional_args: dict) -> dict[str, Any]:
+def sample_esac_params(trial: optuna.Trial, n_actions: int, n_envs: int, additional_args: dict[str, Any]) -> dict[str, Any]:
     """
     Sample arguments of ESAC.
 
@@ -77,7 +77,7 @@ def convert_esac_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
     return arguments
 
 
-def sample_es_params(trial: optuna.Trial, n_actions: int, n_envs: int, additional_args: dict) -> dict[str, Any]:
+def sample_es_params(trial: optuna.Trial, n_actions: int, n_envs: int, additional_args: dict[str, Any]) -> dict[str, Any]:
     """
     Sample arguments of ES.
 
