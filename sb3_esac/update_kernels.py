@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch as th
 
 LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
 """Between which SB3's actor clamps the logarithm of the standard deviation."""
@@ -78,7 +79,7 @@ class Layers:
             np.matmul(values, weight, out=output)
             np.add(output, bias, out=output)
             if index < last:
-                np.tanh(output, out=output) if self.tanh else np.maximum(output, 0, out=output)
+                _tanh(output) if self.tanh else np.maximum(output, 0, out=output)
             values = output
         return values
 
@@ -159,7 +160,8 @@ class SquashedGaussian:
         np.exp(self.log_std, out=self.std)
         np.multiply(self.std, noise, out=u)
         np.add(u, mean, out=u)
-        np.tanh(u, out=self.actions)
+        np.copyto(self.actions, u)
+        _tanh(self.actions)
         # log N(u) = -(u - mean)^2 / (2 std^2) - log std - log sqrt(2 pi)
         np.subtract(u, mean, out=u)
         np.divide(u, self.std, out=u)
@@ -201,6 +203,11 @@ class SquashedGaussian:
         by_log_std *= by_mean
         by_log_std -= by_log_prob
         by_log_std *= (raw >= LOG_STD_MIN) & (raw <= LOG_STD_MAX)
+
+
+def _tanh(values: np.ndarray) -> None:
+    # Torch's, because 1 - tanh(u)^2 makes much of its last digit. It is the faster one, too.
+    th.from_numpy(values).tanh_()
 
 
 def critic_loss(q_values: np.ndarray, targets: np.ndarray, by_q: np.ndarray) -> float:
