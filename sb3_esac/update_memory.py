@@ -9,9 +9,7 @@ import torch as th
 ALIGNMENT = 16
 """Blocks begin at multiples of so many numbers."""
 
-PLAIN = dict.fromkeys(
-    ("weight_decay", "amsgrad", "maximize", "capturable", "differentiable", "decoupled_weight_decay"), 0
-)
+PLAIN = dict.fromkeys(("weight_decay", "amsgrad", "maximize", "capturable", "differentiable", "decoupled_weight_decay"), 0)
 """Settings of Adam's that :class:`FlatAdam` knows."""
 
 

@@ -1,8 +1,9 @@
 """
 The agent's updates: SB3's ``train``, or for a plain SAC with perceptrons on the CPU the same by hand, without autograd.
 
-What :class:`FastUpdates` does to an agent is what ``SAC.train`` does to it, but for the last digits: parameters, targets, entropy
-coefficient, the optimisers' state, counters and log. It draws the same random numbers. Gradients are not left in ``.grad``.
+What :class:`FastUpdates` does to an agent is what ``SAC.train`` does to it, but for the last digits: parameters, targets,
+entropy coefficient, the optimisers' state, counters and log. It draws the same random numbers. Gradients are not left in
+``.grad``.
 """
 
 import math
@@ -295,7 +296,9 @@ class FastUpdates:
         batch.policy.forward(head, batch.noise.numpy())
         if not math.isfinite(batch.policy.log_prob.sum()):
             # Raises what SB3 raises.
-            Normal(th.from_numpy(head[:, : self.n_actions]), th.from_numpy(batch.policy.std))
+            halves = [th.from_numpy(each).split(batch.n_rows) for each in (head[:, : self.n_actions], batch.policy.std)]
+            for mean, std in zip(*halves, strict=True):
+                Normal(mean, std)
 
     def _learn_entropy(self, log_prob: np.ndarray) -> tuple[float, list[float]]:
         if self.entropy_adam is None:
