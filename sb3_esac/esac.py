@@ -117,9 +117,9 @@ class ESAC(HybridAlgorithm):
         probes play whole episodes. None for no limit but the environment's.
     :param agent_class: Any off-policy algorithm with a ``Box`` actor (SAC, TD3, TQC, CrossQ, ...).
     :param agent_kwargs: Arguments of ``agent_class`` that SAC does not have.
-    :param updates: "auto" computes the updates of a plain ``SAC`` with ``MlpPolicy`` on the CPU by hand, which takes less than
-        half of the time; whatever else the agent is, and "stock", leaves them to SB3's ``train``. Both do the same but for the
-        last digits.
+    :param updates: "auto" computes the updates of a plain ``SAC`` with ``MlpPolicy`` on the CPU by hand, in a third of
+        the time with the default networks; whatever else the agent is, and "stock", leaves them to SB3's ``train``. Both do
+        the same but for the last digits.
     :param env_fn: Makes a copy of the environment (of one lane) for a worker. Needed if no copy can be made otherwise, as of
         a ``SubprocVecEnv``; a name, or an environment that can be pickled, needs none.
     :param n_workers: Processes that play offspring. None means one for each environment of a ``SubprocVecEnv``, else none.
