@@ -1,7 +1,8 @@
 """
-Milliseconds of CPU that an update of the agent takes, with Adam in one kernel and without, and of a stock SAC's by SB3's
-defaults: ``python -m benchmarks.updates``. One thread; they take turns. ``--devices cpu cuda`` compares a GPU's: CPU time is
-that of the clock there, as whoever waits for the GPU does not rest.
+Milliseconds of CPU that an update takes, by hand and by SB3's ``train``: of ESAC's agent, and of a SAC by SB3's defaults.
+
+``python -m benchmarks.updates``. One thread; they take turns. ``--devices cpu cuda`` compares a GPU's, where all updates are
+SB3's: CPU time is that of the clock there, as whoever waits for the GPU does not rest.
 """
 
 import argparse
@@ -22,13 +23,15 @@ from benchmarks.evaluation import RESULTS, write  # noqa: E402
 from sb3_esac import ESAC  # noqa: E402
 from sb3_esac.agent import DEFAULT_NETWORK  # noqa: E402
 from sb3_esac.quiet import quieten_mujoco  # noqa: E402
+from sb3_esac.updates import Updates  # noqa: E402
 
 FIELDS = ["env", "device", "agent", "ms_per_update", "fastest", "slowest"]
 N_WARM_UP = 1000
 """Steps before the first update."""
+BY_HAND = ", by hand"
 
 
-def agents(env: str, device: str) -> dict[str, OffPolicyAlgorithm]:
+def agents(env: str, device: str) -> dict[str, Updates]:
     """
     Make agents with something in their replay buffers.
 
@@ -41,12 +44,14 @@ def agents(env: str, device: str) -> dict[str, OffPolicyAlgorithm]:
     esac["gradient_steps"] = 0
     # An argument of Adam's that is its default keeps ESAC from choosing the kernel.
     plain = {**DEFAULT_NETWORK, "optimizer_kwargs": {"eps": 1e-8}}
+    hand = lambda name: [name + BY_HAND, name] if device == "cpu" else [name]  # noqa: E731
     models = {
-        "ESAC's": ESAC("MlpPolicy", env, **esac),  # type: ignore[arg-type]
+        **{name: ESAC("MlpPolicy", env, **esac) for name in hand("ESAC's")},  # type: ignore[arg-type]
         "ESAC's, Adam not fused": ESAC("MlpPolicy", env, policy_kwargs=plain, **esac),  # type: ignore[arg-type]
     }
     found: dict[str, OffPolicyAlgorithm] = {name: model.learn(4 * N_WARM_UP).agent for name, model in models.items()}
-    return {**found, "SAC": SAC("MlpPolicy", env, **small).learn(N_WARM_UP)}  # type: ignore[arg-type]
+    found |= {name: SAC("MlpPolicy", env, **small).learn(N_WARM_UP) for name in hand("SAC")}  # type: ignore[arg-type]
+    return {name: Updates(agent, "auto" if name.endswith(BY_HAND) else "stock") for name, agent in found.items()}
 
 
 def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
@@ -66,9 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
     seconds: dict[tuple[str, str], list[float]] = {}
     found = {(device, name): agent for device in options.devices for name, agent in agents(options.env, device).items()}
     for _ in range(options.turns):
-        for key, agent in found.items():
+        for key, updates in found.items():
             start = time.process_time()
-            agent.train(gradient_steps=options.updates, batch_size=agent.batch_size)
+            updates.train(options.updates, updates.agent.batch_size)
             seconds.setdefault(key, []).append(1000 * (time.process_time() - start) / options.updates)
     rows = [
         {

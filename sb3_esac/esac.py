@@ -117,6 +117,9 @@ class ESAC(HybridAlgorithm):
         probes play whole episodes. None for no limit but the environment's.
     :param agent_class: Any off-policy algorithm with a ``Box`` actor (SAC, TD3, TQC, CrossQ, ...).
     :param agent_kwargs: Arguments of ``agent_class`` that SAC does not have.
+    :param updates: "auto" computes the updates of a plain ``SAC`` with ``MlpPolicy`` on the CPU by hand, in a third of
+        the time with the default networks; whatever else the agent is, and "stock", leaves them to SB3's ``train``. Both do
+        the same but for the last digits.
     :param env_fn: Makes a copy of the environment (of one lane) for a worker. Needed if no copy can be made otherwise, as of
         a ``SubprocVecEnv``; a name, or an environment that can be pickled, needs none.
     :param n_workers: Processes that play offspring. None means one for each environment of a ``SubprocVecEnv``, else none.
@@ -193,6 +196,7 @@ class ESAC(HybridAlgorithm):
         episode_length_schedule: EpisodeLengthSchedule | dict[str, Any] | None = None,
         agent_class: type[OffPolicyAlgorithm] = SAC,
         agent_kwargs: dict[str, Any] | None = None,
+        updates: str = "auto",
         env_fn: Callable[[], gym.Env] | None = None,
         n_workers: int | None = None,
         backend: str = "auto",
@@ -241,6 +245,7 @@ class ESAC(HybridAlgorithm):
         self.deploy, self.champion_episodes, self.agent_average = deploy, champion_episodes, agent_average
         self.n_eval_episodes, self.alive_bonus_offset = n_eval_episodes, alive_bonus_offset
         self.normalize_observations, self.agent_kwargs = normalize_observations, agent_kwargs or {}
+        self.updates = updates
         self.env_fn, self.n_workers, self.backend = env_fn, n_workers, backend
         self.overlap = overlap
         self.episode_length_schedule = episode_length_schedule

@@ -37,6 +37,7 @@ from sb3_esac.evaluation.statistics import ObservationMoments, observation_momen
 from sb3_esac.evolution.noise import Stream, episode_seed
 from sb3_esac.evolution.population import Origin
 from sb3_esac.population_based import PopulationBasedAlgorithm
+from sb3_esac.updates import Updates
 from sb3_esac.validation import check_vec_normalize
 
 FRESH_FRACTION = 0.01
@@ -67,6 +68,7 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
     share_experience: float
     share_from: str
     agent_average: float
+    updates: str
     averaged: AveragedActor | None = None
 
     def _setup_agent(self) -> None:
@@ -74,6 +76,7 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
         self.agent = make_agent(self)
         for name, value in getattr(self, "_agent_counters", {}).items():
             setattr(self.agent, name, value)
+        self._updates = Updates(self.agent, self.updates)
         if self.agent_average > 0:
             self.averaged = AveragedActor(self.actor, self.agent_average)
         if normalizers(self.policy):
@@ -200,6 +203,8 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
         agent.verbose = self.verbose
         agent.ep_info_buffer, agent.ep_success_buffer = self.ep_info_buffer, self.ep_success_buffer
         share_experience(self, agent)
+        if "updates" in changed:
+            self._updates = Updates(agent, self.updates)
         if self.averaged is not None and self.agent_average > 0:
             self.averaged.window = self.agent_average
         elif "agent_average" in changed:
@@ -384,7 +389,7 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
             # The schedule of the learning rate follows the whole budget, not the agent's part of it.
             agent._current_progress_remaining = self._current_progress_remaining
             with without_callbacks(self.seconds, "gradient"):
-                agent.train(gradient_steps=n_steps, batch_size=self.batch_size)
+                self._updates.train(n_steps, self.batch_size)
                 if self.averaged is not None:
                     self.averaged.update(n_steps, agent._n_updates)
         return True
@@ -434,7 +439,7 @@ class HybridAlgorithm(PopulationBasedAlgorithm):
     # -- saving --------------------------------------------------------------------------------------------------------
 
     def _excluded_save_params(self) -> list[str]:
-        hidden = ["agent", "averaged"]
+        hidden = ["agent", "averaged", "_updates"]
         return [*super()._excluded_save_params(), *hidden]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:

@@ -80,6 +80,7 @@ OPTIONS = {
     "amt_input": ("raw", "rank", "normalized"),
     "amt_rule": ("paper", "two_sided"),
     "deploy": ("best", "agent", "population"),
+    "updates": ("auto", "stock"),
 }
 """Arguments of ESAC that are one of several words."""
 

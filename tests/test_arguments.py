@@ -63,6 +63,7 @@ WRONG = [
     (dict(amt_input="ranks"), "amt_input", "ranks", "one of 'raw', 'rank', 'normalized'"),
     (dict(amt_rule="up"), "amt_rule", "up", "one of 'paper', 'two_sided'"),
     (dict(deploy="champion"), "deploy", "champion", "one of 'best', 'agent', 'population'"),
+    (dict(updates="fast"), "updates", "fast", "one of 'auto', 'stock'"),
     (dict(backend="threads"), "backend", "threads", "'auto', 'lockstep', 'subproc'"),
     # Counts
     *[

@@ -71,7 +71,7 @@ ALWAYS = {
         *("target_update_interval", "stats_window_size", "tensorboard_log", "policy_kwargs", "verbose", "seed", "device"),
         *("population_size", "sigma", "mirrored", "recombination", "crossover", "n_agent_members", "share_experience"),
         *("agent_fraction", "amt_clip", "deploy", "champion_episodes", "n_eval_episodes", "alive_bonus_offset", "overlap"),
-        *("normalize_observations", "episode_length_schedule", "agent_class", "agent_kwargs", "backend"),
+        *("normalize_observations", "episode_length_schedule", "agent_class", "agent_kwargs", "backend", "updates"),
     },
     ES: {
         *("population_size", "sigma", "mirrored", "strategy", "deploy", "champion_episodes", "n_eval_episodes", "backend"),

@@ -1,0 +1,357 @@
+"""
+The agent's updates: SB3's ``train``, or for a plain SAC with perceptrons on the CPU the same by hand, without autograd.
+
+What :class:`FastUpdates` does to an agent is what ``SAC.train`` does to it, but for the last digits: parameters, targets,
+entropy coefficient, the optimisers' state, counters and log. It draws the same random numbers. Gradients are not left in
+``.grad``.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3 import SAC
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.policies import ContinuousCritic
+from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.torch_layers import FlattenExtractor
+from stable_baselines3.sac.policies import Actor, SACPolicy
+from torch.distributions import Normal
+
+from sb3_esac.evaluation.normalization import ObservationNormalizer
+from sb3_esac.update_kernels import Layers, SquashedGaussian, actor_loss, critic_loss, entropy_loss, td_targets
+from sb3_esac.update_memory import FlatAdam, Layout, SharedParameters, plain_adam, same_steps
+
+STOCK_TRAIN = SAC.train
+
+
+class Updates:
+    """
+    An agent's gradient steps.
+
+    :param agent: The agent.
+    :param wanted: "auto" for the fast ones where they apply, "stock" for SB3's.
+    """
+
+    def __init__(self, agent: OffPolicyAlgorithm, wanted: str) -> None:
+        self.agent = agent
+        self.reason = '`updates="stock"`' if wanted == "stock" else reason_for_stock(agent)
+        self._forced = wanted == "stock"
+        self._fast: FastUpdates | None = None
+        if agent.verbose >= 1:
+            print("Updates of the agent: " + ("fast" if self.reason is None else f"SB3's ({self.reason})"))
+
+    @property
+    def is_fast(self) -> bool:
+        """Whether updates are made by hand."""
+        return self.reason is None
+
+    def train(self, gradient_steps: int, batch_size: int) -> None:
+        """
+        Do what ``agent.train`` does.
+
+        :param gradient_steps: How many.
+        :param batch_size: Transitions for each.
+        """
+        if not self._forced and gradient_steps > 0 and (self._fast is None or not self._fast.applies()):
+            # Parameters may have been loaded, an optimiser exchanged, a layer frozen.
+            self.reason = reason_for_stock(self.agent)
+            self._fast = None if self.reason else FastUpdates(self.agent)
+        if self._fast is None or gradient_steps <= 0:
+            self.agent.train(gradient_steps=gradient_steps, batch_size=batch_size)
+        else:
+            self._fast.train(gradient_steps, batch_size)
+
+
+def reason_for_stock(agent: Any) -> str | None:
+    """
+    Say why an agent's updates are not made by hand.
+
+    :param agent: The agent.
+    :return: None if they are.
+    """
+    if type(agent) is not SAC or type(agent).train is not STOCK_TRAIN or "train" in vars(agent):
+        return f"the agent is a {type(agent).__name__} of its own"
+    if type(agent.policy) is not SACPolicy or type(agent.actor) is not Actor or type(agent.critic) is not ContinuousCritic:
+        return "only MlpPolicy is known"
+    if agent.use_sde:
+        return "gSDE"
+    space = agent.observation_space
+    if not isinstance(space, spaces.Box) or is_image_space(space):
+        return "observations are no plain vectors"
+    tensors = [*agent.policy.parameters(), *([] if agent.log_ent_coef is None else [agent.log_ent_coef])]
+    if any(tensor.device.type != "cpu" for tensor in tensors):
+        return "the networks are not on the CPU"
+    if any(tensor.dtype != th.float32 for tensor in tensors) or not all(
+        tensor.requires_grad for part in (agent.actor, agent.critic) for tensor in part.parameters()
+    ):
+        return "parameters are frozen, or not single precision"
+    return _reason_of_optimizers(agent) or _reason_of_networks(agent)
+
+
+def _reason_of_optimizers(agent: Any) -> str | None:
+    pairs = [(part.optimizer, list(part.parameters())) for part in (agent.actor, agent.critic)]
+    if agent.ent_coef_optimizer is not None:
+        pairs.append((agent.ent_coef_optimizer, [agent.log_ent_coef]))
+    for optimizer, parameters in pairs:
+        if not plain_adam(optimizer):
+            return "an optimiser is not a plain torch.optim.Adam"
+        if {*map(id, optimizer.param_groups[0]["params"])} != {*map(id, parameters)} or not same_steps(optimizer):
+            return "an optimiser has other parameters"
+    return None
+
+
+def _reason_of_networks(agent: Any) -> str | None:
+    if has_hooks(list(agent.policy.modules())):
+        return "modules have hooks"
+    for part in (agent.actor, agent.critic, agent.critic_target):
+        extractor = part.features_extractor
+        inner = extractor.extractor if type(extractor) is ObservationNormalizer else extractor
+        if type(inner) is not FlattenExtractor:
+            return f"the features extractor is a {type(inner).__name__}"
+    actor, critics = agent.actor, [*agent.critic.q_networks, *agent.critic_target.q_networks]
+    heads = [[*actor.latent_pi, actor.mu], [*actor.latent_pi, actor.log_std], *map(list, critics)]
+    if any(type(layers[-1]) is not th.nn.Linear or not _is_perceptron(layers) for layers in heads):
+        return "networks are not Linear layers with ReLU or Tanh between them"
+    return None
+
+
+def _is_perceptron(layers: Sequence[th.nn.Module]) -> bool:
+    linear, between = layers[::2], layers[1::2]
+    kinds = {type(layer) for layer in between}
+    # `bias` is None in a layer without.
+    biased = all(type(layer) is th.nn.Linear and layer.bias is not None for layer in linear)
+    return biased and (kinds <= {th.nn.ReLU} or kinds <= {th.nn.Tanh})
+
+
+def has_hooks(modules: Sequence[th.nn.Module]) -> bool:
+    """
+    Whether anybody listens to what modules compute.
+
+    :param modules: Modules.
+    """
+    return any(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+        for module in modules
+    )
+
+
+class Perceptrons:
+    """
+    The memory of perceptrons of one shape, shared with torch, and their arithmetic.
+
+    :param stacks: For each perceptron its modules, first to last.
+    :param heads: Linear layers that follow them all, side by side.
+    """
+
+    def __init__(self, stacks: Sequence[Sequence[th.nn.Module]], heads: Sequence[th.nn.Linear] = ()) -> None:
+        layers = [list(layer) for layer in zip(*(stack[::2] for stack in stacks), strict=True)]
+        layers += [list(heads)] if heads else []
+        self._n, n_rows = len(stacks), [sum(each.out_features for each in layer) // len(stacks) for layer in layers]
+        blocks = [[getattr(each, name) for each in layer] for layer in layers for name in ("weight", "bias")]
+        # A bias is one row.
+        self._n_rows = [rows for width in n_rows for rows in (width, 1)]
+        self.memory = SharedParameters(Layout(blocks))
+        tanh = any(type(module) is th.nn.Tanh for module in stacks[0])
+        self.layers = Layers(*self.split(self.memory.flat), tanh=tanh)
+
+    def split(self, flat: th.Tensor) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """
+        Find weights and biases.
+
+        :param flat: An array like that of the parameters.
+        :return: For each layer (n, out, in) and (n, 1, out).
+        """
+        matrices = self.memory.layout.matrices(flat, self._n, self._n_rows)
+        return matrices[::2], matrices[1::2]
+
+
+class Batch:
+    """
+    Arrays for batches of one size.
+
+    :param updates: Whose networks they are for.
+    :param n_rows: The size B.
+    """
+
+    def __init__(self, updates: "FastUpdates", n_rows: int) -> None:
+        self.n_rows = n_rows
+        n_features, n_actions = updates.n_features, updates.n_actions
+        actor, critic = updates.actor.layers, updates.critic.layers
+        dtype = actor.weights[0].dtype
+        self.features = np.zeros((2 * n_rows, n_features), dtype)
+        self.pairs, self.next_pairs = (np.zeros((n_rows, n_features + n_actions), dtype) for _ in range(2))
+        self.noise = th.zeros((2 * n_rows, n_actions), dtype=updates.actor.memory.flat.dtype)
+        self.policy = SquashedGaussian(2 * n_rows, n_actions, dtype)
+        self.actor_tape, self.critic_tape = actor.new_tape(2 * n_rows), critic.new_tape(n_rows)
+        self.actor_way_back = self.actor_tape.first(n_rows)
+
+
+class FastUpdates:
+    """
+    ``SAC.train`` by hand.
+
+    :param agent: An agent for which :func:`reason_for_stock` has none.
+    """
+
+    def __init__(self, agent: Any) -> None:
+        self.agent = agent
+        self.n_features, self.n_actions = agent.actor.features_dim, agent.actor.mu.out_features
+        self.actor = Perceptrons([list(agent.actor.latent_pi)], [agent.actor.mu, agent.actor.log_std])
+        self.critic, self.target = (
+            Perceptrons([list(network) for network in part.q_networks]) for part in (agent.critic, agent.critic_target)
+        )
+        self.actor_adam = FlatAdam(agent.actor.optimizer, self.actor.memory)
+        self.critic_adam = FlatAdam(agent.critic.optimizer, self.critic.memory)
+        self._actor_gradients = self.actor.split(self.actor_adam.gradient)
+        self._critic_gradients = self.critic.split(self.critic_adam.gradient)
+        self._shared = [self.actor.memory, self.critic.memory, self.target.memory]
+        self._adams = [self.actor_adam, self.critic_adam]
+        self.entropy_adam: FlatAdam | None = None
+        if agent.ent_coef_optimizer is not None:
+            memory = SharedParameters(Layout([[agent.log_ent_coef]]))
+            self.entropy_adam = FlatAdam(agent.ent_coef_optimizer, memory)
+            self._shared.append(memory)
+            self._adams.append(self.entropy_adam)
+        self._modules = list(agent.policy.modules())
+        self._parts = self._find_parts()
+        self._batch: Batch | None = None
+
+    def _find_parts(self) -> list[Any]:
+        agent = self.agent
+        optimizers = [agent.actor.optimizer, agent.critic.optimizer, agent.ent_coef_optimizer]
+        parts = [agent.policy, agent.actor, agent.critic, agent.critic_target]
+        return [*parts, *optimizers, agent.log_ent_coef, *(part.features_extractor for part in parts[1:])]
+
+    def applies(self) -> bool:
+        """Whether nobody has put anything else in the place of what this was made for."""
+        return (
+            "train" not in vars(self.agent)
+            and SAC.train is STOCK_TRAIN
+            and all(one is other for one, other in zip(self._parts, self._find_parts(), strict=True))
+            and all(memory.is_theirs() for memory in self._shared)
+            and all(adam.is_theirs() for adam in self._adams)
+            and all(tensor.requires_grad for adam in self._adams for tensor in adam.tensors)
+            and not has_hooks(self._modules)
+        )
+
+    def train(self, gradient_steps: int, batch_size: int) -> None:
+        """
+        Do what ``SAC.train`` does.
+
+        :param gradient_steps: How many, at least 1.
+        :param batch_size: Transitions for each.
+        """
+        agent = self.agent
+        agent.policy.set_training_mode(True)
+        agent._update_learning_rate([adam.optimizer for adam in self._adams])
+        scales = [_shift_and_scale(part.features_extractor) for part in (agent.actor, agent.critic, agent.critic_target)]
+        logged: list[list[float]] = []
+        for step in range(gradient_steps):
+            data = agent.replay_buffer.sample(batch_size, env=agent._vec_normalize_env)
+            discounts = agent.gamma if data.discounts is None else data.discounts.numpy()
+            logged.append(self._update(data, discounts, scales))
+            if step % agent.target_update_interval == 0:
+                self.target.memory.flat.mul_(1 - agent.tau).add_(self.critic.memory.flat, alpha=agent.tau)
+        agent._n_updates += gradient_steps
+        agent.logger.record("train/n_updates", agent._n_updates, exclude="tensorboard")
+        names = ("ent_coef", "actor_loss", "critic_loss", "ent_coef_loss")
+        for name, values in zip(names, zip(*logged, strict=True), strict=False):
+            agent.logger.record(f"train/{name}", np.mean(values))
+
+    def _update(self, data: Any, discounts: Any, scales: Sequence[Any]) -> list[float]:
+        """One gradient step of all networks; what is logged of it."""
+        n_rows = len(data.rewards)
+        if self._batch is None or self._batch.n_rows != n_rows:
+            self._batch = Batch(self, n_rows)
+        batch = self._batch
+        self._fill(batch, data, scales)
+        self._act(batch)
+        log_prob = batch.policy.log_prob[:n_rows]
+        ent_coef, entropy = self._learn_entropy(log_prob)
+        targets = self._targets(batch, data, discounts, ent_coef)
+        of_critic = self._learn_critic(batch, targets)
+        return [ent_coef, self._learn_actor(batch, ent_coef), of_critic, *entropy]
+
+    def _fill(self, batch: Batch, data: Any, scales: Sequence[Any]) -> None:
+        n_rows, n_features = batch.n_rows, self.n_features
+        observations = data.observations.numpy().reshape(n_rows, -1)
+        following = data.next_observations.numpy().reshape(n_rows, -1)
+        of_actor, of_critic, of_target = scales
+        _normalize(observations, of_actor, batch.features[:n_rows])
+        _normalize(following, of_actor, batch.features[n_rows:])
+        _normalize(observations, of_critic, batch.pairs[:, :n_features])
+        _normalize(following, of_target, batch.next_pairs[:, :n_features])
+        batch.pairs[:, n_features:] = data.actions.numpy().reshape(n_rows, -1)
+
+    def _act(self, batch: Batch) -> None:
+        """Actions for observations and the next ones, by the actor as it is: its own step comes last."""
+        # As `Normal.rsample` draws them.
+        for noise in batch.noise.split(batch.n_rows):
+            noise.normal_()
+        head = self.actor.layers.forward(batch.features, batch.actor_tape)[0]
+        batch.policy.forward(head, batch.noise.numpy())
+        if not math.isfinite(batch.policy.log_prob.sum()):
+            # Raises what SB3 raises.
+            halves = [th.from_numpy(each).split(batch.n_rows) for each in (head[:, : self.n_actions], batch.policy.std)]
+            for mean, std in zip(*halves, strict=True):
+                Normal(mean, std)
+
+    def _learn_entropy(self, log_prob: np.ndarray) -> tuple[float, list[float]]:
+        if self.entropy_adam is None:
+            return self.agent.ent_coef_tensor.item(), []
+        adam = self.entropy_adam
+        ent_coef = float(th.exp(adam.parameters)[0])
+        loss, slope = entropy_loss(float(adam.parameters[0]), log_prob, self.agent.target_entropy)
+        adam.gradient.fill_(slope)
+        adam.step()
+        return ent_coef, [loss]
+
+    def _targets(self, batch: Batch, data: Any, discounts: Any, ent_coef: float) -> np.ndarray:
+        batch.next_pairs[:, self.n_features :] = batch.policy.actions[batch.n_rows :]
+        next_q = self.target.layers.forward(batch.next_pairs, batch.critic_tape)
+        log_prob = batch.policy.log_prob[batch.n_rows :]
+        return td_targets(next_q, log_prob, ent_coef, data.rewards.numpy(), data.dones.numpy(), discounts)
+
+    def _learn_critic(self, batch: Batch, targets: np.ndarray) -> float:
+        tape, layers = batch.critic_tape, self.critic.layers
+        loss = critic_loss(layers.forward(batch.pairs, tape), targets, tape.gradients[-1])
+        layers.backward(tape)
+        layers.parameter_gradients(batch.pairs, tape, *self._critic_gradients)
+        self.critic_adam.step()
+        return loss
+
+    def _learn_actor(self, batch: Batch, ent_coef: float) -> float:
+        n_rows, n_features = batch.n_rows, self.n_features
+        tape, way_back, policy = batch.critic_tape, batch.actor_way_back, batch.policy
+        batch.pairs[:, n_features:] = policy.actions[:n_rows]
+        q_values = self.critic.layers.forward(batch.pairs, tape)
+        loss = actor_loss(q_values, policy.log_prob[:n_rows], ent_coef, tape.gradients[-1])
+        self.critic.layers.backward(tape)
+        by_actions = self.critic.layers.input_gradients(tape, slice(n_features, None))
+        noise = batch.noise.numpy()[:n_rows]
+        policy.backward(way_back.outputs[-1][0], noise, by_actions, ent_coef / n_rows, way_back.gradients[-1][0])
+        self.actor.layers.backward(way_back)
+        self.actor.layers.parameter_gradients(batch.features[:n_rows], way_back, *self._actor_gradients)
+        self.actor_adam.step()
+        return loss
+
+
+def _shift_and_scale(extractor: th.nn.Module) -> tuple[np.ndarray, np.ndarray] | None:
+    """What an extractor subtracts and divides by, rounded as it does; None if it changes nothing."""
+    if not isinstance(extractor, ObservationNormalizer):
+        return None
+    mean, var = extractor.get_buffer("mean"), extractor.get_buffer("var")
+    return mean.to(th.float32).numpy().reshape(-1), var.sqrt().to(th.float32).numpy().reshape(-1)
+
+
+def _normalize(observations: np.ndarray, scale: tuple[np.ndarray, np.ndarray] | None, out: np.ndarray) -> None:
+    if scale is None:
+        out[...] = observations
+    else:
+        # Not in the type of observations, which may be integers: SB3 converts them first.
+        np.subtract(observations, scale[0], out=out, dtype=out.dtype, casting="unsafe")
+        np.divide(out, scale[1], out=out)
