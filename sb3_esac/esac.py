@@ -196,7 +196,7 @@ class ESAC(HybridAlgorithm):
         episode_length_schedule: EpisodeLengthSchedule | dict[str, Any] | None = None,
         agent_class: type[OffPolicyAlgorithm] = SAC,
         agent_kwargs: dict[str, Any] | None = None,
-        updates: str = "auto",
+        updates: str = "stock",
         env_fn: Callable[[], gym.Env] | None = None,
         n_workers: int | None = None,
         backend: str = "auto",

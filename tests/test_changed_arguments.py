@@ -105,7 +105,7 @@ LIVE = {
         ("agent_average", 0.5, {}, is_set("averaged.window", 0.5)),
         ("agent_average", 0.0, {}, is_set("averaged", None)),
         ("agent_average", 0.5, dict(agent_average=0.0), is_set("averaged.window", 0.5)),
-        ("updates", "stock", {}, lambda model, seen: not model._updates.is_fast),
+        ("updates", "auto", {}, lambda model, seen: model._updates.is_fast),
         ("overlap", True, {}, lambda model, seen: seen["overlapped"]),
     ],
     ES: [

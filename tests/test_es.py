@@ -281,7 +281,8 @@ def test_a_schedule_of_sigma_that_ends_at_nothing_is_refused():
 @pytest.mark.parametrize("strategy", ["openai", "canonical"])
 def test_a_generation_is_the_update_of_the_paper(strategy):
     """From the parameters that were played and the returns that they got."""
-    options = dict(es_optimizer="sgd", es_learning_rate=0.1, sigma=0.2, weight_decay=0.01) if strategy == "openai" else {}
+    options: dict = dict(es_optimizer="sgd", es_learning_rate=0.1, sigma=0.2, weight_decay=0.01)
+    options = options if strategy == "openai" else dict(winner_fraction=0.4)
     model = make_model(ES, drift(), seed=0, strategy=strategy, population_size=6, champion_episodes=0, **options)
     mean, sigma = model.population.mean.astype(np.float64), model.population.sigma
     noise = (model.population.perturb(model.run_seed) - mean) / sigma

@@ -283,7 +283,7 @@ class OtherPolicy(SAC.policy_aliases["MlpPolicy"]):
     ids=str,
 )
 def test_what_is_left_to_sb3(arguments, reason, capsys):
-    model = make_model(ESAC, Drift(), verbose=1, **arguments)
+    model = make_model(ESAC, Drift(), verbose=1, **{"updates": "auto", **arguments})
     assert not model._updates.is_fast and reason in model._updates.reason
     assert model._updates.reason in capsys.readouterr().out
     model.learn(150)
@@ -291,7 +291,7 @@ def test_what_is_left_to_sb3(arguments, reason, capsys):
 
 
 def test_the_fast_ones_are_the_default(capsys):
-    model = make_model(ESAC, Drift(), verbose=1)
+    model = make_model(ESAC, Drift(), verbose=1, updates="auto")
     assert SMALL[ESAC]["device"] != "cpu" or (model._updates.is_fast and "fast" in capsys.readouterr().out)
 
 
