@@ -164,7 +164,7 @@ def test_nothing_to_do(algorithm):
 def progress_of(model) -> list[int]:
     """Steps of all optimisers, and what is stored."""
     if isinstance(model, ES):
-        return [model.population.optimizer.steps]
+        return [model.population.strategy.optimizer.steps]
     return [model._n_updates, model.replay_buffer.size()]
 
 
