@@ -7,7 +7,7 @@ import numpy as np
 from sb3_esac.evolution.arguments import check_population
 from sb3_esac.evolution.config import PopulationConfig
 from sb3_esac.evolution.strategies.ask_tell import AskTell, check_start
-from sb3_esac.evolution.strategies.protocol import Strategy, known_winners
+from sb3_esac.evolution.strategies.protocol import Strategy
 
 
 def default_size(dimension: int) -> int:
@@ -19,23 +19,24 @@ def default_size(dimension: int) -> int:
     return 4 + int(3 * np.log(dimension))
 
 
-def raw_weights(size: int) -> np.ndarray:
+def parent_weights(size: int) -> np.ndarray:
     """
-    Weights before they are normalised, ln((lambda + 1) / 2) - ln(i) (Hansen's tutorial, equation 49).
+    Weights of the parents in Hansen's tutorial (equation 49), ln((lambda + 1) / 2) - ln(i) where positive, normalised.
 
     :param size: lambda.
-    :return: (lambda,) float64, best first; positive for the better half.
+    :return: (mu,) float64 weights that sum to one, best first, with mu = floor(lambda / 2).
     """
-    return np.log((size + 1) / 2) - np.log(np.arange(1, size + 1))
+    weights = np.log((size + 1) / 2) - np.log(np.arange(1, size // 2 + 1))
+    return weights / weights.sum()
 
 
 def effective(weights: np.ndarray) -> float:
     """
-    Variance-effective number of what is weighted, (sum w)^2 / sum w^2.
+    Variance-effective number of what is weighted, mu_eff = 1 / sum w^2.
 
-    :param weights: At least one.
+    :param weights: They sum to one.
     """
-    return float(weights.sum() ** 2 / (weights**2).sum())
+    return float(1 / (weights**2).sum())
 
 
 @dataclass(frozen=True)
@@ -78,33 +79,11 @@ class Rates:
         )
 
 
-def negative_weights(size: int, dimension: int, rates: Rates) -> np.ndarray:
-    """
-    Weights of the worse half in the rank-mu update (Hansen's tutorial, equations 50 to 53), small enough for variances to stay
-    positive.
-
-    :param size: lambda.
-    :param dimension: d.
-    :param rates: The constants.
-    :return: (lambda - mu,) float64 weights, none positive, the worst last.
-    """
-    raw = raw_weights(size)
-    better, worse = raw[: size // 2], raw[size // 2 :]
-    if not worse.any() or rates.c_mu == 0:
-        return np.zeros_like(worse)
-    limits = (
-        1 + rates.c_1 / rates.c_mu,
-        1 + 2 * effective(worse) / (effective(better) + 2),
-        (1 - rates.c_1 - rates.c_mu) / (dimension * rates.c_mu),
-    )
-    return min(limits) * worse / np.abs(worse).sum()
-
-
 class SeparableCMA(Strategy):
     """
     Mean, step size by a cumulative path, and diagonal covariance by rank-one and rank-mu updates (Ros and Hansen, 2008).
 
-    The better half are parents; the worse half count against the variances (active update), as in the tutorial.
+    The better half are parents. There are no negative weights, as in that paper.
 
     :param mean: (d,) initial mean.
     :param sigma: Initial standard deviation.
@@ -137,15 +116,13 @@ class SeparableCMA(Strategy):
         return self.step_size * np.sqrt(self.variance)
 
     def move(self, offspring: np.ndarray, returns: np.ndarray, winners: np.ndarray, counted: np.ndarray | None) -> None:
-        size, dimension = self.config.size, self.mean.size
-        order = known_winners(returns, size)
-        steps = (offspring[order].astype(self.dtype) - self.mean) / self.step_size
-        weights = raw_weights(size)[: size // 2]
+        dimension, weights = self.mean.size, parent_weights(self.config.size)
         rates = Rates.of(dimension, effective(weights))
         # Where returns are unknown parents may be missing; the path is as long without them.
-        weights = weights[: len(order)] / weights[: len(order)].sum()
-        step = weights @ steps[: len(weights)]
+        weights = weights[: len(winners)] / weights[: len(winners)].sum()
         scale = np.sqrt(effective(weights))
+        steps = (offspring[winners].astype(self.dtype) - self.mean) / self.step_size
+        step = weights @ steps
         self.mean = self.mean + self.step_size * step
         self.n_updates += 1
 
@@ -158,20 +135,16 @@ class SeparableCMA(Strategy):
 
         self.path = (1 - rates.c_c) * self.path + settled * np.sqrt(rates.c_c * (2 - rates.c_c)) * scale * step
         lost = 0.0 if settled else rates.c_c * (2 - rates.c_c)
-        worse = negative_weights(size, dimension, rates)[: max(0, len(order) - len(weights))]
-        kept = 1 - rates.c_1 * (1 - lost) - rates.c_mu * (1 + worse.sum())
-        # Long steps of the worse half count no more than short ones.
-        lengths = (steps[len(weights) :] ** 2 / self.variance).sum(axis=1)
-        worse = np.divide(dimension * worse, lengths, out=np.zeros_like(worse), where=lengths > 0)
-        rank_mu = np.concatenate([weights, worse]) @ steps**2
-        self.variance = kept * self.variance + rates.c_1 * self.path**2 + rates.c_mu * rank_mu
+        kept = 1 - rates.c_1 * (1 - lost) - rates.c_mu
+        self.variance = kept * self.variance + rates.c_1 * self.path**2 + rates.c_mu * weights @ steps**2
         self.step_size *= float(np.exp(min(1.0, c / rates.d_sigma * (length / expected - 1))))
 
 
 class SeparableCMAES(AskTell):
     """
     The separable CMA-ES of Ros and Hansen (2008), "A Simple Modification in CMA-ES Achieving Linear Time and Space
-    Complexity", with the weights and constants of Hansen's tutorial (2016), negative ones among them. Vectors are float64.
+    Complexity", with the weights and constants of Hansen's tutorial (2016), without the negative weights, which are younger
+    than the paper. Vectors are float64.
 
     :param mean: (d,) initial vector.
     :param sigma: Initial standard deviation.
