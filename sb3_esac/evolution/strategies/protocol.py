@@ -50,7 +50,7 @@ class Strategy(ABC):
 
     def __init__(self, mean: np.ndarray, sigma: float, config: PopulationConfig) -> None:
         self.config = config
-        self.mean = np.array(mean, dtype=self.dtype)
+        self.mean: np.ndarray = np.array(mean, dtype=self.dtype)
         self._sigma = float(sigma)
 
     @property
