@@ -35,7 +35,9 @@ class ES(PopulationBasedAlgorithm):
 
     ``strategy="openai"`` is Salimans et al. (2017), "Evolution Strategies as a Scalable Alternative to Reinforcement
     Learning": mirrored perturbations, centered ranks, Adam. ``strategy="canonical"`` is Chrabaszcz et al. (2018), "Back to
-    Basics": the mean moves to the log-weighted mean of the winners.
+    Basics": the mean moves to the log-weighted mean of the winners. ``strategy="cem"`` is the cross-entropy method of Pourchot
+    and Sigaud (2019), "CEM-RL", and ``strategy="sep_cma_es"`` the separable CMA-ES of Ros and Hansen (2008): these two adapt a
+    standard deviation for each parameter.
 
     ``total_timesteps`` and ``num_timesteps`` count every step of every training environment.
 
@@ -46,12 +48,13 @@ class ES(PopulationBasedAlgorithm):
     :param env: The environment to learn from (if registered in Gym, can be str). Actions are ``Box`` or ``Discrete``.
     :param population_size: Rollouts per generation, n. Even if ``mirrored``.
     :param sigma: Mutation rate: standard deviation of the perturbations, a number or a function of the remaining progress.
+        With "cem" and "sep_cma_es" a number: where they start from.
     :param es_learning_rate: Step size of the mean's optimiser ("openai" only).
     :param es_optimizer: "adam" or "sgd" ("openai" only).
-    :param mirrored: Whether perturbations come in pairs of opposite sign. None means: as published, with "openai" but not
-        with "canonical".
-    :param strategy: How the mean moves, "openai" or "canonical".
-    :param winner_fraction: mu / lambda, the fraction of members whose mean "canonical" moves to.
+    :param mirrored: Whether perturbations come in pairs of opposite sign. None means: as published, with "openai" and no
+        other; "sep_cma_es" takes no such pairs.
+    :param strategy: How the mean moves: "openai", "canonical", "cem" or "sep_cma_es".
+    :param winner_fraction: mu / lambda, the fraction of members whose mean "canonical" moves to, and the elites of "cem".
     :param weight_decay: L2 penalty on the mean, 0.005 in the code of Salimans et al. ("openai" only).
     :param deploy: What ``predict`` plays: "best" is the champion, "population" the mean.
     :param champion_episodes: Noise-free episodes that decide who is champion, 0 for no champion.

@@ -31,6 +31,9 @@ from sb3_esac.hybrid import HybridAlgorithm
 from sb3_esac.observations import can_normalize
 from sb3_esac.turns import make_turns
 
+RECOMBINATIONS = {"winners": "canonical", "es": "openai"}
+"""The strategy that each word for ``recombination`` means."""
+
 SelfESAC = TypeVar("SelfESAC", bound="ESAC")
 
 
@@ -296,7 +299,7 @@ class ESAC(HybridAlgorithm):
             es_learning_rate=self.es_learning_rate,
             es_optimizer=self.es_optimizer,
             mirrored=self.mirrored,
-            recombination=self.recombination,
+            strategy=RECOMBINATIONS[self.recombination],
             guest_gradient=self.guest_gradient,
         )
 

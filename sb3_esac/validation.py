@@ -140,6 +140,9 @@ def check_es_arguments(model: Any) -> None:
     require_option("mirrored", model.mirrored, (True, False, None))
     require_option("deploy", model.deploy, ("best", "population"))
     check_common_arguments(model)
+    if STRATEGIES[model.strategy].adapts_sigma:
+        expected = f"a positive finite number, where to start from: `strategy={model.strategy!r}` adapts it"
+        require(is_number(model.sigma) and model.sigma > 0, "sigma", model.sigma, expected)
     _check_sigma_schedule(model.sigma)
     require_not_negative("weight_decay", model.weight_decay)
     check_population(model.population_size, is_mirrored(model.strategy, model.mirrored), model.winner_fraction)
@@ -234,6 +237,13 @@ _WORKERS = (
     ),
 )
 
+
+def _of_strategies(name: str) -> Effect:
+    """An argument that some strategies have a use for."""
+    takers = " or ".join(repr(strategy) for strategy, kind in STRATEGIES.items() if name in kind.arguments)
+    return Effect(name, lambda m: name in STRATEGIES[m.strategy].arguments, ("strategy",), f"`strategy={takers}`")
+
+
 EFFECTS = (
     *(
         Effect(name, lambda m: m.agent_fraction is None, ("agent_fraction",), "`agent_fraction=None`")
@@ -286,11 +296,7 @@ nothing (``gradient_steps=0``) is there: these are the ends of scales, where sch
 """
 
 ES_EFFECTS = (
-    *(
-        Effect(name, lambda m: m.strategy == "openai", ("strategy",), "`strategy='openai'`")
-        for name in ("es_learning_rate", "es_optimizer", "weight_decay")
-    ),
-    Effect("winner_fraction", lambda m: m.strategy == "canonical", ("strategy",), "`strategy='canonical'`"),
+    *map(_of_strategies, ("es_learning_rate", "es_optimizer", "weight_decay", "winner_fraction", "mirrored")),
     *_WORKERS,
 )
 """Arguments of ES that have no effect beside certain values of others. All others always have one."""

@@ -222,7 +222,7 @@ def state_of(model: Any) -> dict[str, Any]:
             name: np.array(getattr(population, name))
             for name in ("mean", "sigma", "generation", "members", "origins", "winners", "winner_origins", "previous_winners")
         },
-        "optimizer": population.optimizer.state_dict(),
+        "strategy": population.strategy.state_dict(),
         "champion": None if record is None else (record.source, record.returns, record.generation),
         "trends": dict(model.champion.trends),
         "episode_length": (model._episode_caps.cap, model._episode_caps.cut, model._episode_caps.whole_length),

@@ -56,6 +56,8 @@ CASES = {
     ),
     "openai": Case(dict(normalize_observations=True, weight_decay=0.005, champion_episodes=3), algorithm=ES),
     "canonical": Case(dict(strategy="canonical", population_size=5, n_eval_episodes=2), n_envs=2, algorithm=ES),
+    "cem": Case(dict(strategy="cem", n_eval_episodes=2), algorithm=ES),
+    "sep_cma_es": Case(dict(strategy="sep_cma_es", population_size=5), algorithm=ES),
     "es_vec_normalize": Case(dict(es_optimizer="sgd"), vec_normalize=True, algorithm=ES),
 }
 

@@ -93,8 +93,8 @@ WRONG = [
 
 WRONG_FOR_ES = [
     *[wrong for wrong in WRONG if not OF_THE_AGENT & wrong[0].keys() and "deploy" not in wrong[0]],
-    (dict(strategy="cma"), "strategy", "cma", "one of 'openai', 'canonical'"),
-    (dict(strategy=None), "strategy", None, "one of 'openai', 'canonical'"),
+    (dict(strategy="cma"), "strategy", "cma", "one of 'openai', 'canonical', 'cem', 'sep_cma_es'"),
+    (dict(strategy=None), "strategy", None, "one of 'openai', 'canonical', 'cem', 'sep_cma_es'"),
     (dict(mirrored="yes"), "mirrored", "yes", "one of True, False, None"),
     (dict(mirrored=1), "mirrored", 1, "one of True, False, None"),
     (dict(deploy="agent"), "deploy", "agent", "one of 'best', 'population'"),

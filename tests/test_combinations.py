@@ -60,7 +60,21 @@ ROWS = [
         (ES, name, value, dict(strategy="canonical"), dict(strategy="openai"))
         for name, value in (("es_learning_rate", 0.1), ("es_optimizer", "sgd"), ("weight_decay", 0.01))
     ],
-    (ES, "winner_fraction", 0.5, dict(strategy="openai"), dict(strategy="canonical")),
+    *[
+        (ES, name, value, dict(strategy=strategy), dict(strategy="openai"))
+        for strategy in ("cem", "sep_cma_es")
+        for name, value in (("es_learning_rate", 0.1), ("es_optimizer", "sgd"), ("weight_decay", 0.01))
+    ],
+    *[
+        (ES, "winner_fraction", 0.5, dict(strategy=without), dict(strategy=beside))
+        for without in ("openai", "sep_cma_es")
+        for beside in ("canonical", "cem")
+    ],
+    *[
+        (ES, "mirrored", mirrored, dict(strategy="sep_cma_es"), dict(strategy=strategy))
+        for mirrored in (True, False)
+        for strategy in ("openai", "canonical", "cem")
+    ],
     *[(algorithm, *row) for algorithm in ALGORITHMS for row in WORKERS],
 ]
 
@@ -74,7 +88,7 @@ ALWAYS = {
         *("normalize_observations", "episode_length_schedule", "agent_class", "agent_kwargs", "backend", "updates"),
     },
     ES: {
-        *("population_size", "sigma", "mirrored", "strategy", "deploy", "champion_episodes", "n_eval_episodes", "backend"),
+        *("population_size", "sigma", "strategy", "deploy", "champion_episodes", "n_eval_episodes", "backend"),
         *("alive_bonus_offset", "normalize_observations", "episode_length_schedule", "stats_window_size", "tensorboard_log"),
         *("policy_kwargs", "verbose", "seed", "device"),
     },

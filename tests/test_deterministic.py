@@ -47,8 +47,10 @@ def run(algorithm=ESAC, env=None, steps=300, callback=None, **kwargs):
         (ESAC, dict(overlap=True, agent_fraction=0.4)),
         (ES, dict(normalize_observations=True)),
         (ES, dict(strategy="canonical")),
+        (ES, dict(strategy="cem")),
+        (ES, dict(strategy="sep_cma_es")),
     ],
-    ids=["fraction", "paper", "noise", "overlap", "openai", "canonical"],
+    ids=["fraction", "paper", "noise", "overlap", "openai", "canonical", "cem", "sep_cma_es"],
 )
 def test_same_seed(algorithm, options):
     one, other = (run(algorithm, seed=5, **deepcopy(options)) for _ in range(2))

@@ -14,6 +14,7 @@ from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_esac import ES, ESAC
 from sb3_esac.agent import DEFAULT_NETWORK
+from sb3_esac.evolution.strategies import STRATEGIES
 
 ROOT = Path(__file__).parent.parent
 
@@ -93,9 +94,13 @@ def small(monkeypatch, tmp_path):
         set_defaults(monkeypatch, kind, SMALL)
     monkeypatch.setattr(gym.registry["Pendulum-v1"], "max_episode_steps", EPISODE_STEPS)
     monkeypatch.setitem(DEFAULT_NETWORK, "net_arch", [8])
+    # A page adds a strategy.
+    known = dict(STRATEGIES)
     threads = th.get_num_threads()
     th.set_num_threads(1)
     yield
+    STRATEGIES.clear()
+    STRATEGIES.update(known)
     th.set_num_threads(threads)
 
 

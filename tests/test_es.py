@@ -50,7 +50,7 @@ def test_defaults():
     assert model.normalize_observations and type(model.policy.features_extractor) is ObservationNormalizer
     assert model.policy.squash_output and isinstance(make_player(model.actor), NumpyMlp)
     assert model.device == th.device("cpu")
-    assert model.population.config.recombination == "winners" and not model.population.config.mirrored
+    assert model.population.config.strategy == "canonical" and not model.population.config.mirrored
     assert (model.population.sigma, model.population.config.n_winners) == (0.1, 8)
 
 

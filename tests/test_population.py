@@ -189,9 +189,9 @@ def offspring_for(population: Population) -> np.ndarray:
     return np.repeat(np.arange(size, dtype=np.float32)[:, None], population.mean.size, axis=1)
 
 
-@pytest.mark.parametrize("recombination", ["es", "winners"])
-def test_winners_are_what_was_played(recombination):
-    population = make(recombination=recombination, n_winners=3)
+@pytest.mark.parametrize("strategy", ["openai", "canonical"])
+def test_winners_are_what_was_played(strategy):
+    population = make(strategy=strategy, n_winners=3)
     offspring = population.perturb(0)
     population.update(offspring, np.array([0.0, 5.0, 3.0, 5.0, -1.0, 4.0]))
     np.testing.assert_array_equal(population.winners, offspring[[1, 3, 5]])
@@ -245,7 +245,7 @@ def test_no_winners_at_all():
 
 
 def test_recombination_of_winners_values():
-    population = make(recombination="winners", n_winners=3)
+    population = make(strategy="canonical", n_winners=3)
     population.update(offspring_for(population), np.array([0.0, 50.0, 1.0, 2.0, 60.0, 40.0]))
     raw = [math.log(3.5), math.log(3.5 / 2), math.log(3.5 / 3)]
     expected = (raw[0] * 4 + raw[1] * 1 + raw[2] * 5) / sum(raw)
@@ -254,7 +254,7 @@ def test_recombination_of_winners_values():
 
 
 def test_recombination_weighs_the_winners_that_there_are():
-    population = make(recombination="winners", n_winners=3)
+    population = make(strategy="canonical", n_winners=3)
     population.update(offspring_for(population), np.array([NAN, 50.0, NAN, NAN, 60.0, NAN]))
     raw = [math.log(2.5), math.log(2.5 / 2)]
     np.testing.assert_allclose(population.mean, np.full(DIMENSION, (raw[0] * 4 + raw[1] * 1) / sum(raw)), rtol=1e-6)
@@ -262,7 +262,7 @@ def test_recombination_weighs_the_winners_that_there_are():
 
 def test_recombination_of_winners_follows_a_guest():
     """The canonical rule goes where the winners are, whatever they started from."""
-    population = make_mixed(n_crossed=0, n_agent=2, size=6, recombination="winners", n_winners=2)
+    population = make_mixed(n_crossed=0, n_agent=2, size=6, strategy="canonical", n_winners=2)
     population.update(population.perturb(0), np.array([0.0, 0.0, 0.0, 0.0, 1.0, 1.0]))
     np.testing.assert_allclose(population.mean, 20.0, atol=0.5)
 
@@ -357,16 +357,16 @@ def assert_all_finite(population: Population) -> None:
     for name in ("mean", "members", "winners", "previous_winners"):
         assert np.isfinite(getattr(population, name)).all(), name
     assert np.isfinite(population.perturb(0)).all()
-    for name, value in population.optimizer.state_dict().items():
+    for name, value in population.strategy.state_dict().items():
         assert value is None or np.isfinite(value).all(), name
 
 
 MODES = pytest.mark.parametrize(
     "changes",
     [
-        {"es_optimizer": es_optimizer, "recombination": recombination, "guest_gradient": guest_gradient}
+        {"es_optimizer": es_optimizer, "strategy": strategy, "guest_gradient": guest_gradient}
         for es_optimizer in ("adam", "sgd")
-        for recombination in ("es", "winners")
+        for strategy in ("openai", "canonical")
         for guest_gradient in ("displacement", "exclude")
     ],
     ids=lambda changes: "-".join(changes.values()),
@@ -525,11 +525,11 @@ def run(population: Population, n_generations: int, seed: int) -> list[float]:
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize("es_optimizer, es_learning_rate", [("adam", 0.1), ("sgd", 0.15)])
-@pytest.mark.parametrize("recombination", ["es", "winners"])
-def test_es_alone_descends(es_optimizer, es_learning_rate, recombination, seed):
+@pytest.mark.parametrize("strategy", ["openai", "canonical"])
+def test_es_alone_descends(es_optimizer, es_learning_rate, strategy, seed):
     """Ten generations on a quadratic bowl, by the members of the mean alone."""
     config = PopulationConfig(
-        size=40, n_winners=10, es_learning_rate=es_learning_rate, es_optimizer=es_optimizer, recombination=recombination
+        size=40, n_winners=10, es_learning_rate=es_learning_rate, es_optimizer=es_optimizer, strategy=strategy
     )
     population = Population(np.zeros(10), 0.2, config)
     losses = [-float(bowl(population.mean))]
@@ -554,7 +554,7 @@ def assert_same(population: Population, expected: Population) -> None:
         assert value.dtype == expected_value.dtype
         np.testing.assert_array_equal(value, expected_value, err_msg=name)
     np.testing.assert_array_equal(population.perturb(5), expected.perturb(5))
-    state, expected_state = population.optimizer.state_dict(), expected.optimizer.state_dict()
+    state, expected_state = population.strategy.state_dict(), expected.strategy.state_dict()
     assert state.keys() == expected_state.keys()
     for name in state:
         np.testing.assert_array_equal(state[name], expected_state[name], err_msg=name)

@@ -75,6 +75,9 @@ POPULATION_OPTIONS = [
 
 ES_OPTIONS = [
     dict(strategy="canonical"),
+    dict(strategy="cem"),
+    dict(strategy="cem", mirrored=True, winner_fraction=0.5),
+    dict(strategy="sep_cma_es", population_size=5),
     dict(strategy="canonical", population_size=5, winner_fraction=1.0),
     dict(strategy="canonical", mirrored=True),
     dict(strategy="canonical", winner_fraction=0.25, n_eval_episodes=2, champion_episodes=0),
@@ -164,7 +167,7 @@ def test_nothing_to_do(algorithm):
 def progress_of(model) -> list[int]:
     """Steps of all optimisers, and what is stored."""
     if isinstance(model, ES):
-        return [model.population.optimizer.steps]
+        return [model.population.strategy.optimizer.steps]
     return [model._n_updates, model.replay_buffer.size()]
 
 

@@ -244,7 +244,7 @@ def test_arguments_given_on_load(tmp_path, algorithm):
         assert loaded.gamma == loaded.agent.gamma == 0.5
     else:
         assert loaded.population.config.weight_decay == 0.5
-    assert loaded.population.optimizer.learning_rate == loaded.population.config.es_learning_rate == 0.5
+    assert loaded.population.strategy.optimizer.learning_rate == loaded.population.config.es_learning_rate == 0.5
     assert loaded.tensorboard_log == "elsewhere" and loaded.deploy == "population"
     with pytest.raises(ValueError, match="policy kwargs do not equal"):
         algorithm.load(tmp_path / "model", policy_kwargs=dict(net_arch=[9]))
@@ -290,10 +290,10 @@ def test_optimizer_given_on_load(tmp_path):
     model = trained(recombination="es", es_optimizer="adam")
     model.save(tmp_path / "model")
     loaded = ESAC.load(tmp_path / "model", es_learning_rate=0.5)
-    assert loaded.population.optimizer.learning_rate == 0.5
-    assert loaded.population.optimizer.steps == model.population.optimizer.steps > 0
+    assert loaded.population.strategy.optimizer.learning_rate == 0.5
+    assert loaded.population.strategy.optimizer.steps == model.population.strategy.optimizer.steps > 0
     loaded = ESAC.load(tmp_path / "model", env=drift(), es_optimizer="sgd")
-    assert type(loaded.population.optimizer).__name__ == "Sgd"
+    assert type(loaded.population.strategy.optimizer).__name__ == "Sgd"
     loaded.learn(50)
 
 

@@ -9,7 +9,7 @@ from sb3_esac.evolution.noise import perturbations
 from sb3_esac.evolution.operators import decay, log_weights
 from sb3_esac.evolution.optimizers import Adam
 from sb3_esac.evolution.population import Population
-from sb3_esac.evolution.strategies import AskTell, CanonicalES, OpenAIES, is_mirrored, strategy_config
+from sb3_esac.evolution.strategies import STRATEGIES, AskTell, CanonicalES, OpenAIES, is_mirrored, strategy_config
 
 NAN, INF = float("nan"), float("inf")
 
@@ -174,7 +174,7 @@ def test_nothing_is_known(strategy):
     strategy.ask()
     strategy.tell(np.full(40, NAN))
     np.testing.assert_array_equal(strategy.mean, 1.0)
-    assert strategy.population.generation == 1
+    assert strategy.generation == 1
     assert np.isfinite(search(strategy, quadratic, 3)).all()
 
 
@@ -282,7 +282,7 @@ def test_wrong_number_of_returns():
 def test_strategies_are_populations(strategy):
     """Asking and telling is what the algorithms do with their population, with the rules that the algorithm ES uses."""
     config = strategy_config(strategy, 6, winner_fraction=0.5, weight_decay=0.1 if strategy == "openai" else 0.0)
-    population, asked = Population(np.ones(3), 0.2, config), AskTell(np.ones(3), 0.2, config, seed=4)
+    population, asked = Population(np.ones(3), 0.2, config), AskTell(STRATEGIES[strategy](np.ones(3), 0.2, config), seed=4)
     kind, options = (OpenAIES, dict(weight_decay=0.1)) if strategy == "openai" else (CanonicalES, dict(winner_fraction=0.5))
     named = kind(np.ones(3), 0.2, population_size=6, seed=4, **options)
     for _ in range(4):
@@ -300,5 +300,5 @@ def test_what_was_published_is_the_default():
     assert is_mirrored("openai", None) and not is_mirrored("canonical", None)
     assert is_mirrored("canonical", True) and not is_mirrored("openai", False)
     openai, canonical = strategy_config("openai", 10), strategy_config("canonical", 10)
-    assert (openai.recombination, openai.es_optimizer, openai.mirrored) == ("es", "adam", True)
-    assert (canonical.recombination, canonical.mirrored, canonical.n_winners) == ("winners", False, 4)
+    assert (openai.strategy, openai.es_optimizer, openai.mirrored) == ("openai", "adam", True)
+    assert (canonical.strategy, canonical.mirrored, canonical.n_winners) == ("canonical", False, 4)

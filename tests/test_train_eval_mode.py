@@ -49,7 +49,7 @@ def test_statistics_of_layers_never_move_without_gradients():
     model.policy.set_training_mode(True)
     model.learn(120)
     assert before and not any(changed(before, statistics(model), part) for part in ("features_extractor", "mu"))
-    assert model.population.optimizer.steps > 0
+    assert model.population.strategy.optimizer.steps > 0
 
 
 @pytest.mark.parametrize("algorithm", HYBRIDS)

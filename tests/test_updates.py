@@ -290,7 +290,7 @@ def test_what_is_left_to_sb3(arguments, reason, capsys):
     assert model._n_updates > 0 and not model._updates.is_fast
 
 
-def test_the_fast_ones_are_the_default(capsys):
+def test_the_fast_ones_are_taken_where_they_apply(capsys):
     model = make_model(ESAC, Drift(), verbose=1, updates="auto")
     assert SMALL[ESAC]["device"] != "cpu" or (model._updates.is_fast and "fast" in capsys.readouterr().out)
 

@@ -2,15 +2,15 @@
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
 import torch as th
 
-from sb3_esac.evolution import operators
+from sb3_esac.evolution.config import PopulationConfig as PopulationConfig
 from sb3_esac.evolution.noise import perturbations
-from sb3_esac.evolution.optimizers import OPTIMIZERS
+from sb3_esac.evolution.strategies import STRATEGIES
+from sb3_esac.evolution.strategies.protocol import known_winners
 
 
 class Origin(IntEnum):
@@ -21,36 +21,12 @@ class Origin(IntEnum):
     AGENT = 2
 
 
-@dataclass(frozen=True)
-class PopulationConfig:
-    """
-    What stays the same during a run; the names and defaults are explained in :class:`sb3_esac.ESAC`.
-
-    :param size: n, rollouts per generation.
-    :param n_winners: w, the number of winners.
-    :param n_agent_members: Members that start from the gradient agent.
-    :param es_learning_rate: alpha_es.
-    :param es_optimizer: "adam" or "sgd".
-    :param mirrored: Whether perturbations come in pairs of opposite sign.
-    :param recombination: "winners" or "es".
-    :param guest_gradient: "displacement" or "exclude".
-    :param weight_decay: L2 penalty on the mean, with ``recombination="es"``.
-    """
-
-    size: int
-    n_winners: int
-    n_agent_members: int = 0
-    es_learning_rate: float = 0.01
-    es_optimizer: str = "adam"
-    mirrored: bool = True
-    recombination: str = "es"
-    guest_gradient: str = "displacement"
-    weight_decay: float = 0.0
-
-
 class Population:
     """
-    Mean, mutation rate, optimiser, members and winners: the state of the evolutionary half of ESAC.
+    Mean, mutation rate, members and winners: the state of the evolutionary half of ESAC.
+
+    How the mean moves, and how far members are from what they start from, is what its ``strategy`` says: a
+    :class:`~sb3_esac.evolution.strategies.protocol.Strategy`.
 
     A generation is ``perturb`` (lines 5-6), evaluation elsewhere, ``update`` (lines 9-11) and ``form`` (line 27).
 
@@ -66,10 +42,10 @@ class Population:
 
     def __init__(self, mean: np.ndarray, sigma: float, config: PopulationConfig) -> None:
         self.config = config
-        self.mean = np.array(mean, dtype=np.float32)
-        self.sigma = float(sigma)
+        self.strategy = STRATEGIES[config.strategy](mean, sigma, config)
+        # What is played is float32, whatever the strategy reckons in.
+        self.mean = self.strategy.mean.astype(np.float32, copy=False)
         self.generation = 0
-        self.optimizer = OPTIMIZERS[config.es_optimizer](config.es_learning_rate)
         # Members share their starting points: row 0 is the mean, then the distinct guests.
         self._bases = self.mean[None].copy()
         self._base_of = np.zeros(config.size, dtype=np.int64)
@@ -83,6 +59,15 @@ class Population:
         return np.empty((0, self.mean.size), dtype=np.float32)
 
     @property
+    def sigma(self) -> float:
+        """Mutation rate: the root mean square of the standard deviations, where they differ."""
+        return self.strategy.sigma
+
+    @sigma.setter
+    def sigma(self, sigma: float) -> None:
+        self.strategy.sigma = sigma
+
+    @property
     def members(self) -> np.ndarray:
         """(n, d) members before their perturbation, pop_n."""
         return self._bases[self._base_of]
@@ -94,10 +79,13 @@ class Population:
         :param seed: Seed of the run.
         :return: (n, d) float32 parameters to play; the same for the same seed and generation.
         """
-        noise = perturbations(seed, self.generation, self.config.size, self.mean.size, mirrored=self.config.mirrored)
-        noise *= np.float32(self.sigma)
-        noise += self.members
-        return noise
+        config = self.config
+        # The noise is not held while members are added: vectors may be long.
+        offspring = self.strategy.displace(
+            perturbations(seed, self.generation, config.size, self.mean.size, mirrored=config.mirrored)
+        )
+        offspring += self.members
+        return offspring
 
     def update(self, offspring: np.ndarray, returns: np.ndarray) -> None:
         """
@@ -106,28 +94,15 @@ class Population:
         :param offspring: (n, d) parameters that were played, as ``perturb`` gave them.
         :param returns: (n,) their returns; NaN for a member whose return is unknown.
         """
-        indices = operators.select_winners(returns, self.config.n_winners)
-        indices = indices[np.isfinite(returns[indices])]
+        indices = known_winners(returns, self.config.n_winners)
         self.previous_winners = self.winners
         self.winners = offspring[indices].copy()
         self.winner_origins = self.origins[indices].copy()
-        if self.config.recombination == "winners":
-            if len(indices):
-                self.mean = operators.recombine(self.winners).astype(np.float32)
-            return
-        if not len(indices):
-            # Momentum and decay would carry the mean on although nothing is known.
-            return
-        utilities = operators.centered_ranks(returns)
-        counted = np.ones(self.config.size, dtype=bool)
-        if self.config.guest_gradient == "exclude":
-            counted = self.origins == Origin.MEAN
-        if counted.any():
-            displacements = (offspring[counted] - self.mean) / self.sigma
-            gradient = operators.es_gradient(utilities[counted], displacements, self.sigma)
-            if self.config.weight_decay:
-                gradient = operators.decay(gradient, self.mean, self.sigma, self.config.weight_decay)
-            self.mean = self.optimizer.step(self.mean, gradient)
+        counted = self.origins == Origin.MEAN if self.config.guest_gradient == "exclude" else None
+        before = self.strategy.mean
+        self.strategy.tell(offspring, returns, counted)
+        if self.strategy.mean is not before:
+            self.mean = self.strategy.mean.astype(np.float32, copy=False)
 
     def form(self, agent: np.ndarray | None) -> None:
         """
@@ -155,7 +130,8 @@ class Population:
 
         :param mean: (d,) parameters.
         """
-        self.mean = np.array(mean, dtype=np.float32)
+        self.strategy.mean = np.array(mean, dtype=self.strategy.dtype)
+        self.mean = self.strategy.mean.astype(np.float32, copy=False)
         self._bases = np.concatenate([self.mean[None], self._bases[1:]])
 
     def configure(self, config: PopulationConfig) -> None:
@@ -164,9 +140,9 @@ class Population:
 
         :param config: The new rules; the same ones change nothing.
         """
-        if config.es_optimizer != self.config.es_optimizer:
-            self.optimizer = OPTIMIZERS[config.es_optimizer](config.es_learning_rate)
-        self.optimizer.learning_rate = config.es_learning_rate
+        if config.strategy != self.config.strategy:
+            self.strategy = STRATEGIES[config.strategy](self.mean, self.sigma, config)
+        self.strategy.configure(config)
         if config.size != self.config.size:
             guests = np.flatnonzero(self._base_of)[: config.size]
             n_mean = config.size - len(guests)
@@ -178,7 +154,7 @@ class Population:
         """A copy that later generations leave alone."""
         # Arrays are replaced, never changed in place, so they can be shared.
         twin = copy.copy(self)
-        twin.optimizer = copy.copy(self.optimizer)
+        twin.strategy = self.strategy.snapshot()
         return twin
 
     def state_dict(self) -> dict[str, th.Tensor]:

@@ -5,6 +5,8 @@ from typing import Any
 import optuna
 from torch import nn
 
+from sb3_esac.evolution.strategies import STRATEGIES
+
 ACTORS = {"linear": [], "small": [32, 32], "medium": [64, 64], "big": [256, 256]}
 """Hidden layers of the actor, which is what evolution searches."""
 
@@ -88,7 +90,7 @@ def sample_es_params(trial: optuna.Trial, n_actions: int, n_envs: int, additiona
     :return: Arguments of the constructor.
     """
     parameters = {
-        "strategy": trial.suggest_categorical("strategy", ["openai", "canonical"]),
+        "strategy": trial.suggest_categorical("strategy", list(STRATEGIES)),
         "population_size_pow": trial.suggest_int("population_size_pow", 3, 8),
         "sigma": trial.suggest_float("sigma", 0.01, 0.3, log=True),
         "es_learning_rate": trial.suggest_float("es_learning_rate", 0.002, 0.1, log=True),
@@ -112,7 +114,7 @@ def convert_es_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
     arguments = dict(sampled_params)
     arguments["population_size"] = 2 ** arguments.pop("population_size_pow")
     # Each strategy takes what it has a use for.
-    for name in ("es_learning_rate", "weight_decay") if arguments["strategy"] == "canonical" else ("winner_fraction",):
+    for name in {"es_learning_rate", "weight_decay", "winner_fraction"} - STRATEGIES[arguments["strategy"]].arguments:
         del arguments[name]
     arguments["policy_kwargs"] = {
         "net_arch": ACTORS[arguments.pop("actor")],

@@ -1,0 +1,78 @@
+"""Ask and tell: a strategy for any function, no environment needed."""
+
+import numpy as np
+
+from sb3_esac.evolution.arguments import require, require_count, require_positive
+from sb3_esac.evolution.noise import perturbations
+from sb3_esac.evolution.strategies.protocol import Strategy
+
+
+def check_start(mean: np.ndarray, sigma: float, seed: int) -> None:
+    """
+    Check where a search starts.
+
+    :param mean: (d,) initial vector.
+    :param sigma: Standard deviation.
+    :param seed: Seed.
+    :raises ValueError: If one is not what it may be.
+    """
+    vector = np.asarray(mean)
+    require(vector.ndim == 1 and vector.size > 0, "mean", mean, "a vector")
+    require(bool(np.isfinite(vector).all()), "mean", mean, "a vector of finite numbers")
+    require_positive("sigma", sigma)
+    require_count("seed", seed, 0)
+
+
+class AskTell:
+    """
+    A strategy that is asked for vectors and told what they are worth, turn by turn. It maximises.
+
+    :param strategy: How the distribution moves.
+    :param seed: Seed; perturbations are a function of seed, generation and row.
+    """
+
+    def __init__(self, strategy: Strategy, seed: int = 0) -> None:
+        require_count("seed", seed, 0)
+        self.strategy = strategy
+        self.seed = seed
+        self.generation = 0
+        self._asked: np.ndarray | None = None
+
+    @property
+    def mean(self) -> np.ndarray:
+        """(d,) what the search has come to, of the strategy's dtype."""
+        return self.strategy.mean
+
+    @property
+    def sigma(self) -> float:
+        """Root mean square of the standard deviations."""
+        return self.strategy.sigma
+
+    def ask(self) -> np.ndarray:
+        """
+        Give the vectors of this generation.
+
+        :return: (n, d) of the strategy's dtype; the same ones until :meth:`tell` is called.
+        """
+        if self._asked is None:
+            config, dimension = self.strategy.config, self.strategy.mean.size
+            noise = perturbations(self.seed, self.generation, config.size, dimension, mirrored=config.mirrored)
+            self._asked = self.strategy.ask(noise.astype(self.strategy.dtype, copy=False))
+        return self._asked.copy()
+
+    def tell(self, returns: np.ndarray) -> None:
+        """
+        Move the distribution, and go on to the next generation.
+
+        :param returns: (n,) what each vector is worth, more is better; NaN for one of which it is unknown.
+        :raises ValueError: If there are not n of them.
+        :raises RuntimeError: If nothing was asked for since the last time.
+        """
+        values = np.asarray(returns, dtype=np.float64)
+        size = self.strategy.config.size
+        require(values.shape == (size,), "returns", values.shape, f"of shape {(size,)}")
+        if self._asked is None:
+            raise RuntimeError("`ask` comes before `tell`: nobody knows which vectors these returns belong to")
+        self.strategy.tell(self._asked, values)
+        self.generation += 1
+        self._asked = None

@@ -1,0 +1,161 @@
+"""Separable CMA-ES: covariance matrix adaptation of a diagonal covariance, in linear time and space."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sb3_esac.evolution.arguments import check_population
+from sb3_esac.evolution.config import PopulationConfig
+from sb3_esac.evolution.strategies.ask_tell import AskTell, check_start
+from sb3_esac.evolution.strategies.protocol import Strategy
+
+
+def default_size(dimension: int) -> int:
+    """
+    Population size of Hansen's tutorial, 4 + floor(3 ln d).
+
+    :param dimension: d.
+    """
+    return 4 + int(3 * np.log(dimension))
+
+
+def parent_weights(size: int) -> np.ndarray:
+    """
+    Weights of the parents in Hansen's tutorial (equation 49), ln((lambda + 1) / 2) - ln(i) where positive, normalised.
+
+    :param size: lambda.
+    :return: (mu,) float64 weights that sum to one, best first, with mu = floor(lambda / 2).
+    """
+    weights = np.log((size + 1) / 2) - np.log(np.arange(1, size // 2 + 1))
+    return weights / weights.sum()
+
+
+def effective(weights: np.ndarray) -> float:
+    """
+    Variance-effective number of what is weighted, mu_eff = 1 / sum w^2.
+
+    :param weights: They sum to one.
+    """
+    return float(1 / (weights**2).sum())
+
+
+@dataclass(frozen=True)
+class Rates:
+    """
+    Constants of Hansen's tutorial (2016, table 1), c_1 and c_mu times (d + 2) / 3 for a diagonal covariance (Ros and Hansen,
+    2008, section 3).
+
+    :param c_sigma: Of the step-size path.
+    :param d_sigma: Damping of the step size.
+    :param c_c: Of the path of the covariance.
+    :param c_1: Of the rank-one update.
+    :param c_mu: Of the rank-mu update.
+    """
+
+    c_sigma: float
+    d_sigma: float
+    c_c: float
+    c_1: float
+    c_mu: float
+
+    @classmethod
+    def of(cls, dimension: int, mu_eff: float) -> "Rates":
+        """
+        Look the constants up.
+
+        :param dimension: d.
+        :param mu_eff: Variance-effective number of parents.
+        """
+        separable = (dimension + 2) / 3
+        c_sigma = (mu_eff + 2) / (dimension + mu_eff + 5)
+        c_1 = min(1.0, separable * 2 / ((dimension + 1.3) ** 2 + mu_eff))
+        c_mu = separable * 2 * (0.25 + mu_eff + 1 / mu_eff - 2) / ((dimension + 2) ** 2 + mu_eff)
+        return cls(
+            c_sigma=c_sigma,
+            d_sigma=1 + 2 * max(0.0, np.sqrt((mu_eff - 1) / (dimension + 1)) - 1) + c_sigma,
+            c_c=(4 + mu_eff / dimension) / (dimension + 4 + 2 * mu_eff / dimension),
+            c_1=c_1,
+            c_mu=min(1 - c_1, c_mu),
+        )
+
+
+class SeparableCMA(Strategy):
+    """
+    Mean, step size by a cumulative path, and diagonal covariance by rank-one and rank-mu updates (Ros and Hansen, 2008).
+
+    The better half are parents. There are no negative weights, as in that paper.
+
+    :param mean: (d,) initial mean.
+    :param sigma: Initial standard deviation.
+    :param config: What stays the same.
+    """
+
+    arguments = frozenset()
+    adapts_sigma = True
+    winner_fraction = 0.5
+    dtype = np.float64
+    state_names = ("mean", "step_size", "variance", "step_path", "path", "n_updates")
+
+    def __init__(self, mean: np.ndarray, sigma: float, config: PopulationConfig) -> None:
+        super().__init__(mean, sigma, config)
+        self.step_size = float(sigma)
+        self.variance = np.ones_like(self.mean)
+        self.step_path, self.path = np.zeros_like(self.mean), np.zeros_like(self.mean)
+        self.n_updates = 0
+
+    @property
+    def sigma(self) -> float:
+        return float(self.step_size * np.sqrt(self.variance.mean()))
+
+    @sigma.setter
+    def sigma(self, sigma: float) -> None:
+        self.step_size = float(sigma / np.sqrt(self.variance.mean()))
+
+    @property
+    def deviations(self) -> np.ndarray:
+        return self.step_size * np.sqrt(self.variance)
+
+    def move(self, offspring: np.ndarray, returns: np.ndarray, winners: np.ndarray, counted: np.ndarray | None) -> None:
+        dimension, weights = self.mean.size, parent_weights(self.config.size)
+        rates = Rates.of(dimension, effective(weights))
+        # Where returns are unknown parents may be missing; the path is as long without them.
+        weights = weights[: len(winners)] / weights[: len(winners)].sum()
+        scale = np.sqrt(effective(weights))
+        steps = (offspring[winners].astype(self.dtype) - self.mean) / self.step_size
+        step = weights @ steps
+        self.mean = self.mean + self.step_size * step
+        self.n_updates += 1
+
+        c = rates.c_sigma
+        self.step_path = (1 - c) * self.step_path + np.sqrt(c * (2 - c)) * scale * step / np.sqrt(self.variance)
+        length = float(np.linalg.norm(self.step_path))
+        expected = np.sqrt(dimension) * (1 - 1 / (4 * dimension) + 1 / (21 * dimension**2))
+        # The path of the covariance stalls while the step size has yet to grow.
+        settled = length / np.sqrt(1 - (1 - c) ** (2 * self.n_updates)) < (1.4 + 2 / (dimension + 1)) * expected
+
+        self.path = (1 - rates.c_c) * self.path + settled * np.sqrt(rates.c_c * (2 - rates.c_c)) * scale * step
+        lost = 0.0 if settled else rates.c_c * (2 - rates.c_c)
+        kept = 1 - rates.c_1 * (1 - lost) - rates.c_mu
+        self.variance = kept * self.variance + rates.c_1 * self.path**2 + rates.c_mu * weights @ steps**2
+        self.step_size *= float(np.exp(min(1.0, c / rates.d_sigma * (length / expected - 1))))
+
+
+class SeparableCMAES(AskTell):
+    """
+    The separable CMA-ES of Ros and Hansen (2008), "A Simple Modification in CMA-ES Achieving Linear Time and Space
+    Complexity", with the weights and constants of Hansen's tutorial (2016), without the negative weights, which are younger
+    than the paper. Vectors are float64.
+
+    :param mean: (d,) initial vector.
+    :param sigma: Initial standard deviation.
+    :param population_size: Vectors per generation, lambda; None for 4 + floor(3 ln d).
+    :param seed: Seed, an integer >= 0.
+    :raises ValueError: If an argument is not what it may be.
+    """
+
+    def __init__(self, mean: np.ndarray, sigma: float, population_size: int | None = None, seed: int = 0) -> None:
+        check_start(mean, sigma, seed)
+        size = default_size(np.size(mean)) if population_size is None else population_size
+        check_population(size, False, 0.5)
+        config = PopulationConfig(size=size, n_winners=size // 2, mirrored=False, strategy="sep_cma_es")
+        super().__init__(SeparableCMA(mean, sigma, config), seed)
