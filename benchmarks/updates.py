@@ -44,7 +44,10 @@ def agents(env: str, device: str) -> dict[str, Updates]:
     esac["gradient_steps"] = 0
     # An argument of Adam's that is its default keeps ESAC from choosing the kernel.
     plain = {**DEFAULT_NETWORK, "optimizer_kwargs": {"eps": 1e-8}}
-    hand = lambda name: [name + BY_HAND, name] if device == "cpu" else [name]  # noqa: E731
+
+    def hand(name: str) -> list[str]:
+        return [name + BY_HAND, name] if device == "cpu" else [name]
+
     models = {
         **{name: ESAC("MlpPolicy", env, **esac) for name in hand("ESAC's")},  # type: ignore[arg-type]
         "ESAC's, Adam not fused": ESAC("MlpPolicy", env, policy_kwargs=plain, **esac),  # type: ignore[arg-type]

@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any, TypeVar
 
 import numpy as np
@@ -67,9 +67,10 @@ def defaults_of(algorithm: type) -> dict[str, Any]:
 
 
 @functools.cache
-def _takes(agent_class: type, name: str) -> bool:
-    """Whether an argument is the agent's: what a class has for reasons of its own (``tau`` of CrossQ) is not the user's."""
-    return name == "lr_schedule" or name in parameters_of(agent_class)
+def _taken_by(agent_class: Hashable) -> frozenset[str]:
+    """Arguments that a class takes: what it has for reasons of its own (``tau`` of CrossQ) is not the user's."""
+    assert isinstance(agent_class, type)
+    return frozenset(["lr_schedule", *parameters_of(agent_class)])
 
 
 class AgentArgument:
@@ -89,7 +90,7 @@ class AgentArgument:
             return self
         own = vars(model)
         agent = own.get("agent")
-        if agent is not None and _takes(type(agent), self.name) and hasattr(agent, self.name):
+        if agent is not None and self.name in _taken_by(type(agent)) and hasattr(agent, self.name):
             return getattr(agent, self.name)
         if self.name not in own:
             raise AttributeError(f"{type(model).__name__!r} has no attribute {self.name!r} yet")
@@ -98,7 +99,7 @@ class AgentArgument:
     def __set__(self, model: Any, value: Any) -> None:
         agent = vars(model).get("agent")
         # Which arguments an agent of another class does not take is said when they are applied.
-        if agent is not None and _takes(type(agent), self.name) and hasattr(agent, self.name):
+        if agent is not None and self.name in _taken_by(type(agent)) and hasattr(agent, self.name):
             convert = CONVERSIONS.get(self.name)
             value = value if convert is None else convert(agent, value)
             setattr(agent, self.name, value)

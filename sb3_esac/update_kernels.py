@@ -38,8 +38,10 @@ class Tape:
 
         :param n_rows: How many.
         """
-        parts = ([each[:, :n_rows] for each in kind] for kind in (self.outputs, self.gradients, self.positive))
-        return Tape(*parts, self.ones[:, :n_rows])
+        outputs, gradients, positive = (
+            [each[:, :n_rows] for each in kind] for kind in (self.outputs, self.gradients, self.positive)
+        )
+        return Tape(outputs, gradients, positive, self.ones[:, :n_rows])
 
 
 class Layers:
@@ -130,7 +132,8 @@ class Layers:
         :param columns: Which inputs, k of them.
         :return: (B, k), summed over the perceptrons.
         """
-        return np.matmul(tape.gradients[0], self.weights[0][:, :, columns]).sum(axis=0)
+        summed: np.ndarray = np.matmul(tape.gradients[0], self.weights[0][:, :, columns]).sum(axis=0)
+        return summed
 
 
 class SquashedGaussian:
@@ -263,7 +266,8 @@ def td_targets(
     """
     values = next_q.min(axis=0)
     values -= ent_coef * next_log_prob[:, None]
-    return rewards + (1 - dones) * discounts * values
+    targets: np.ndarray = rewards + (1 - dones) * discounts * values
+    return targets
 
 
 def entropy_loss(log_ent_coef: float, log_prob: np.ndarray, target_entropy: float) -> tuple[float, float]:

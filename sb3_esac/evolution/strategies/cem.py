@@ -19,8 +19,9 @@ def elite_weights(n_elites: int) -> np.ndarray:
     :param n_elites: K.
     :return: (n_elites,) float64 weights, best first.
     """
-    weights = np.log(n_elites + 1.0) - np.log(np.arange(1, n_elites + 1))
-    return weights / weights.sum()
+    weights: np.ndarray = np.log(n_elites + 1.0) - np.log(np.arange(1, n_elites + 1))
+    weights /= weights.sum()
+    return weights
 
 
 class CrossEntropy(Strategy):
@@ -69,7 +70,8 @@ class CrossEntropy(Strategy):
 
     @property
     def deviations(self) -> np.ndarray:
-        return np.sqrt(self.variance)
+        deviations: np.ndarray = np.sqrt(self.variance)
+        return deviations
 
     def move(self, offspring: np.ndarray, returns: np.ndarray, winners: np.ndarray, counted: np.ndarray | None) -> None:
         weights = elite_weights(len(winners))

@@ -21,7 +21,8 @@ def known_winners(returns: np.ndarray, n_winners: int) -> np.ndarray:
     :return: Indices, best first; among equals the lower index comes first.
     """
     indices = select_winners(returns, n_winners)
-    return indices[np.isfinite(returns[indices])]
+    known: np.ndarray = indices[np.isfinite(returns[indices])]
+    return known
 
 
 class Strategy(ABC):
@@ -74,7 +75,8 @@ class Strategy(ABC):
         :param noise: (n, d) draws from the standard normal distribution.
         :return: (n, d) displacements of the same dtype.
         """
-        return noise * np.asarray(self.deviations, dtype=noise.dtype)
+        displacements: np.ndarray = noise * np.asarray(self.deviations, dtype=noise.dtype)
+        return displacements
 
     def ask(self, noise: np.ndarray) -> np.ndarray:
         """

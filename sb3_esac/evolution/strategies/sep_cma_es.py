@@ -26,8 +26,9 @@ def parent_weights(size: int) -> np.ndarray:
     :param size: lambda.
     :return: (mu,) float64 weights that sum to one, best first, with mu = floor(lambda / 2).
     """
-    weights = np.log((size + 1) / 2) - np.log(np.arange(1, size // 2 + 1))
-    return weights / weights.sum()
+    weights: np.ndarray = np.log((size + 1) / 2) - np.log(np.arange(1, size // 2 + 1))
+    weights /= weights.sum()
+    return weights
 
 
 def effective(weights: np.ndarray) -> float:
@@ -113,7 +114,8 @@ class SeparableCMA(Strategy):
 
     @property
     def deviations(self) -> np.ndarray:
-        return self.step_size * np.sqrt(self.variance)
+        deviations: np.ndarray = self.step_size * np.sqrt(self.variance)
+        return deviations
 
     def move(self, offspring: np.ndarray, returns: np.ndarray, winners: np.ndarray, counted: np.ndarray | None) -> None:
         dimension, weights = self.mean.size, parent_weights(self.config.size)
