@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import numpy as np
@@ -66,11 +66,14 @@ def defaults_of(algorithm: type) -> dict[str, Any]:
     return {name: parameter.default for name, parameter in parameters.items() if name not in elsewhere}
 
 
-@functools.cache
-def _taken_by(agent_class: Hashable) -> frozenset[str]:
+_TAKEN: dict[type, frozenset[str]] = {}
+
+
+def _taken_by(agent_class: type) -> frozenset[str]:
     """Arguments that a class takes: what it has for reasons of its own (``tau`` of CrossQ) is not the user's."""
-    assert isinstance(agent_class, type)
-    return frozenset(["lr_schedule", *parameters_of(agent_class)])
+    if agent_class not in _TAKEN:
+        _TAKEN[agent_class] = frozenset(["lr_schedule", *parameters_of(agent_class)])
+    return _TAKEN[agent_class]
 
 
 class AgentArgument:
