@@ -2,7 +2,9 @@
 
 import copy
 from collections.abc import Mapping
+from dataclasses import fields
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 import torch as th
@@ -54,6 +56,9 @@ class Population:
         self.winner_origins = np.zeros(0, dtype=np.int64)
         self.previous_winners = self._no_members()
         self.crossed = self._no_members()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state if "strategy" in state else _of_a_file_without_strategies(state))
 
     def _no_members(self) -> np.ndarray:
         return np.empty((0, self.mean.size), dtype=np.float32)
@@ -176,3 +181,20 @@ class Population:
                 raise RuntimeError(f"A mean of shape {mean.shape} does not fit a population of shape {self.mean.shape}")
             if not np.array_equal(mean, self.mean):
                 self.set_mean(mean)
+
+
+def _of_a_file_without_strategies(state: dict[str, Any]) -> dict[str, Any]:
+    """
+    Translate a population that was saved when it had an optimiser and a ``recombination`` of its own.
+
+    :param state: Its attributes.
+    """
+    old = vars(state["config"])
+    names = {field.name for field in fields(PopulationConfig)} & old.keys()
+    kind = {"es": "openai", "winners": "canonical"}[old["recombination"]]
+    config = PopulationConfig(**{name: old[name] for name in names}, strategy=kind)
+    strategy = STRATEGIES[kind](state["mean"], state["sigma"], config)
+    if hasattr(strategy, "optimizer"):
+        strategy.optimizer = state["optimizer"]
+    others = {name: value for name, value in state.items() if name not in ("config", "sigma", "optimizer")}
+    return {**others, "config": config, "strategy": strategy}
