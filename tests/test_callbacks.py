@@ -274,7 +274,7 @@ def test_stop_anywhere_leaves_whole_generations(algorithm, options):
 
         def remember(model, start=start):
             state = state_of(model)
-            start.update(population=state["population"], optimizer=state["optimizer"], agent=model.agent_timesteps)
+            start.update(population=state["population"], strategy=state["strategy"], agent=model.agent_timesteps)
             if algorithm not in HYBRIDS:
                 start.update(parameters=dict(policy=deepcopy(state["parameters"]["policy"])))
 

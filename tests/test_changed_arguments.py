@@ -119,7 +119,7 @@ LIVE = {
         ("strategy", "sep_cma_es", {}, lambda model, seen: model.population.strategy.n_updates > 0),
         ("winner_fraction", 0.5, dict(strategy="cem"), lambda model, seen: len(model.population.winners) == 2),
         ("sigma", 0.5, dict(strategy="sep_cma_es", sigma=0.01), lambda model, seen: seen["sigma"] > 0.1),
-        ("sigma", 0.5, dict(strategy="cem", sigma=0.01), lambda model, seen: seen["sigma"] > 0.1),
+        ("sigma", 0.5, dict(strategy="cem", sigma=0.01), lambda model, seen: seen["sigma"] > 0.02),
         ("population_size", 6, dict(strategy="sep_cma_es"), lambda model, seen: len(model.population.winners) == 3),
         ("weight_decay", 0.1, {}, is_set("population.config.weight_decay", 0.1)),
         ("sigma", lambda remaining: 0.7, {}, lambda model, seen: seen["sigma"] == 0.7),
