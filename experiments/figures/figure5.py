@@ -44,8 +44,9 @@ SMALL = {
     "sigma": 0.1,
     "winner_fraction": 0.2,
     "recombination": "winners",
-    # Of no use to winners: the default, in the place of the file's.
+    # Of no use to winners: defaults in the place of what is said above and in the file.
     "es_optimizer": "adam",
+    "guest_gradient": "displacement",
     "gradient_interval": 1,
     "agent_episodes": 1,
     "agent_probability": 1.0,
