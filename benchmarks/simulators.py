@@ -22,8 +22,9 @@ from benchmarks.evaluation import RESULTS, write
 from sb3_esac import ES
 from sb3_esac.evaluation import lockstep
 from sb3_esac.evaluation.evaluator import EvaluationRequest
-from sb3_esac.evaluation.parameters import make_player, to_vector
+from sb3_esac.evaluation.players import make_player
 from sb3_esac.evaluation.policies import make_policies
+from sb3_esac.evaluation.vectors import to_vector
 
 FIELDS = ["simulator", "lanes", "way", "rate", "slowest", "fastest", "of_simulator"]
 

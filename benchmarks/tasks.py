@@ -14,8 +14,9 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecTran
 from sb3_esac import ES
 from sb3_esac.evaluation.evaluator import EvaluationRequest
 from sb3_esac.evaluation.factories import LaneRecipe
-from sb3_esac.evaluation.parameters import make_player, to_vector
+from sb3_esac.evaluation.players import make_player
 from sb3_esac.evaluation.rollout import Recording
+from sb3_esac.evaluation.vectors import to_vector
 
 MEMBERS = {
     "HalfCheetah-v5": 8,

@@ -21,9 +21,9 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm  # 
 
 from benchmarks.evaluation import RESULTS, write  # noqa: E402
 from sb3_esac import ESAC  # noqa: E402
-from sb3_esac.agent import DEFAULT_NETWORK  # noqa: E402
+from sb3_esac.agent.building import DEFAULT_NETWORK  # noqa: E402
+from sb3_esac.agent.updates import Updates  # noqa: E402
 from sb3_esac.quiet import quieten_mujoco  # noqa: E402
-from sb3_esac.updates import Updates  # noqa: E402
 
 FIELDS = ["env", "device", "agent", "ms_per_update", "fastest", "slowest"]
 N_WARM_UP = 1000

@@ -15,7 +15,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from torch import nn
 
 from sb3_esac import ES, ESAC
-from sb3_esac.agent import AGENT_DEFAULTS, DEFAULT_NETWORK
+from sb3_esac.agent.building import AGENT_DEFAULTS, DEFAULT_NETWORK
 from sb3_esac.evolution.episode_lengths import ProgressiveEpisodeLength
 from sb3_esac.zoo.files import linear_schedule
 

@@ -19,7 +19,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.monitor import Monitor
 
 from experiments.algorithms import ALGORITHMS
-from sb3_esac.evaluation.parameters import make_player, to_vector
+from sb3_esac.evaluation.players import make_player
+from sb3_esac.evaluation.vectors import to_vector
 from sb3_esac.population_based import PopulationBasedAlgorithm
 
 N_EPISODES = 10

@@ -9,8 +9,8 @@ import numpy as np
 from stable_baselines3.common.noise import VectorizedActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
+from sb3_esac.evaluation.observations import parameters_of
 from sb3_esac.evolution.arguments import is_number
-from sb3_esac.observations import parameters_of
 
 Algorithm = TypeVar("Algorithm", bound=type)
 

@@ -16,7 +16,7 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.save_util import recursive_getattr
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_esac.buffers import SharedExperience
+from sb3_esac.agent.sharing import SharedExperience
 from sb3_esac.champion import ChampionRecord
 from sb3_esac.episode_caps import EpisodeCaps
 from sb3_esac.evolution.population import Population

@@ -21,7 +21,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_esac.evaluation.parameters import row_groups
+from sb3_esac.evaluation.vectors import row_groups
 from sb3_esac.evolution.noise import Stream, generator
 from sb3_esac.evolution.operators import amt_statistics, crossover, tune_sigma
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from stable_baselines3.common.policies import BasePolicy
 
-from sb3_esac.evaluation.parameters import copy_actor, load_vector
+from sb3_esac.evaluation.vectors import copy_actor, load_vector
 
 PROBE_FRACTION = 0.15
 """Probing takes at most this fraction of all steps; a generation in which it would take more is not probed."""

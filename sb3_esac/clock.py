@@ -8,7 +8,7 @@ from typing import Any
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
-from sb3_esac.evaluation.seeding import SeededEpisodes
+from sb3_esac.evaluation.seeded_episodes import SeededEpisodes
 
 
 class ClockedCallback(BaseCallback):

@@ -5,7 +5,8 @@ from typing import Any
 
 from stable_baselines3.common.type_aliases import TrainFreq
 
-from sb3_esac.evaluation.seeding import adopt, base_vec_env, forbids_early_resets
+from sb3_esac.evaluation.seeded_episodes import adopt
+from sb3_esac.evaluation.vec_envs import base_vec_env, forbids_early_resets
 
 
 def check_lanes(model: Any, train_freq: TrainFreq | None = None) -> None:

@@ -20,10 +20,10 @@ from sb3_esac.arguments import Applied
 from sb3_esac.environments import check_lanes
 from sb3_esac.episode_caps import EpisodeLengthSchedule
 from sb3_esac.es_policies import CnnPolicy, ESPolicy, LinearPolicy, MlpPolicy, MultiInputPolicy
-from sb3_esac.evaluation.parameters import load_vector, to_vector
+from sb3_esac.evaluation.observations import can_normalize, normalized_policy_kwargs
+from sb3_esac.evaluation.vectors import load_vector, to_vector
 from sb3_esac.evolution.population import Population, PopulationConfig
 from sb3_esac.evolution.strategies import strategy_config
-from sb3_esac.observations import can_normalize, normalized_policy_kwargs
 from sb3_esac.population_based import PopulationBasedAlgorithm
 
 SelfES = TypeVar("SelfES", bound="ES")

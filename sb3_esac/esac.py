@@ -19,16 +19,16 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.sac.policies import SACPolicy
 
 from sb3_esac import validation
-from sb3_esac.agent import arguments_of
+from sb3_esac.agent.building import arguments_of
 from sb3_esac.arguments import Applied, defaults_of
 from sb3_esac.callbacks import brought_up_to_date, default_operators, pack, unpack
 from sb3_esac.episode_caps import EpisodeLengthSchedule
 from sb3_esac.evaluation.evaluator import EvaluationResult
-from sb3_esac.evaluation.parameters import to_vector
+from sb3_esac.evaluation.observations import can_normalize
+from sb3_esac.evaluation.vectors import to_vector
 from sb3_esac.evolution.operators import winner_count
 from sb3_esac.evolution.population import Population, PopulationConfig
 from sb3_esac.hybrid import HybridAlgorithm
-from sb3_esac.observations import can_normalize
 from sb3_esac.turns import make_turns
 
 RECOMBINATIONS = {"winners": "canonical", "es": "openai"}

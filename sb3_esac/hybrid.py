@@ -19,10 +19,11 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import TrainFreq
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
-from sb3_esac.agent import check_accepted, make_agent, make_room, plain_agent, share_experience
+from sb3_esac.agent.averaging import AveragedActor
+from sb3_esac.agent.building import check_accepted, make_agent, make_room, plain_agent, share_experience
+from sb3_esac.agent.sharing import SharedExperience, add_episode
+from sb3_esac.agent.updates import Updates
 from sb3_esac.arguments import collect_arguments, delegate_arguments
-from sb3_esac.averaging import AveragedActor
-from sb3_esac.buffers import SharedExperience, add_episode
 from sb3_esac.champion import Candidate
 from sb3_esac.clock import ClockedCallback, without_callbacks
 from sb3_esac.environments import check_lanes
@@ -30,14 +31,14 @@ from sb3_esac.evaluation.disturbance import Patience
 from sb3_esac.evaluation.evaluator import EvaluationResult
 from sb3_esac.evaluation.first_layers import update_normalizers
 from sb3_esac.evaluation.normalization import normalizers
-from sb3_esac.evaluation.parameters import to_vector
 from sb3_esac.evaluation.rollout import Recording, stack
-from sb3_esac.evaluation.seeding import ASLEEP, forbids_early_resets
+from sb3_esac.evaluation.seeded_episodes import ASLEEP
 from sb3_esac.evaluation.statistics import ObservationMoments, observation_moments
+from sb3_esac.evaluation.vec_envs import forbids_early_resets
+from sb3_esac.evaluation.vectors import to_vector
 from sb3_esac.evolution.noise import Stream, episode_seed
 from sb3_esac.evolution.population import Origin
 from sb3_esac.population_based import PopulationBasedAlgorithm
-from sb3_esac.updates import Updates
 from sb3_esac.validation import check_vec_normalize
 
 FRESH_FRACTION = 0.01

@@ -21,11 +21,12 @@ from sb3_esac.evaluation.backends import asks_for_workers, check_lanes, make_eva
 from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, Evaluator, Pending
 from sb3_esac.evaluation.finite import warn_non_finite
 from sb3_esac.evaluation.first_layers import update_normalizers
-from sb3_esac.evaluation.parameters import Player, make_player, to_vector
+from sb3_esac.evaluation.players import Player, make_player
 from sb3_esac.evaluation.rollout import Recording
-from sb3_esac.evaluation.seeding import SeededEpisodes
+from sb3_esac.evaluation.seeded_episodes import SeededEpisodes
 from sb3_esac.evaluation.statistics import ObservationMoments
 from sb3_esac.evaluation.vec_normalize import merge_episodes, moments_of, recording_for
+from sb3_esac.evaluation.vectors import to_vector
 from sb3_esac.evolution.episode_lengths import ProgressiveEpisodeLength
 from sb3_esac.evolution.noise import Stream, episode_seed
 from sb3_esac.evolution.population import Population, PopulationConfig

@@ -22,10 +22,11 @@ from sb3_esac.champion import FINAL_PROBE_FRACTION
 from sb3_esac.dashboard import write_layout
 from sb3_esac.episode_caps import check_budget, horizon_of
 from sb3_esac.evaluation.evaluator import EvaluationResult
-from sb3_esac.evaluation.parameters import copy_actor, load_vector
 from sb3_esac.evaluation.random_play import random_play
-from sb3_esac.evaluation.seeding import adopt, can_postpone_resets
+from sb3_esac.evaluation.seeded_episodes import adopt
+from sb3_esac.evaluation.vec_envs import can_postpone_resets
 from sb3_esac.evaluation.vec_normalize import frozen
+from sb3_esac.evaluation.vectors import copy_actor, load_vector
 from sb3_esac.evolution.episode_lengths import ProgressiveEpisodeLength
 from sb3_esac.evolution.noise import Stream, episode_seed
 from sb3_esac.evolution.population import PopulationConfig

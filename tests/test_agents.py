@@ -10,7 +10,7 @@ from stable_baselines3.common.noise import NormalActionNoise
 from support import DictWalk, in_plain_process, is_finite, judgements, tiny, vec
 
 from sb3_esac import ESAC
-from sb3_esac.evaluation.parameters import to_vector
+from sb3_esac.evaluation.vectors import to_vector
 
 AGENTS = [SAC, TD3, DDPG, TQC, CrossQ]
 OBSERVATIONS = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)

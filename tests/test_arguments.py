@@ -16,7 +16,7 @@ from stable_baselines3.common.envs import FakeImageEnv
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_esac import ES, ESAC
-from sb3_esac.agent import AGENT_DEFAULTS
+from sb3_esac.agent.building import AGENT_DEFAULTS
 
 NAN, INF = float("nan"), float("inf")
 

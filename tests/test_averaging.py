@@ -8,9 +8,9 @@ from stable_baselines3 import SAC, TD3
 from support import tiny, vec
 
 from sb3_esac import ESAC
-from sb3_esac.averaging import AveragedActor
+from sb3_esac.agent.averaging import AveragedActor
 from sb3_esac.evaluation.normalization import normalizers
-from sb3_esac.evaluation.parameters import load_vector, to_vector
+from sb3_esac.evaluation.vectors import load_vector, to_vector
 
 OBSERVATIONS = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
 

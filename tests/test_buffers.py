@@ -15,7 +15,7 @@ from stable_baselines3.common.save_util import load_from_pkl, save_to_pkl
 from stable_baselines3.common.vec_env import DummyVecEnv
 from support import DictWalk, tiny, vec
 
-from sb3_esac.buffers import SharedExperience, add_episode, shared
+from sb3_esac.agent.sharing import SharedExperience, add_episode, shared
 from sb3_esac.evaluation.finite import NON_FINITE
 from sb3_esac.evaluation.rollout import Transitions
 

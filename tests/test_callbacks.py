@@ -22,7 +22,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_esac import ES, ESAC
 from sb3_esac.callbacks import AutomaticMutationTuning, HindsightCrossover
-from sb3_esac.evaluation.parameters import to_vector
+from sb3_esac.evaluation.vectors import to_vector
 from sb3_esac.evolution.episode_lengths import ProgressiveEpisodeLength
 
 

@@ -11,7 +11,7 @@ from support import Walk, tiny, vec, walks
 
 from sb3_esac import ESAC
 from sb3_esac.champion import FINAL_PROBE_FRACTION, PROBE_FRACTION, TREND_MEMORY, Candidate, Champion, ChampionRecord
-from sb3_esac.evaluation.parameters import load_vector, to_vector
+from sb3_esac.evaluation.vectors import load_vector, to_vector
 from sb3_esac.evolution.noise import Stream, episode_seed
 from sb3_esac.hybrid import LEVEL_EPISODES, HybridAlgorithm
 

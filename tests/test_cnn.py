@@ -13,7 +13,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecTran
 from support import is_finite, tiny
 
 from sb3_esac import ES, ESAC
-from sb3_esac.evaluation.parameters import TorchActor, make_player, to_vector
+from sb3_esac.evaluation.players import TorchActor, make_player
+from sb3_esac.evaluation.vectors import to_vector
 
 SMALL = dict(
     buffer_size=80,

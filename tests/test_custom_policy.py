@@ -13,7 +13,9 @@ from stable_baselines3.td3.policies import TD3Policy
 from support import DictWalk, is_finite, tiny, vec
 
 from sb3_esac import ESAC
-from sb3_esac.evaluation.parameters import NumpyMlp, TorchActor, make_player, to_vector
+from sb3_esac.evaluation.numpy_mlp import NumpyMlp
+from sb3_esac.evaluation.players import TorchActor, make_player
+from sb3_esac.evaluation.vectors import to_vector
 
 OBSERVATIONS = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
 

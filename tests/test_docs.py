@@ -13,7 +13,7 @@ from stable_baselines3 import SAC
 from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_esac import ES, ESAC
-from sb3_esac.agent import DEFAULT_NETWORK
+from sb3_esac.agent.building import DEFAULT_NETWORK
 from sb3_esac.evolution.strategies import STRATEGIES
 
 ROOT = Path(__file__).parent.parent

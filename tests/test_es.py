@@ -23,7 +23,9 @@ from sb3_esac import ES, ESAC
 from sb3_esac.champion import FINAL_PROBE_FRACTION, PROBE_FRACTION
 from sb3_esac.es_policies import CnnPolicy, ESPolicy, LinearPolicy, MlpPolicy, MultiInputPolicy
 from sb3_esac.evaluation.normalization import ObservationNormalizer
-from sb3_esac.evaluation.parameters import NumpyMlp, TorchActor, make_player, searched_parameters, to_vector
+from sb3_esac.evaluation.numpy_mlp import NumpyMlp
+from sb3_esac.evaluation.players import TorchActor, make_player
+from sb3_esac.evaluation.vectors import searched_parameters, to_vector
 from sb3_esac.evolution.noise import Stream, episode_seed
 from sb3_esac.evolution.operators import centered_ranks, log_weights
 

@@ -37,11 +37,13 @@ from sb3_esac.evaluation.first_layers import update_normalizers
 from sb3_esac.evaluation.lane import DirectLane, Played
 from sb3_esac.evaluation.lockstep import LockstepEvaluator
 from sb3_esac.evaluation.normalization import ObservationNormalizer
-from sb3_esac.evaluation.parameters import NumpyMlp, TorchActor, make_player, to_vector
+from sb3_esac.evaluation.numpy_mlp import NumpyMlp
+from sb3_esac.evaluation.players import TorchActor, make_player
 from sb3_esac.evaluation.replay import Replayer
 from sb3_esac.evaluation.rollout import Episode, Recording
 from sb3_esac.evaluation.statistics import Moments, Observation, observation_moments
 from sb3_esac.evaluation.subproc import SubprocEvaluator
+from sb3_esac.evaluation.vectors import to_vector
 from sb3_esac.evaluation.worker import LanePlayer, Rules
 
 ALL = Recording(transitions=True, observation_moments=True, return_discount=0.9)

@@ -18,7 +18,7 @@ import pytest
 from evaluation_envs import Point, Troubled, slow_point, unbuildable
 
 from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult
-from sb3_esac.evaluation.parameters import NumpyMlp
+from sb3_esac.evaluation.numpy_mlp import NumpyMlp
 from sb3_esac.evaluation.rollout import Recording
 from sb3_esac.evaluation.subproc import SubprocEvaluator
 from sb3_esac.evaluation.worker import EvaluationError

@@ -21,8 +21,10 @@ from sb3_esac.evaluation.normalization import (
     normalized_keys,
     normalizers,
 )
-from sb3_esac.evaluation.parameters import NumpyMlp, TorchActor, make_player, to_vector
+from sb3_esac.evaluation.numpy_mlp import NumpyMlp
+from sb3_esac.evaluation.players import TorchActor, make_player
 from sb3_esac.evaluation.statistics import Moments, observation_moments
+from sb3_esac.evaluation.vectors import to_vector
 from sb3_esac.hybrid import FRESH_FRACTION
 from sb3_esac.turns import SCALING_FRACTION
 

@@ -14,9 +14,10 @@ from sb3_esac import ES, ESAC
 from sb3_esac.evaluation.evaluator import EvaluationRequest
 from sb3_esac.evaluation.factories import LaneRecipe
 from sb3_esac.evaluation.lockstep import LockstepEvaluator
-from sb3_esac.evaluation.parameters import make_player, to_vector
+from sb3_esac.evaluation.players import make_player
 from sb3_esac.evaluation.rollout import Recording
 from sb3_esac.evaluation.subproc import SubprocEvaluator
+from sb3_esac.evaluation.vectors import to_vector
 
 FIXED = dict(n_steps=10, edge=1e6)
 

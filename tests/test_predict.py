@@ -12,7 +12,8 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_esac import ES, ESAC
-from sb3_esac.evaluation.parameters import load_vector, make_player, to_vector
+from sb3_esac.evaluation.players import make_player
+from sb3_esac.evaluation.vectors import load_vector, to_vector
 
 OBSERVATIONS = np.random.Generator(np.random.Philox(0)).standard_normal((7, 3)).astype(np.float32)
 

@@ -8,7 +8,7 @@ from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckA
 from stable_baselines3.td3 import TD3
 
 from sb3_esac import ES, ESAC
-from sb3_esac.evaluation.parameters import to_vector
+from sb3_esac.evaluation.vectors import to_vector
 from sb3_esac.evolution.population import Origin
 
 AGENT_OPTIONS = [

@@ -19,7 +19,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_esac import ES, ESAC
 from sb3_esac.callbacks import HindsightCrossover
-from sb3_esac.evaluation.parameters import to_vector
+from sb3_esac.evaluation.vectors import to_vector
 
 INFINITY = float("inf")
 OBSERVATIONS = np.random.Generator(np.random.Philox(0)).standard_normal((20, 3)).astype(np.float32)

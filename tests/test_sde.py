@@ -10,7 +10,9 @@ from stable_baselines3.common.callbacks import BaseCallback
 from support import is_finite, tiny, vec, walks
 
 from sb3_esac import ESAC
-from sb3_esac.evaluation.parameters import NumpyMlp, copy_actor, make_player, searched_parameters, to_vector
+from sb3_esac.evaluation.numpy_mlp import NumpyMlp
+from sb3_esac.evaluation.players import make_player
+from sb3_esac.evaluation.vectors import copy_actor, searched_parameters, to_vector
 
 OBSERVATIONS = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
 

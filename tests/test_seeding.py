@@ -14,7 +14,8 @@ from stable_baselines3.common.vec_env import (
 )
 from support import DictWalk, Walk, tiny, vec, walks
 
-from sb3_esac.evaluation.seeding import SeededEpisodes, adopt, base_vec_env
+from sb3_esac.evaluation.seeded_episodes import SeededEpisodes, adopt
+from sb3_esac.evaluation.vec_envs import base_vec_env
 from sb3_esac.evolution.noise import Stream, episode_seed
 
 RIGHT = np.array([[1.0]], dtype=np.float32)

@@ -12,9 +12,11 @@ from sb3_esac import ES
 from sb3_esac.evaluation import policies
 from sb3_esac.evaluation.evaluator import EvaluationRequest
 from sb3_esac.evaluation.lockstep import LockstepEvaluator
-from sb3_esac.evaluation.parameters import NumpyMlp, make_player, to_vector
+from sb3_esac.evaluation.numpy_mlp import NumpyMlp
+from sb3_esac.evaluation.players import make_player
 from sb3_esac.evaluation.policies import SinglePolicies, StackedPolicies, make_policies
 from sb3_esac.evaluation.rollout import Recording
+from sb3_esac.evaluation.vectors import to_vector
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*resets its environments by itself")
 

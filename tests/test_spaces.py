@@ -9,7 +9,8 @@ from helpers import ALGORITHMS, HYBRIDS, make_model
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_esac import ES, ESAC
-from sb3_esac.evaluation.parameters import NumpyMlp, TorchActor, make_player
+from sb3_esac.evaluation.numpy_mlp import NumpyMlp
+from sb3_esac.evaluation.players import TorchActor, make_player
 
 
 class Anything(gym.Env):

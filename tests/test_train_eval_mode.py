@@ -9,7 +9,8 @@ from stable_baselines3.common.preprocessing import get_flattened_obs_dim
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 
 from sb3_esac import ES
-from sb3_esac.evaluation.parameters import make_player, to_vector
+from sb3_esac.evaluation.players import make_player
+from sb3_esac.evaluation.vectors import to_vector
 
 
 class BatchNormDropout(BaseFeaturesExtractor):

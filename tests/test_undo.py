@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
 
-from sb3_esac.buffers import add_episode, shared
+from sb3_esac.agent.sharing import add_episode, shared
+from sb3_esac.evaluation.finite import NON_FINITE
 from sb3_esac.evaluation.rollout import Transitions
-from sb3_esac.evaluation.seeding import NON_FINITE
 
 BOX = spaces.Box(-10.0, 10.0, (2,), np.float32)
 DICT = spaces.Dict({"observation": BOX, "achieved_goal": BOX, "desired_goal": BOX, "side": spaces.Discrete(4)})

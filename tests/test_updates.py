@@ -15,9 +15,9 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from sb3_esac import ESAC
+from sb3_esac.agent.updates import FastUpdates, Updates, reason_for_stock
 from sb3_esac.evaluation.normalization import ObservationNormalizer
 from sb3_esac.evaluation.statistics import Moments
-from sb3_esac.updates import FastUpdates, Updates, reason_for_stock
 
 NORMALIZER = dict(features_extractor_class=ObservationNormalizer)
 

@@ -24,10 +24,10 @@ from sb3_esac.evaluation.factories import lane_recipe
 from sb3_esac.evaluation.lane import Played
 from sb3_esac.evaluation.layers import lane_difference
 from sb3_esac.evaluation.lockstep import LockstepEvaluator
-from sb3_esac.evaluation.parameters import make_player
+from sb3_esac.evaluation.players import make_player
 from sb3_esac.evaluation.random_play import RandomPlayer, random_play
 from sb3_esac.evaluation.rollout import Recording
-from sb3_esac.evaluation.seeding import adopt
+from sb3_esac.evaluation.seeded_episodes import adopt
 from sb3_esac.evaluation.worker import EvaluationError, LanePlayer, Rules
 
 WORKERS: dict[str, Any] = dict(n_workers=2, backend="subproc", seed=0, agent_fraction=0.3)

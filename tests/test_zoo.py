@@ -26,8 +26,8 @@ from matplotlib import pyplot
 
 from sb3_esac import ES, ESAC, playing, zoo
 from sb3_esac.evaluation.lockstep import LockstepEvaluator
-from sb3_esac.evaluation.seeding import base_vec_env
 from sb3_esac.evaluation.subproc import SubprocEvaluator
+from sb3_esac.evaluation.vec_envs import base_vec_env
 from sb3_esac.plotting import read_run
 from sb3_esac.recording import rendering
 from sb3_esac.zoo import cli

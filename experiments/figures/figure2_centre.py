@@ -17,8 +17,9 @@ from experiments.figures.figure2_left import MEMBERS, TASK
 from experiments.figures.study import Outcome, Rows, Study, machine, was_busy
 from sb3_esac import ES
 from sb3_esac.evaluation.evaluator import EvaluationRequest
-from sb3_esac.evaluation.parameters import make_player, to_vector
+from sb3_esac.evaluation.players import make_player
 from sb3_esac.evaluation.rollout import Recording
+from sb3_esac.evaluation.vectors import to_vector
 
 WORKERS = [1, 2, 4, 8, 16, 32, 64]
 BANDWIDTH, MACHINE_CORES = 1.25e9, 64

@@ -13,7 +13,7 @@ from experiments.drawing import COLORS, MARKERS, finish
 from experiments.figures.figure2_left import SOLVED, TASK, play_once
 from experiments.figures.study import Outcome, Rows, Study
 from sb3_esac import ES
-from sb3_esac.evaluation.parameters import load_vector, to_vector
+from sb3_esac.evaluation.vectors import load_vector, to_vector
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from sb3_esac.evaluation.evaluator import Evaluator
 from sb3_esac.evaluation.factories import LaneRecipe, lane_recipe
 from sb3_esac.evaluation.lockstep import LockstepEvaluator
 from sb3_esac.evaluation.monitor_files import MonitorFiles
-from sb3_esac.evaluation.seeding import adopt, base_vec_env
+from sb3_esac.evaluation.seeded_episodes import adopt
 from sb3_esac.evaluation.subproc import SubprocEvaluator, start_server
+from sb3_esac.evaluation.vec_envs import base_vec_env
 
 BACKENDS = ("auto", "lockstep", "subproc", "ray")
 

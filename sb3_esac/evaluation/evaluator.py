@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_esac.evaluation.parameters import Player
+from sb3_esac.evaluation.players import Player
 from sb3_esac.evaluation.rollout import Episode, Recording
 from sb3_esac.evaluation.vec_normalize import frozen, snapshot
 

@@ -12,9 +12,10 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from sb3_esac.evaluation.evaluator import UNBOUNDED_EPISODE_STEPS, EvaluationRequest, unbounded_episode
 from sb3_esac.evaluation.factories import LaneRecipe
 from sb3_esac.evaluation.lockstep import LockstepEvaluator
-from sb3_esac.evaluation.parameters import Act, Player
+from sb3_esac.evaluation.numpy_mlp import Act
+from sb3_esac.evaluation.players import Player
 from sb3_esac.evaluation.rollout import Episode, EpisodeRecorder, Recording
-from sb3_esac.evaluation.seeding import base_vec_env
+from sb3_esac.evaluation.vec_envs import base_vec_env
 
 LARGEST = float(np.finfo(np.float32).max)
 

@@ -18,8 +18,9 @@ from sb3_esac.evaluation.evaluator import (
 from sb3_esac.evaluation.policies import LanePolicies, make_policies
 from sb3_esac.evaluation.records import LaneRecords
 from sb3_esac.evaluation.rollout import Episode
-from sb3_esac.evaluation.seeding import ASLEEP, Asleep, adopt, take
+from sb3_esac.evaluation.seeded_episodes import ASLEEP, Asleep, adopt
 from sb3_esac.evaluation.telling import Telling
+from sb3_esac.evaluation.vec_envs import take
 from sb3_esac.evaluation.vec_normalize import frozen
 
 Job = tuple[int, int]

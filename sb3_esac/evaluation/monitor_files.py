@@ -11,7 +11,7 @@ from stable_baselines3.common.monitor import Monitor, ResultsWriter
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper, VecMonitor
 
 from sb3_esac.evaluation.layers import layers
-from sb3_esac.evaluation.seeding import base_vec_env
+from sb3_esac.evaluation.vec_envs import base_vec_env
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_esac.evaluation.parameters import Act, NumpyMlp, Player
-from sb3_esac.evaluation.seeding import take
+from sb3_esac.evaluation.numpy_mlp import Act, NumpyMlp
+from sb3_esac.evaluation.players import Player
+from sb3_esac.evaluation.vec_envs import take
 
 
 class LanePolicies(Protocol):

@@ -8,8 +8,8 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 from sb3_esac.evaluation.evaluator import EvaluationRequest
-from sb3_esac.evaluation.parameters import Act
-from sb3_esac.evaluation.seeding import base_vec_env
+from sb3_esac.evaluation.numpy_mlp import Act
+from sb3_esac.evaluation.vec_envs import base_vec_env
 from sb3_esac.evolution.noise import Stream, episode_seed
 
 TIME_LIMIT_ATTRIBUTE = "_max_episode_steps"

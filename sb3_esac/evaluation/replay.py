@@ -9,8 +9,8 @@ from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, O
 from sb3_esac.evaluation.lane import Played
 from sb3_esac.evaluation.monitor_files import MonitorFiles
 from sb3_esac.evaluation.rollout import Episode, Transitions, stack
-from sb3_esac.evaluation.seeding import take
 from sb3_esac.evaluation.statistics import Observation
+from sb3_esac.evaluation.vec_envs import take
 from sb3_esac.evaluation.worker import EvaluationError, Failure
 
 

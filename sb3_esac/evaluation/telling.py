@@ -6,7 +6,8 @@ import numpy as np
 
 from sb3_esac.evaluation.evaluator import OnStep
 from sb3_esac.evaluation.rollout import stack
-from sb3_esac.evaluation.seeding import SeededEpisodes, take
+from sb3_esac.evaluation.seeded_episodes import SeededEpisodes
+from sb3_esac.evaluation.vec_envs import take
 
 ROWS = ("rewards", "dones", "actions")
 """Variables with one row per lane, beside observations and infos."""

@@ -23,7 +23,7 @@ from stable_baselines3.common.monitor import Monitor
 from sb3_esac.evaluation.factories import LaneRecipe
 from sb3_esac.evaluation.journal import Call
 from sb3_esac.evaluation.lane import Job, Lane, Played, make_lane
-from sb3_esac.evaluation.parameters import Player
+from sb3_esac.evaluation.players import Player
 from sb3_esac.evaluation.rollout import Recording
 from sb3_esac.evaluation.shared import FREE, Board, Generation, Layout, SharedMemory
 

@@ -18,7 +18,7 @@ from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecNormalize
 
 from sb3_esac.evaluation.monitor_files import OffspringFile
-from sb3_esac.evaluation.seeding import base_vec_env
+from sb3_esac.evaluation.vec_envs import base_vec_env
 from sb3_esac.zoo.checkpoints import Unfinished, is_unfinished, part_of
 from sb3_esac.zoo.files import hyperparameter_file, linear_schedule
 

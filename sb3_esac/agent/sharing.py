@@ -12,11 +12,11 @@ from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
+from sb3_esac.agent.undo import RowRecord, Undo
 from sb3_esac.evaluation.finite import NON_FINITE, warn_non_finite
 from sb3_esac.evaluation.rollout import Transitions
-from sb3_esac.evaluation.seeding import DISTURBED
+from sb3_esac.evaluation.seeded_episodes import DISTURBED
 from sb3_esac.evaluation.statistics import Observation
-from sb3_esac.undo import RowRecord, Undo
 
 
 class SharedExperience(ReplayBuffer):

@@ -21,9 +21,9 @@ from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.sac.policies import Actor, SACPolicy
 from torch.distributions import Normal
 
+from sb3_esac.agent.update_kernels import Layers, SquashedGaussian, actor_loss, critic_loss, entropy_loss, td_targets
+from sb3_esac.agent.update_memory import FlatAdam, Layout, SharedParameters, plain_adam, same_steps
 from sb3_esac.evaluation.normalization import ObservationNormalizer
-from sb3_esac.update_kernels import Layers, SquashedGaussian, actor_loss, critic_loss, entropy_loss, td_targets
-from sb3_esac.update_memory import FlatAdam, Layout, SharedParameters, plain_adam, same_steps
 
 STOCK_TRAIN = SAC.train
 

@@ -4,7 +4,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.utils import get_parameters_by_name, polyak_update
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from sb3_esac.evaluation.parameters import copy_actor
+from sb3_esac.evaluation.vectors import copy_actor
 
 
 class AveragedActor:

@@ -12,10 +12,10 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import TrainFreq
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
-from sb3_esac.buffers import SharedExperience, shared
+from sb3_esac.agent.sharing import SharedExperience, shared
 from sb3_esac.evaluation.first_layers import fold
 from sb3_esac.evaluation.normalization import normalizers
-from sb3_esac.observations import normalized_policy_kwargs, parameters_of
+from sb3_esac.evaluation.observations import normalized_policy_kwargs, parameters_of
 
 if TYPE_CHECKING:
     from sb3_esac.hybrid import HybridAlgorithm

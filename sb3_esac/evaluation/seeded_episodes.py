@@ -12,19 +12,11 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import numpy as np
-from gymnasium import spaces
-from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import (
-    DummyVecEnv,
-    SubprocVecEnv,
     VecCheckNan,
     VecEnv,
     VecEnvWrapper,
-    VecExtractDictObs,
     VecFrameStack,
-    VecMonitor,
-    VecNormalize,
-    VecTransposeImage,
 )
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 from stable_baselines3.common.vec_env.util import dict_to_obs, obs_space_info
@@ -32,6 +24,7 @@ from stable_baselines3.common.vec_env.util import dict_to_obs, obs_space_info
 from sb3_esac.evaluation.driving import Driver, Step, make_driver
 from sb3_esac.evaluation.finite import NON_FINITE, clear_non_finite
 from sb3_esac.evaluation.journal import Journal
+from sb3_esac.evaluation.vec_envs import base_vec_env, take
 
 DISTURBED = "disturbed"
 """Key of an ``info`` whose step did not begin where the last one ended, since callbacks had the environment meanwhile."""
@@ -45,6 +38,7 @@ class Asleep:
 
 
 ASLEEP: Final = Asleep()
+
 
 SeedSource = Callable[[int], "int | Asleep | None"]
 
@@ -274,26 +268,6 @@ def _put(observations: Any, lane: int, observation: Any) -> None:
         observations[lane] = observation
 
 
-def take(observations: Any, lane: int) -> Any:
-    """
-    Copy one lane's observation out of a batch.
-
-    :param observations: Batch of a ``VecEnv``.
-    :param lane: Number of the environment.
-    :return: That environment's observation.
-    """
-    if isinstance(observations, dict):
-        return {key: value[lane].copy() for key, value in observations.items()}
-    return observations[lane].copy()
-
-
-def base_vec_env(venv: VecEnv) -> VecEnv:
-    """The ``VecEnv`` under all wrappers."""
-    while isinstance(venv, VecEnvWrapper):
-        venv = venv.venv
-    return venv
-
-
 def adopt(venv: VecEnv) -> SeededEpisodes:
     """
     Teach the base of a ``VecEnv`` to seed, count and clean its episodes. A second call changes nothing.
@@ -324,44 +298,3 @@ def adopt(venv: VecEnv) -> SeededEpisodes:
         base.keeps_non_finite |= isinstance(venv, VecCheckNan) and venv.raise_exception
         venv = venv.venv
     return base
-
-
-def can_postpone_resets(venv: VecEnv) -> bool:
-    """
-    Whether a reset whose observations nobody looks at may be left out: wrappers that are not known might need what it does.
-
-    :param venv: Any ``VecEnv``.
-    """
-    known = (VecNormalize, VecFrameStack, VecMonitor, VecTransposeImage, VecCheckNan, VecExtractDictObs)
-    while isinstance(venv, VecEnvWrapper):
-        if type(venv) not in known:
-            return False
-        venv = venv.venv
-    return True
-
-
-def forbids_early_resets(venv: VecEnv) -> bool:
-    """
-    Whether an environment must not be reset before its episode is over (``Monitor(allow_early_resets=False)``).
-
-    :param venv: Any ``VecEnv``.
-    """
-    base = base_vec_env(venv)
-    if isinstance(base, DummyVecEnv):
-        return any(not monitor.allow_early_resets for env in base.envs for monitor in _monitors(env))
-    # A process answers safely whether an attribute is there, and this one can always be sent.
-    if isinstance(base, SubprocVecEnv) and base.has_attr("allow_early_resets"):
-        return not all(base.get_attr("allow_early_resets"))
-    return False
-
-
-def _monitors(env: Any) -> Iterator[Monitor]:
-    while hasattr(env, "env"):
-        if isinstance(env, Monitor):
-            yield env
-        env = env.env
-
-
-def is_image(space: spaces.Space[Any]) -> bool:
-    """Whether a space holds 8-bit images."""
-    return isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) == 3
