@@ -48,9 +48,6 @@ FIXED = {
 }
 """Arguments that cannot be changed on a model, and what has been made from them."""
 
-OF_THE_EVALUATOR = ("env_fn", "n_workers", "backend", "episode_timeout", "max_worker_restarts")
-"""Arguments for which another evaluator has to be made."""
-
 
 @functools.cache
 def defaults_of(algorithm: type) -> dict[str, Any]:
@@ -92,7 +89,7 @@ class AgentArgument:
         if model is None:
             return self
         own = vars(model)
-        agent = own.get("agent")
+        agent = None if model.learner is None else model.learner.agent
         if agent is not None and self.name in _taken_by(type(agent)) and hasattr(agent, self.name):
             return getattr(agent, self.name)
         if self.name not in own:
@@ -100,7 +97,7 @@ class AgentArgument:
         return own[self.name]
 
     def __set__(self, model: Any, value: Any) -> None:
-        agent = vars(model).get("agent")
+        agent = None if model.learner is None else model.learner.agent
         # Which arguments an agent of another class does not take is said when they are applied.
         if agent is not None and self.name in _taken_by(type(agent)) and hasattr(agent, self.name):
             convert = CONVERSIONS.get(self.name)
@@ -113,7 +110,7 @@ def delegate_arguments(algorithm: Algorithm) -> Algorithm:
     """
     Let the agent hold those arguments that it reads while it learns.
 
-    :param algorithm: A class whose instances have an ``agent``.
+    :param algorithm: A class whose instances have a ``learner``.
     :return: The same class.
     """
     for name in OF_THE_AGENT:
@@ -125,7 +122,7 @@ def collect_arguments(model: Any) -> None:
     """
     Put what the agent holds in the model's ``__dict__``, for SB3 to save it.
 
-    :param model: A model with an agent.
+    :param model: A model with a learner.
     """
     vars(model).update({name: getattr(model, name) for name in OF_THE_AGENT if hasattr(model, name)})
 

@@ -1,16 +1,17 @@
 """
-The evolutionary operators that fire once per generation, as SB3 callbacks: replace, subclass or leave them out.
+The evolutionary operators that fire once per generation, as SB3 callbacks: add to them, replace them or leave them out.
 
-They hang on ``model.amt_callback`` and ``model.crossover_callback`` (None leaves one out). ESAC calls their ``on_step``
-once per generation, after ``update_locals`` with ``fitness`` (n,), ``winners`` (w, d) and ``mean_fitness`` (fitness of the
-mean that was perturbed, None if it was not measured). Those that are not as the arguments say are saved with the model.
+They are the list ``model.operators``. After selection ESAC calls ``on_step`` of each, after ``update_locals`` with
+``generation``, a :class:`Generation`. Those that are not as the arguments say are saved with the model.
 """
 
 import copy
 import io
 import pickle
 import warnings
-from collections.abc import Mapping
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import cloudpickle
@@ -21,60 +22,92 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_esac.evaluation.vectors import row_groups
 from sb3_esac.evolution.noise import Stream, generator
 from sb3_esac.evolution.operators import amt_statistics, crossover, tune_sigma
+from sb3_esac.evolution.population import Population
 
 
-class AutomaticMutationTuning(BaseCallback):
+@dataclass(frozen=True)
+class Generation:
     """
-    Automatic mutation tuning (AMT): sigma grows by a clipped step after a gradient interval (Algorithm 1, line 24; eq. 1-3).
+    What operators are given.
 
-    Deviation: the paper's rule only ever raises sigma; ``rule="two_sided"`` lowers it when the generation's best member does
-    not beat the unperturbed mean, and leaves it alone when the mean was not measured.
-
-    :param clip: zeta >= 0, the largest change of sigma, in the unit of the weights as sigma itself.
-    :param amt_input: What F is: "raw" returns, their "rank", or returns "normalized" over the generation.
-    :param rule: "paper" or "two_sided".
-    :param sigma_max: Upper bound of sigma; one that is already above stays where it is.
+    :param number: Number of the generation, from 0.
+    :param run_seed: Seed of the run, for random numbers (:func:`sb3_esac.evolution.noise.generator`).
+    :param population: The population, whose ``sigma`` may be set and whose ``children`` may be added to. Its ``winners`` and
+        ``previous_winners`` are (w, d), best first.
+    :param fitness: (n,) fitness of each member; NaN where it is unknown.
+    :param agent_trained: Whether the agent has had a gradient interval in this generation.
+    :param row_groups: Gives (d,) numbers of the rows of the weight matrices, see
+        :func:`sb3_esac.evaluation.vectors.row_groups`.
     """
 
-    def __init__(self, clip: float = 1e-4, amt_input: str = "rank", rule: str = "paper", sigma_max: float = np.inf) -> None:
-        super().__init__()
-        self.clip, self.amt_input, self.rule, self.sigma_max = clip, amt_input, rule, sigma_max
+    number: int
+    run_seed: int
+    population: Population
+    fitness: np.ndarray
+    agent_trained: bool
+    row_groups: Callable[[], np.ndarray]
+
+
+class Operator(BaseCallback):
+    """An operator: a callback that says what it does to a generation."""
+
+    @abstractmethod
+    def apply(self, generation: Generation) -> None:
+        """
+        Change the population.
+
+        :param generation: The generation that has just been selected from.
+        """
 
     @property
     def settings(self) -> tuple[Any, ...]:
-        """What it was made with."""
-        return self.clip, self.amt_input, self.rule, self.sigma_max
+        """What it was made with: two of a class with equal settings do the same."""
+        return ()
 
     def _on_step(self) -> bool:
-        population, fitness = self.model.population, self.locals["fitness"]  # type: ignore[attr-defined]
-        mean_fitness, improved = self.locals.get("mean_fitness"), True
-        if self.rule == "two_sided":
-            if mean_fitness is None or not np.isfinite(fitness).any():
-                return True
-            improved = bool(np.nanmax(fitness) > mean_fitness)
-        f_max, f_avg = amt_statistics(fitness, self.amt_input)
+        self.apply(self.locals["generation"])
+        return True
+
+
+class AutomaticMutationTuning(Operator):
+    """
+    Automatic mutation tuning (AMT): sigma grows by a clipped step after a gradient interval (Algorithm 1, line 24; eq. 1-3).
+
+    :param clip: zeta >= 0, the largest change of sigma, in the unit of the weights as sigma itself.
+    :param amt_input: What F is: "raw" returns, their "rank", or returns "normalized" over the generation.
+    """
+
+    def __init__(self, clip: float = 1e-4, amt_input: str = "rank") -> None:
+        super().__init__()
+        self.clip, self.amt_input = clip, amt_input
+
+    @property
+    def settings(self) -> tuple[Any, ...]:
+        return self.clip, self.amt_input
+
+    def apply(self, generation: Generation) -> None:
+        if not generation.agent_trained:
+            return
+        population = generation.population
+        f_max, f_avg = amt_statistics(generation.fitness, self.amt_input)
+        config = population.config
         population.sigma = tune_sigma(
             population.sigma,
             f_max,
             f_avg,
-            es_learning_rate=population.config.es_learning_rate,
-            population_size=population.config.size,
+            es_learning_rate=config.es_learning_rate,
+            population_size=config.size,
             clip=self.clip,
-            sigma_max=self.sigma_max,
-            improved=improved,
         )
-        return True
 
 
-class HindsightCrossover(BaseCallback):
+class HindsightCrossover(Operator):
     """
     Crossover of the previous generation's winners with the current mean (Algorithm 1, line 26).
 
-    :param unit: What is inherited together: a "row" of a layer with its bias, or each "element"; "whole"
-        takes winners as they are.
+    :param unit: What is inherited together: a "row" of a layer with its bias, or each "element".
     """
 
     def __init__(self, unit: str = "row") -> None:
@@ -84,56 +117,68 @@ class HindsightCrossover(BaseCallback):
 
     @property
     def settings(self) -> tuple[Any, ...]:
-        """What it was made with."""
         return (self.unit,)
 
-    def _on_step(self) -> bool:
-        model = self.model
-        population = model.population  # type: ignore[attr-defined]
-        winners = population.previous_winners
-        if self.unit == "whole":
-            population.crossed = winners.copy()
-            return True
-        if self._groups is None or len(self._groups) != population.mean.size:
-            actor = model.actor  # type: ignore[attr-defined]
-            self._groups = row_groups(actor) if self.unit == "row" else np.arange(population.mean.size)
-        for number, winner in enumerate(winners):
-            rng = generator(model.run_seed, population.generation, Stream.CROSSOVER, number)  # type: ignore[attr-defined]
-            child = crossover(winner, population.mean, self._groups, rng)[None]
-            population.crossed = np.concatenate([population.crossed, child])
-        return True
+    def apply(self, generation: Generation) -> None:
+        population = generation.population
+        mean = population.mean
+        if self._groups is None or len(self._groups) != mean.size:
+            self._groups = generation.row_groups() if self.unit == "row" else np.arange(mean.size)
+        for number, winner in enumerate(population.previous_winners):
+            rng = generator(generation.run_seed, generation.number, Stream.CROSSOVER, number)
+            child = crossover(winner, mean, self._groups, rng)[None]
+            population.children = np.concatenate([population.children, child])
 
 
-def default_operators(arguments: Mapping[str, Any]) -> dict[str, AutomaticMutationTuning | HindsightCrossover | None]:
+def default_operators(arguments: Mapping[str, Any]) -> list[Operator]:
     """
     Make the operators that the arguments of a model ask for.
 
     :param arguments: Arguments of ESAC by name.
-    :return: By the names that they have on the model.
     """
-    tuning = AutomaticMutationTuning(*(arguments[name] for name in ("amt_clip", "amt_input", "amt_rule", "sigma_max")))
-    crossover = None if arguments["crossover"] is None else HindsightCrossover(arguments["crossover"])
-    return {"amt_callback": tuning, "crossover_callback": crossover}
+    tuning: list[Operator] = [AutomaticMutationTuning(arguments["amt_clip"], arguments["amt_input"])]
+    return tuning if arguments["crossover"] is None else [*tuning, HindsightCrossover(arguments["crossover"])]
+
+
+def are_same(one: Sequence[BaseCallback], other: Sequence[BaseCallback]) -> bool:
+    """
+    Whether two lists of operators do the same.
+
+    :param one: A list.
+    :param other: Another one.
+    """
+    return len(one) == len(other) and all(map(_is_same, one, other))
+
+
+def _is_same(one: BaseCallback, other: BaseCallback) -> bool:
+    if not (isinstance(one, Operator) and isinstance(other, Operator) and type(one) is type(other)):
+        return False
+    return type(one).__module__ == __name__ and one.settings == other.settings
 
 
 def brought_up_to_date(
-    operator: BaseCallback | None,
-    before: AutomaticMutationTuning | HindsightCrossover | None,
-    now: AutomaticMutationTuning | HindsightCrossover | None,
-) -> BaseCallback | None:
+    operators: Sequence[BaseCallback], before: Sequence[Operator], now: Sequence[Operator]
+) -> list[BaseCallback]:
     """
-    Let an operator follow the arguments of its model, unless it is the user's own.
+    Let operators follow the arguments of their model; those that the user has made or set otherwise stay.
 
-    :param operator: The one that is there, None for none.
-    :param before: The default one by the arguments of before.
-    :param now: The default one by those of now.
-    :return: The one that is right.
+    :param operators: Those that are there.
+    :param before: The default ones by the arguments of before.
+    :param now: The default ones by those of now.
     """
-    if type(operator) is not type(before):
-        return operator
-    if isinstance(operator, AutomaticMutationTuning | HindsightCrossover) and before is not None:
-        return now if operator.settings == before.settings and (now is None or operator.settings != now.settings) else operator
-    return now
+    gone = [old for old in before if not any(_is_same(old, new) for new in now)]
+    new = [operator for operator in now if not any(_is_same(old, operator) for old in before)]
+    kept: list[BaseCallback] = []
+    for operator in operators:
+        if not any(_is_same(operator, old) for old in gone):
+            kept.append(operator)
+            continue
+        successor = next((other for other in new if type(other) is type(operator)), None)
+        if successor is not None:
+            kept.append(successor)
+            new.remove(successor)
+    known = {type(old) for old in before}
+    return [*kept, *(operator for operator in new if type(operator) not in known)]
 
 
 class _WithoutTheModel(cloudpickle.Pickler):  # type: ignore[misc]
@@ -150,52 +195,40 @@ class _Unpickler(pickle.Unpickler):
         return None
 
 
-def _is_default(operator: BaseCallback | None, default: AutomaticMutationTuning | HindsightCrossover | None) -> bool:
-    if operator is None or default is None:
-        return operator is default
-    return type(operator) is type(default) and operator.settings == default.settings
-
-
-def pack(
-    operators: Mapping[str, BaseCallback | None], defaults: Mapping[str, AutomaticMutationTuning | HindsightCrossover | None]
-) -> bytes:
+def pack(operators: Sequence[BaseCallback]) -> bytes:
     """
     Make operators a part of a file, without the model, its environment and its logger.
 
-    :param operators: Operators by name, None for one that is left out.
-    :param defaults: What the model's arguments say they are; those are left to the arguments.
-    :return: The others. One that cannot be pickled is left out with a warning.
+    :param operators: The operators. One that cannot be pickled is left out with a warning.
     """
-    packed = {}
-    for name, operator in operators.items():
-        default = defaults[name]
-        if _is_default(operator, default):
-            continue
-        if operator is not None:
-            operator = copy.copy(operator)
-            operator.locals, operator.globals = {}, {}
+    packed = []
+    for operator in operators:
+        twin = copy.copy(operator)
+        twin.locals, twin.globals = {}, {}
         file = io.BytesIO()
         try:
-            _WithoutTheModel(file, protocol=4).dump(operator)
+            _WithoutTheModel(file, protocol=4).dump(twin)
         except Exception as error:
-            warnings.warn(f"`{name}` cannot be saved with the model: set it again after loading ({error})", stacklevel=2)
+            name = type(operator).__name__
+            warnings.warn(
+                f"{name} cannot be saved with the model: set `model.operators` after loading ({error})", stacklevel=2
+            )
             continue
-        packed[name] = file.getvalue()
+        packed.append(file.getvalue())
     # SB3 writes a description of everything but bytes.
     return pickle.dumps(packed)
 
 
-def unpack(packed: bytes | None) -> dict[str, BaseCallback | None]:
+def unpack(packed: bytes) -> list[BaseCallback]:
     """
     Bring operators back.
 
-    :param packed: What :func:`pack` gave, None if the file is older.
-    :return: Operators by name. One whose class is not there any more is left out with a warning.
+    :param packed: What :func:`pack` gave. One whose class is not there any more is left out with a warning.
     """
-    operators = {}
-    for name, content in ({} if packed is None else pickle.loads(packed)).items():
+    operators = []
+    for content in pickle.loads(packed):
         try:
-            operators[name] = _Unpickler(io.BytesIO(content)).load()
+            operators.append(_Unpickler(io.BytesIO(content)).load())
         except Exception as error:
-            warnings.warn(f"`{name}` of the file cannot be loaded: set it again ({error})", stacklevel=2)
+            warnings.warn(f"An operator of the file cannot be loaded: set `model.operators` ({error})", stacklevel=2)
     return operators

@@ -1,11 +1,17 @@
 """The champion: the best policy found so far, chosen by noise-free re-evaluation."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from stable_baselines3.common.policies import BasePolicy
 
-from sb3_esac.evaluation.vectors import copy_actor, load_vector
+from sb3_esac.evaluation.arena import Arena
+from sb3_esac.evaluation.evaluator import EvaluationResult, OnStep
+from sb3_esac.evaluation.players import Player, make_player
+from sb3_esac.evaluation.progress import Level
+from sb3_esac.evaluation.vectors import copy_actor, load_vector, to_vector
+from sb3_esac.evolution.noise import Stream, episode_seed
 
 PROBE_FRACTION = 0.15
 """Probing takes at most this fraction of all steps; a generation in which it would take more is not probed."""
@@ -77,6 +83,50 @@ class ChampionRecord:
         return float(self.returns.std() / np.sqrt(self.returns.size))
 
 
+@dataclass(frozen=True)
+class Challenge:
+    """
+    Who might be the champion now.
+
+    :param candidates: Policies by source: "agent" first, if there is one, "mean" and "winner".
+    :param actor: Actor of the present form and statistics, which plays their vectors.
+    :param level: What the agent has shown.
+    :param generation: Number of the generation.
+    :param run_seed: Seed of the run.
+    :param n_episodes: Episodes that decide, ``champion_episodes``.
+    :param timesteps: Steps of the run so far.
+    """
+
+    candidates: dict[str, Candidate]
+    actor: BasePolicy
+    level: Level
+    generation: int
+    run_seed: int
+    n_episodes: int
+    timesteps: int
+
+    def seeds(self, first: int, n_episodes: int) -> np.ndarray:
+        """(1, n) seeds of the probe episodes from a number on."""
+        numbers = range(first, first + n_episodes)
+        return np.array([[episode_seed(self.run_seed, 0, Stream.PROBE_EPISODE, number) for number in numbers]])
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """
+    What came of a step of the champion's.
+
+    :param goes_on: False if a callback asked to stop.
+    :param agent_lost: Whether the agent was probed and is no better than the champion.
+    """
+
+    goes_on: bool = True
+    agent_lost: bool = False
+
+
+STOPPED = Verdict(goes_on=False)
+
+
 class Champion:
     """
     An actor of its own, so that nothing that happens to agent and population changes it.
@@ -93,6 +143,105 @@ class Champion:
         self.record: ChampionRecord | None = None
         # What each source showed when it was last probed, and the generation of that.
         self.trends: dict[str, tuple[float, int]] = {}
+        self._probed_generation = -1
+
+    # -- a probe -------------------------------------------------------------------------------------------------------
+
+    def step(self, challenge: Challenge, arena: Arena, on_step: OnStep, *, is_last: bool = False) -> Verdict:
+        """
+        Probe what might be better than the champion, if something might and steps allow it.
+
+        :param challenge: Who might be.
+        :param arena: Where they play.
+        :param on_step: Told of every step; False stops.
+        :param is_last: Whether the run ends with this: whoever deploys it should get the best that there is.
+        """
+        candidates = challenge.candidates
+        if not is_last:
+            candidates = self.promising(candidates, challenge.generation)
+            if not candidates and not self.is_overtaken(challenge.level):
+                return Verdict()
+        fraction = FINAL_PROBE_FRACTION if is_last else PROBE_FRACTION
+        n_episodes = self._n_affordable(challenge, max(1, len(candidates)), fraction, arena)
+        return self._probe(candidates, n_episodes, challenge, arena, on_step) if n_episodes > 0 else Verdict()
+
+    def expect_another(self) -> None:
+        """Say that there is a new candidate since this generation was probed."""
+        self._probed_generation = -1
+
+    def _n_affordable(self, challenge: Challenge, n_candidates: int, fraction: float, arena: Arena) -> int:
+        """
+        Say how many episodes may decide now, 0 for no probe: if nothing has changed since the last one, or another one would
+        take too many of the steps. The first champion needs no more than what there is to play it.
+        """
+        nothing_new = arena.mean_length == 0 or self._probed_generation == challenge.generation
+        wanted = challenge.n_episodes
+        if wanted == 0 or nothing_new:
+            return 0
+        affordable = (fraction * challenge.timesteps - arena.probe_timesteps) / ((1 - fraction) * arena.probe_length)
+        n_deciding = int(affordable) - n_candidates + 1 - self.n_defences(wanted)
+        if n_deciding >= wanted:
+            return wanted
+        return max(0, n_deciding) if self.record is None else 0
+
+    def _probe(
+        self, candidates: dict[str, Candidate], n_episodes: int, challenge: Challenge, arena: Arena, on_step: OnStep
+    ) -> Verdict:
+        """Play candidates without noise and let the best of them challenge the champion."""
+        self._probed_generation = challenge.generation
+        if not self._defend(challenge, arena, on_step):
+            return STOPPED
+        if self.is_overtaken(challenge.level):
+            candidates = {"agent": challenge.candidates["agent"], **candidates}
+        if not candidates:
+            return Verdict()
+        number = 0 if self.record is None else self.record.first
+        seeds = challenge.seeds(number, n_episodes)
+        player = make_player(challenge.actor)
+        vectors = np.stack([candidate.vector for candidate in candidates.values()])
+        self.remember(candidates, challenge.generation)
+        screening = _play(arena, vectors, np.repeat(seeds[:, :1], len(vectors), axis=0), player, number, on_step)
+        if screening is None:
+            return STOPPED
+        arena.caps.whole_length = float(screening.lengths.mean())
+        first = dict(zip(candidates, screening.returns[:, 0].tolist(), strict=True))
+        # Who stands in for the champion is judged before anybody else.
+        source = "agent" if self.is_overtaken(challenge.level) else most_trusted(first)
+        record = ChampionRecord(source, np.array([first[source]]), challenge.generation, number, candidates[source].trend)
+        vector = candidates[source].vector
+        while not self._loses(record):
+            if record.returns.size == n_episodes:
+                self.crown(challenge.actor, vector, record)
+                return Verdict()
+            start = record.returns.size
+            end = next((stage for stage in STAGES if start < stage < n_episodes), n_episodes)
+            result = _play(arena, vector[None], seeds[:, start:end], player, number + start, on_step)
+            if result is None:
+                return STOPPED
+            record = replace(record, returns=np.concatenate([record.returns, result.returns[0]]))
+        if source == "agent":
+            self.note_defeat(challenge.level.mean)
+        return Verdict(agent_lost=source == "agent")
+
+    def _loses(self, record: ChampionRecord) -> bool:
+        """Whether a candidate is given up by what it has played."""
+        return self.is_clearly_better(record) if record.returns.size > 1 else not self.deserves_probe(record)
+
+    def _defend(self, challenge: Challenge, arena: Arena, on_step: OnStep) -> bool:
+        """Let the champion play episodes that nobody has played; False if a callback asked to stop."""
+        n_episodes = self.n_defences(challenge.n_episodes)
+        if n_episodes == 0:
+            return True
+        assert self.record is not None
+        number = self.record.first + self.record.returns.size
+        seeds, player = challenge.seeds(number, n_episodes), make_player(self.actor)
+        result = _play(arena, to_vector(self.actor)[None], seeds, player, number, on_step)
+        if result is None:
+            return False
+        self.defend(result.returns[0], challenge.n_episodes)
+        return True
+
+    # -- the rules -----------------------------------------------------------------------------------------------------
 
     def promising(self, candidates: dict[str, Candidate], generation: int) -> dict[str, Candidate]:
         """
@@ -142,20 +291,19 @@ class Champion:
         assert self.record is not None
         return TRUST * abs(self.record.return_mean) * ((source == "agent") - (self.record.source == "agent"))
 
-    def is_overtaken(self, level: float, error: float) -> bool:
+    def is_overtaken(self, level: Level) -> bool:
         """
         Whether the agent is deployed in the champion's place until it is probed: exploring, it has shown as much as the
         champion without noise; or it has come close to that, and the champion is an earlier agent that had shown less.
 
-        :param level: Mean return of its last episodes, exploring; NaN if there is none.
-        :param error: Standard error of that mean.
+        :param level: What it has shown.
         """
         record = self.record
-        if record is None:
+        if record is None or level.is_random:
             return False
         mean, scale = record.return_mean, abs(record.return_mean)
-        has_improved = record.source == "agent" and level > max(record.trend + error, mean - CLOSE * scale)
-        return bool(has_improved or level > mean - TRUST * scale)
+        has_improved = record.source == "agent" and level.mean > max(record.trend + level.error, mean - CLOSE * scale)
+        return bool(has_improved or level.mean > mean - TRUST * scale)
 
     def note_defeat(self, level: float) -> None:
         """
@@ -237,6 +385,28 @@ class Champion:
         self.actor = copy_actor(actor)
         load_vector(self.actor, vector)
         self.record = record
+
+    # -- state ---------------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything but the weights of ``actor``, which are parameters of the model."""
+        return {"record": self.record, "trends": dict(self.trends), "_probed_generation": self._probed_generation}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """
+        Go on from a state.
+
+        :param state: What :meth:`state_dict` gave.
+        """
+        self.record, self.trends = state["record"], dict(state["trends"])
+        self._probed_generation = state["_probed_generation"]
+
+
+def _play(
+    arena: Arena, vectors: np.ndarray, seeds: np.ndarray, player: Player, first: int, on_step: OnStep
+) -> EvaluationResult | None:
+    """Play probe episodes, of which the first has that number among all of the run."""
+    return arena.play(arena.request(vectors, seeds, player, first=first, whole=True), on_step, is_probe=True)
 
 
 def most_trusted(first_returns: dict[str, float]) -> str:

@@ -15,21 +15,22 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule, TensorDict
 
-from sb3_esac import validation
+from sb3_esac import saving, validation
+from sb3_esac.algorithm import PopulationAlgorithm
 from sb3_esac.arguments import Applied
 from sb3_esac.environments import check_lanes
-from sb3_esac.episode_caps import EpisodeLengthSchedule
 from sb3_esac.es_policies import CnnPolicy, ESPolicy, LinearPolicy, MlpPolicy, MultiInputPolicy
+from sb3_esac.evaluation.clock import StepListener
+from sb3_esac.evaluation.episode_caps import EpisodeLengthSchedule
 from sb3_esac.evaluation.observations import can_normalize, normalized_policy_kwargs
 from sb3_esac.evaluation.vectors import load_vector, to_vector
-from sb3_esac.evolution.population import Population, PopulationConfig
+from sb3_esac.evolution.population import PopulationConfig
 from sb3_esac.evolution.strategies import strategy_config
-from sb3_esac.population_based import PopulationBasedAlgorithm
 
 SelfES = TypeVar("SelfES", bound="ES")
 
 
-class ES(PopulationBasedAlgorithm):
+class ES(PopulationAlgorithm):
     """
     Evolution strategies (ES): a population of perturbed policies, and no gradient but the one that their returns estimate.
 
@@ -90,6 +91,9 @@ class ES(PopulationBasedAlgorithm):
         "CnnPolicy": CnnPolicy,
         "MultiInputPolicy": MultiInputPolicy,
     }
+
+    _held_mean: np.ndarray | None = None
+    """The mean that ``policy`` has as its parameters."""
 
     def __init__(
         self,
@@ -157,21 +161,23 @@ class ES(PopulationBasedAlgorithm):
     # -- construction --------------------------------------------------------------------------------------------------
 
     def _setup_model(self) -> None:
+        saving.check_form(self)
         validation.check_es_arguments(self)
         if self.normalize_observations is None:
-            self.normalize_observations = can_normalize(self)
+            self.normalize_observations = can_normalize(
+                self.policy_class, self.policy_kwargs, self.observation_space, self._vec_normalize_env
+            )
         if self.env is not None:
             self._adopt_env()
-        self._prepare_workers()
         # Nothing reads it but callbacks that were written for other algorithms.
         self.learning_rate = self.es_learning_rate
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
-        kwargs = normalized_policy_kwargs(self, self.policy_kwargs)
+        kwargs = self.policy_kwargs
+        if self.normalize_observations:
+            kwargs = normalized_policy_kwargs(self.policy_class, kwargs, self.observation_space)
         self._policy = self.policy_class(self.observation_space, self.action_space, **kwargs).to(self.device)
-        self._held_mean: np.ndarray | None = None
-        sigma = self.sigma(1.0) if callable(self.sigma) else self.sigma
-        self._setup_population(Population(to_vector(self._policy), sigma, self._population_config()))
+        self._setup_population(to_vector(self._policy), self.sigma(1.0) if callable(self.sigma) else self.sigma)
         self._applied = Applied(self)
 
     def _check_arguments(self, changed: Collection[str] | None) -> None:
@@ -210,9 +216,9 @@ class ES(PopulationBasedAlgorithm):
     def policy(self) -> Any:  # type: ignore[override]
         """The policy, unperturbed: its parameters are the mean of the population."""
         # Vectors are replaced, never changed in place, so this sees every change.
-        if self._held_mean is not self._population.mean:
-            load_vector(self._policy, self._population.mean)
-            self._held_mean = self._population.mean
+        if self._held_mean is not self.population.mean:
+            load_vector(self._policy, self.population.mean)
+            self._held_mean = self.population.mean
         return self._policy
 
     @property
@@ -227,9 +233,9 @@ class ES(PopulationBasedAlgorithm):
     def _take_policy(self) -> None:
         """Go on from the policy's parameters if somebody has put others there."""
         vector = to_vector(self.policy)
-        if not np.array_equal(vector, self._population.mean):
-            self._population.set_mean(vector)
-            self._held_mean = self._population.mean
+        if not np.array_equal(vector, self.population.mean):
+            self.population.set_mean(vector)
+            self._held_mean = self.population.mean
 
     def set_parameters(
         self, load_path_or_dict: str | TensorDict, exact_match: bool = True, device: th.device | str = "auto"
@@ -280,16 +286,12 @@ class ES(PopulationBasedAlgorithm):
             self.population.sigma = float(self.sigma(self._current_progress_remaining))
         super()._begin_generation()
 
-    def _run_generation(self, callback: BaseCallback) -> bool:
+    def _run_generation(self, callback: StepListener) -> bool:
         population, before = self.population, self.population.mean
-        request = self._population_request()
-        result = self._evaluate_population(request, callback)
-        if result is None:
+        selection = self._play_and_select(self._mutate(), callback)
+        if selection is None or not self._probe(callback):
             return False
-        population.update(request.parameters, self._fitness(result))
-        if not self._probe_if_due(callback):
-            return False
-        self._log_population(result)
+        self._log_population(selection.result)
         self.logger.record("es/mean_norm", float(np.linalg.norm(population.mean)))
         self.logger.record("es/step_norm", float(np.linalg.norm(population.mean - before)))
         population.form(None)
@@ -310,8 +312,8 @@ class ES(PopulationBasedAlgorithm):
         exclude: Iterable[str] | None = None,
         include: Iterable[str] | None = None,
     ) -> None:
-        if self._generation_start is None:
+        if self._boundary is None:
             self._take_policy()
         super().save(path, exclude, include)
 
-    save.__doc__ = PopulationBasedAlgorithm.save.__doc__
+    save.__doc__ = PopulationAlgorithm.save.__doc__

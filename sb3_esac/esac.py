@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from typing import Any, ClassVar, TypeVar
 
 import gymnasium as gym
+import numpy as np
 import torch as th
 from stable_baselines3 import SAC
 from stable_baselines3.common.base_class import maybe_make_env
@@ -15,29 +16,35 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule, TrainFreq
 from stable_baselines3.sac.policies import SACPolicy
 
-from sb3_esac import validation
-from sb3_esac.agent.building import arguments_of
-from sb3_esac.arguments import Applied, defaults_of
-from sb3_esac.callbacks import brought_up_to_date, default_operators, pack, unpack
-from sb3_esac.episode_caps import EpisodeLengthSchedule
-from sb3_esac.evaluation.evaluator import EvaluationResult
+from sb3_esac import saving, validation
+from sb3_esac.agent.building import AGENT_DEFAULTS, AgentSpec, accepted_arguments, arguments_of, make_agent
+from sb3_esac.agent.learner import IntervalReport, Learner
+from sb3_esac.algorithm import PopulationAlgorithm, Selection
+from sb3_esac.arguments import Applied, collect_arguments, defaults_of, delegate_arguments
+from sb3_esac.budget import make_budget
+from sb3_esac.callbacks import Generation, are_same, brought_up_to_date, default_operators, pack, unpack
+from sb3_esac.champion import Candidate
+from sb3_esac.environments import check_lanes
+from sb3_esac.evaluation.clock import StepListener
+from sb3_esac.evaluation.episode_caps import EpisodeLengthSchedule
+from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, Pending
 from sb3_esac.evaluation.observations import can_normalize
-from sb3_esac.evaluation.vectors import to_vector
+from sb3_esac.evaluation.vec_normalize import merge_episodes, moments_of
+from sb3_esac.evaluation.vectors import row_groups, to_vector
 from sb3_esac.evolution.operators import winner_count
-from sb3_esac.evolution.population import Population, PopulationConfig
-from sb3_esac.hybrid import HybridAlgorithm
-from sb3_esac.turns import make_turns
-
-RECOMBINATIONS = {"winners": "canonical", "es": "openai"}
-"""The strategy that each word for ``recombination`` means."""
+from sb3_esac.evolution.population import Origin, PopulationConfig
+from sb3_esac.evolution.strategies import is_mirrored
+from sb3_esac.evolution.strategies.protocol import known_winners
+from sb3_esac.removed import REMOVED, explain_removed
 
 SelfESAC = TypeVar("SelfESAC", bound="ESAC")
 
 
-class ESAC(HybridAlgorithm):
+@delegate_arguments
+class ESAC(PopulationAlgorithm):
     """
     Evolution-based Soft Actor-Critic (ESAC): a population explores in weight space, a stock SAC exploits with gradients.
 
@@ -49,7 +56,7 @@ class ESAC(HybridAlgorithm):
     ``total_timesteps`` and ``num_timesteps`` count every step of every training environment, the offspring's included.
 
     Deviations from the paper, each an argument that can be set back: ``agent_fraction`` in place of the annealed intervals,
-    ``recombination="winners"``, no ``crossover``, ``amt_input``, Adam for the mean, the champion as what ``predict`` plays.
+    ``strategy="canonical"``, no ``crossover``, ``amt_input``, Adam for the mean, the champion as what ``predict`` plays.
 
     :param policy: The policy model to use (MlpPolicy, CnnPolicy, MultiInputPolicy, or a class).
     :param env: The environment to learn from (if registered in Gym, can be str).
@@ -82,19 +89,15 @@ class ESAC(HybridAlgorithm):
     :param _init_setup_model: Whether to build the networks when the instance is created.
     :param population_size: Rollouts per generation, n. Even if ``mirrored``.
     :param sigma: Initial mutation rate.
-    :param es_learning_rate: alpha_es, for the mean (``recombination="es"``) and in mutation tuning.
+    :param es_learning_rate: alpha_es, for the mean (``strategy="openai"``) and in mutation tuning.
     :param es_optimizer: "adam" or, as in the paper, "sgd".
     :param mirrored: Whether perturbations come in pairs of opposite sign.
     :param winner_fraction: e, the fraction of members that become winners.
-    :param recombination: How the mean moves: "es" by the gradient estimate of line 11, "winners" to the log-weighted mean
-        of the winners.
-    :param crossover: What hindsight crossover inherits together: a "row" of a layer or each "element"; "whole" lets winners
-        into the next population as they are, None keeps them out.
+    :param strategy: How the mean moves: "openai" by the gradient estimate of line 11, "canonical" to the log-weighted mean of
+        the winners, "cem" and "sep_cma_es" as in :class:`~sb3_esac.ES`.
+    :param crossover: What hindsight crossover inherits together: a "row" of a layer or each "element"; None for no crossover.
     :param n_agent_members: Members of each new population that start from the agent.
-    :param guest_gradient: How members that do not start from the mean enter line 11: by their true "displacement", or
-        "exclude".
-    :param share_experience: Fraction of each gradient batch that comes from offspring; none by default, as in the paper.
-    :param share_from: Whose transitions are shared: "winners" or "all".
+    :param share_experience: Fraction of each gradient batch that comes from winners; none by default, as in the paper.
     :param gradient_interval: g, generations between gradient intervals. Only without ``agent_fraction``.
     :param agent_episodes: Whole episodes that the agent plays in an interval. Only without ``agent_fraction``.
     :param agent_probability: p_sac, a number or a function of the remaining progress; None for the paper's exponential
@@ -103,8 +106,6 @@ class ESAC(HybridAlgorithm):
         None for the paper's rule (the three arguments above).
     :param amt_clip: zeta, the largest step of automatic mutation tuning.
     :param amt_input: What tuning sees as fitness: "raw", "rank" or "normalized".
-    :param amt_rule: "paper" only raises sigma, "two_sided" lowers it when no member beats the unperturbed mean.
-    :param sigma_max: Upper bound of sigma.
     :param deploy: What ``predict`` plays: "best" is the champion, "agent" the agent's mean policy, "population" the mean.
     :param champion_episodes: Noise-free episodes that decide who is champion, 0 for no champion.
     :param agent_average: Fraction of the agent's updates, the latest ones, over which its actor is averaged before it is
@@ -137,9 +138,11 @@ class ESAC(HybridAlgorithm):
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = SAC.policy_aliases
-    amt_callback: BaseCallback | None
-    crossover_callback: BaseCallback | None
+    learner: Learner
+    operators: list[BaseCallback]
+    """What changes the population after selection, in this order: see :mod:`sb3_esac.callbacks`."""
 
+    @explain_removed(REMOVED)
     def __init__(
         self,
         policy: str | type[SACPolicy],
@@ -176,20 +179,16 @@ class ESAC(HybridAlgorithm):
         es_optimizer: str = "adam",
         mirrored: bool = True,
         winner_fraction: float = 0.4,
-        recombination: str = "winners",
+        strategy: str = "canonical",
         crossover: str | None = None,
         n_agent_members: int = 1,
-        guest_gradient: str = "displacement",
         share_experience: float = 0.0,
-        share_from: str = "winners",
         gradient_interval: int = 5,
         agent_episodes: int = 1,
         agent_probability: float | Schedule | None = None,
         agent_fraction: float | Schedule | None = 0.8,
         amt_clip: float = 1e-4,
         amt_input: str = "rank",
-        amt_rule: str = "paper",
-        sigma_max: float = float("inf"),
         deploy: str = "best",
         champion_episodes: int = 5,
         agent_average: float = 0.03,
@@ -239,12 +238,12 @@ class ESAC(HybridAlgorithm):
 
         self.population_size, self.sigma = population_size, sigma
         self.es_learning_rate, self.es_optimizer = es_learning_rate, es_optimizer
-        self.mirrored, self.winner_fraction, self.recombination = mirrored, winner_fraction, recombination
-        self.crossover, self.n_agent_members, self.guest_gradient = crossover, n_agent_members, guest_gradient
-        self.share_experience, self.share_from = share_experience, share_from
+        self.mirrored, self.winner_fraction, self.strategy = mirrored, winner_fraction, strategy
+        self.crossover, self.n_agent_members = crossover, n_agent_members
+        self.share_experience = share_experience
         self.gradient_interval, self.agent_episodes = gradient_interval, agent_episodes
         self.agent_probability, self.agent_fraction = agent_probability, agent_fraction
-        self.amt_clip, self.amt_input, self.amt_rule, self.sigma_max = amt_clip, amt_input, amt_rule, sigma_max
+        self.amt_clip, self.amt_input = amt_clip, amt_input
         self.deploy, self.champion_episodes, self.agent_average = deploy, champion_episodes, agent_average
         self.n_eval_episodes, self.alive_bonus_offset = n_eval_episodes, alive_bonus_offset
         self.normalize_observations, self.agent_kwargs = normalize_observations, agent_kwargs or {}
@@ -265,25 +264,57 @@ class ESAC(HybridAlgorithm):
         return self.agent_class.policy_aliases
 
     def _setup_model(self) -> None:
+        saving.check_form(self)
         validation.check_arguments(self)
         if self.normalize_observations is None:
-            self.normalize_observations = can_normalize(self)
+            self.normalize_observations = can_normalize(
+                self.policy_class, self.policy_kwargs, self.observation_space, self._vec_normalize_env
+            )
         validation.check_vec_normalize(self._vec_normalize_env, self.observation_space, self.normalize_observations)
-        self._prepare_workers()
+        if self.env is not None:
+            self.arena.adopt(self.env, self._arena_settings())
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
-        self._setup_agent()
+        agent = make_agent(self._agent_spec())
+        self.learner = Learner(agent, share=self.share_experience, average=self.agent_average, updates=self.updates)
         assert not callable(self.sigma)
-        self._setup_population(Population(to_vector(self.actor), self.sigma, self._population_config()))
-        self.amt_callback: BaseCallback | None
-        self.crossover_callback: BaseCallback | None
-        # Others than the arguments say may have come from a file.
-        for name, operator in {**default_operators(vars(self)), **unpack(self.__dict__.pop("_operators", None))}.items():
-            setattr(self, name, operator)
-        self._turns = make_turns(self.agent_fraction, self.agent_probability)
+        self._setup_population(to_vector(self.actor), self.sigma)
+        packed = self.__dict__.pop("_operators", None)
+        self.operators = [*default_operators(vars(self))] if packed is None else unpack(packed)
+        self._setup_budget()
         if self.env is not None:
-            self._adopt_env()
+            self._let_agent_adopt_env()
         self._applied = Applied(self)
+
+    def _agent_spec(self) -> AgentSpec:
+        assert self.normalize_observations is not None
+        return AgentSpec(
+            agent_class=self.agent_class,
+            agent_kwargs=self.agent_kwargs,
+            policy_class=self.policy_class,
+            arguments={name: getattr(self, name) for name in AGENT_DEFAULTS},
+            normalize_observations=self.normalize_observations,
+            observation_space=self.observation_space,
+            action_space=self.action_space,
+            env=self.env,
+            n_envs=self.n_envs,
+            device=self.device,
+        )
+
+    def _setup_budget(self) -> None:
+        interval, n_episodes = self.gradient_interval, self.agent_episodes
+        self._budget = make_budget(self.agent_fraction, self.agent_probability, interval, n_episodes)
+
+    def _adopt_env(self) -> None:
+        super()._adopt_env()
+        self._let_agent_adopt_env()
+
+    def _let_agent_adopt_env(self) -> None:
+        assert self.env is not None
+        validation.check_vec_normalize(self._vec_normalize_env, self.observation_space, self.normalize_observations)
+        self.learner.adopt(self.env)
+        assert isinstance(self.agent.train_freq, TrainFreq)
+        check_lanes(self, self.agent.train_freq)
 
     def _check_arguments(self, changed: Collection[str] | None) -> None:
         if changed is None or "learning_rate" in changed:
@@ -298,17 +329,25 @@ class ESAC(HybridAlgorithm):
             n_agent_members=self.n_agent_members,
             es_learning_rate=self.es_learning_rate,
             es_optimizer=self.es_optimizer,
-            mirrored=self.mirrored,
-            strategy=RECOMBINATIONS[self.recombination],
-            guest_gradient=self.guest_gradient,
+            mirrored=is_mirrored(self.strategy, self.mirrored),
+            strategy=self.strategy,
         )
 
     def _use_arguments(self, changed: set[str]) -> None:
         super()._use_arguments(changed)
+        accepted_arguments(self.agent_class, {name: getattr(self, name) for name in AGENT_DEFAULTS})
+        if "learning_rate" in changed and "lr_schedule" not in changed:
+            # SAC needs `_setup_lr_schedule` to be called; nobody who changes the one means to keep the other.
+            self._setup_lr_schedule()
+        self.agent.verbose = self.verbose
+        self._share_episode_buffers()
+        self.learner.share(self.share_experience)
+        if "updates" in changed:
+            self.learner.set_updates(self.updates)
+        self.learner.set_average(self.agent_average)
+        self._setup_budget()
         before, now = default_operators(self._applied.values), default_operators(vars(self))
-        self._turns = make_turns(self.agent_fraction, self.agent_probability)
-        for name in now:
-            setattr(self, name, brought_up_to_date(getattr(self, name), before[name], now[name]))
+        self.operators = brought_up_to_date(self.operators, before, now)
 
     @classmethod
     def from_agent(
@@ -339,9 +378,74 @@ class ESAC(HybridAlgorithm):
         for name in donor._get_torch_save_params()[1]:
             if getattr(donor, name, None) is not None:
                 getattr(model.agent, name).data = getattr(donor, name).data
-        model._restart_average()
+        model.learner.restart_average()
         model.population.set_mean(to_vector(model.actor))
         return model
+
+    # -- what is the agent's -------------------------------------------------------------------------------------------
+
+    @property
+    def agent(self) -> OffPolicyAlgorithm:
+        """The gradient agent, a stock algorithm of SB3: the one truth for its networks, buffer, counters and arguments."""
+        return self.learner.agent
+
+    @property
+    def policy(self) -> Any:  # type: ignore[override]
+        """The agent's policy: actor, critic and target. What ``predict`` plays is ``deployed_policy``."""
+        return self.agent.policy
+
+    @property
+    def actor(self) -> Any:
+        """The agent's actor."""
+        return self.learner.actor
+
+    @property
+    def critic(self) -> Any:
+        """The agent's critic."""
+        return self.agent.critic  # type: ignore[attr-defined]
+
+    @property
+    def critic_target(self) -> Any:
+        """The agent's target critic."""
+        return self.agent.critic_target  # type: ignore[attr-defined]
+
+    @property
+    def log_ent_coef(self) -> th.Tensor | None:
+        """Logarithm of the agent's entropy coefficient, None if it is fixed or the agent has none."""
+        return getattr(self.agent, "log_ent_coef", None)
+
+    @property
+    def ent_coef_optimizer(self) -> th.optim.Optimizer | None:
+        """Optimiser of the agent's entropy coefficient, None if it is fixed or the agent has none."""
+        return getattr(self.agent, "ent_coef_optimizer", None)
+
+    @property
+    def replay_buffer(self) -> ReplayBuffer | None:
+        """The agent's replay buffer; the population's store is its ``population_store``."""
+        return self.agent.replay_buffer
+
+    @replay_buffer.setter
+    def replay_buffer(self, buffer: ReplayBuffer) -> None:
+        self.learner.take_buffer(buffer)
+
+    def save_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase) -> None:
+        """
+        Save the replay buffer, the population's store included.
+
+        :param path: Path of the file.
+        """
+        self.agent.save_replay_buffer(path)
+
+    def load_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase, truncate_last_traj: bool = True) -> None:
+        """
+        Load a replay buffer, one that a plain agent saved as well.
+
+        :param path: Path of the file.
+        :param truncate_last_traj: As in SB3, for ``HerReplayBuffer``.
+        """
+        self.agent.load_replay_buffer(path, truncate_last_traj)
+        assert self.agent.replay_buffer is not None
+        self.learner.take_buffer(self.agent.replay_buffer)
 
     # -- one generation ------------------------------------------------------------------------------------------------
 
@@ -371,91 +475,119 @@ class ESAC(HybridAlgorithm):
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
         total, callback = super()._setup_learn(*args, **kwargs)
-        for operator in (self.amt_callback, self.crossover_callback):
-            if operator is not None:
-                self._start_operator(operator)
+        self.learner.start(self.logger, total, self.start_time)
+        self._share_episode_buffers()
+        # What was given to the constructor has not been told how many lanes there are.
+        self.action_noise = self.agent.action_noise
+        for operator in self.operators:
+            self._start_operator(operator)
         return total, callback
+
+    def _share_episode_buffers(self) -> None:
+        self.agent.ep_info_buffer, self.agent.ep_success_buffer = self.ep_info_buffer, self.ep_success_buffer
+
+    def _run_generation(self, callback: StepListener) -> bool:
+        offspring = self._mutate()  # lines 5-6
+        # With overlap the agent learns from what there is while members play: neither knows what the other is doing.
+        pending = self.arena.begin(offspring) if self.overlap else None
+        selection = None if self.overlap else self._play_and_select(offspring, callback)  # lines 7-11
+        if selection is None and not self.overlap:
+            return False
+        if selection is not None and self.champion.record is None and not self._probe(callback):
+            return False
+        interval = self._play_interval(callback)  # lines 12-23
+        if interval is not None and not interval.goes_on:
+            return False
+        if interval is not None and not self.overlap:
+            self.champion.expect_another()
+        selection = selection or self._play_and_select(offspring, callback, pending)  # lines 7-11
+        if selection is None or not self._probe(callback):
+            return False
+        if not self._operate(selection.fitness, interval is not None):  # lines 24 and 26
+            return False
+        self._log_population(selection.result)
+        self.population.form(to_vector(self.actor))  # line 27
+        return True
+
+    def _play_interval(self, callback: StepListener) -> IntervalReport | None:
+        """Let the agent play and learn (Algorithm 1, lines 12-23), if it is its turn."""
+        progress = self._progress()
+        if progress.is_spent or not self._budget.begins(progress):
+            return None
+        interval = self.learner.play_interval(self._budget, self._progress, callback)
+        if interval.returns:
+            self.logger.record("agent/return_mean", float(sum(interval.returns) / len(interval.returns)))
+        return interval
+
+    def _play_and_select(
+        self, offspring: EvaluationRequest, callback: StepListener, pending: Pending | None = None
+    ) -> Selection | None:
+        selection = super()._play_and_select(offspring, callback, pending)
+        if selection is not None and self.share_experience > 0:
+            winners = set(known_winners(selection.fitness, self.population.config.n_winners))
+            self.learner.take_episodes([episode for episode in selection.result.episodes if episode.member in winners])
+        return selection
+
+    def _operate(self, fitness: np.ndarray, agent_trained: bool) -> bool:
+        """Let operators change the population; False if one asked to stop."""
+        population = self.population
+        generation = Generation(
+            population.generation, self.run_seed, population, fitness, agent_trained, lambda: row_groups(self.actor)
+        )
+        for operator in self.operators:
+            if getattr(operator, "model", None) is not self:
+                # It has come while the model learns.
+                self._start_operator(operator)
+            operator.update_locals({"generation": generation, "self": self})
+            if not operator.on_step():
+                return False
+        return True
 
     def _start_operator(self, operator: BaseCallback) -> None:
         operator.init_callback(self)
         operator.on_training_start({}, {})
 
-    def _run_generation(self, callback: BaseCallback) -> bool:
-        population = self.population
-        request = self._population_request()  # lines 5-6
-        pending, trained = None, False
-        if self.overlap:
-            # The agent learns from what there is while the population plays; neither knows what the other is doing.
-            assert self._evaluator is not None
-            pending = self._evaluator.begin(request)
-            trained = self._gradient_interval_is_due()
-            if trained and not self._gradient_interval(callback):  # lines 12-23
-                return False
-        result = self._evaluate_population(request, callback, pending)  # lines 7-8
-        if result is None:
-            return False
-        fitness = self._fitness(result)
-        population.update(request.parameters, fitness)  # lines 9-11
-        self._share(result, fitness)
-        if not self.overlap:
-            # The interval may be long, and without a champion what has learned nothing is deployed meanwhile.
-            if self.champion.record is None and not self._probe_if_due(callback):
-                return False
-            trained = self._gradient_interval_is_due()
-            if trained and not self._gradient_interval(callback):  # lines 12-23
-                return False
-            if trained:
-                # There is a new candidate.
-                self._probed_generation = -1
-        if not self._probe_if_due(callback):
-            return False
-        variables: dict[str, Any] = {"fitness": fitness, "winners": population.winners, "mean_fitness": None, "self": self}
-        if trained and self.amt_rule == "two_sided":
-            mean = self._evaluate_mean(callback)
-            if mean is None:
-                return False
-            variables["mean_fitness"] = float(self._fitness(mean)[0])
-        if trained and not self._operate(self.amt_callback, variables):  # line 24
-            return False
-        if not self._operate(self.crossover_callback, variables):  # line 26
-            return False
-        self._log_population(result)
-        population.form(to_vector(self.actor))  # line 27
-        return True
+    def _candidates(self) -> dict[str, Candidate]:
+        return {"agent": Candidate(self.learner.vector, self.learner.level.mean), **super()._candidates()}
 
-    def _operate(self, operator: BaseCallback | None, variables: dict[str, Any]) -> bool:
-        if operator is None:
-            return True
-        if getattr(operator, "model", None) is not self:
-            # It has come while the model learns.
-            self._start_operator(operator)
-        operator.update_locals(variables)
-        return operator.on_step()
-
-    # -- the gradient agent --------------------------------------------------------------------------------------------
-
-    def _gradient_interval_is_due(self) -> bool:
-        return self.num_timesteps < self._total_timesteps and self._turns.begin(self)
-
-    def _interval_goes_on(self, n_episodes: int) -> bool:
-        return self.num_timesteps < self._total_timesteps and self._turns.go_on(self, n_episodes)
-
-    def _agent_scales_observations(self) -> bool:
-        return self._turns.scales_observations(self._current_progress_remaining)
+    def _merge_statistics(self, result: EvaluationResult) -> None:
+        # What plays next to nothing sees little of the world: inputs on the scale of that would saturate an agent that
+        # explores. A wrapper may have come with statistics, so that nothing is forgotten when the agent begins.
+        scales = self._budget.scales_observations(self._progress())
+        if not scales:
+            merge_episodes(self._vec_normalize_env, result.episodes)
+        fresh = moments_of(result.episodes) if self.normalize_observations else None
+        if fresh is not None and not (scales and self.learner.has_begun):
+            self.learner.take_observations(fresh, of_the_agent=scales)
 
     def _log_population(self, result: EvaluationResult) -> None:
         super()._log_population(result)
-        self.logger.record(f"agent/{self._turns.name}", self._turns.schedule(self._current_progress_remaining))
+        origins = self.population.winner_origins
+        for name, origin in (("mean", Origin.MEAN), ("winners", Origin.WINNER), ("agent", Origin.AGENT)):
+            self.logger.record(f"population/winners_from_{name}", int((origins == origin).sum()))
+        self.logger.record(f"agent/{self._budget.name}", self._budget.schedule(self._progress().remaining))
+
+    # -- saving --------------------------------------------------------------------------------------------------------
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "amt_callback", "crossover_callback", "_turns"]
+        return [*super()._excluded_save_params(), "operators", "_budget"]
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        state_dicts, tensors = super()._get_torch_save_params()
+        agent_dicts, agent_tensors = self.agent._get_torch_save_params()
+        averages = [] if self.learner.averaged is None else ["learner.averaged.actor"]
+        return [*(f"agent.{name}" for name in agent_dicts), *averages, *state_dicts], [
+            *(f"agent.{name}" for name in agent_tensors),
+            *tensors,
+        ]
 
     def save(self, path: str | pathlib.Path | io.BufferedIOBase, *args: Any, **kwargs: Any) -> None:
-        defaults = default_operators(vars(self))
-        self._operators = pack({name: getattr(self, name) for name in defaults}, defaults)
+        collect_arguments(self)
+        if not are_same(self.operators, default_operators(vars(self))):
+            self._operators = pack(self.operators)
         try:
             super().save(path, *args, **kwargs)
         finally:
-            del self._operators
+            self.__dict__.pop("_operators", None)
 
-    save.__doc__ = HybridAlgorithm.save.__doc__
+    save.__doc__ = PopulationAlgorithm.save.__doc__

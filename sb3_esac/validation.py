@@ -73,12 +73,10 @@ COUNTS = {"gradient_interval": 1, "agent_episodes": 1}
 """Arguments of ESAC that are integers, and the least that they may be."""
 
 OPTIONS = {
-    "recombination": ("winners", "es"),
-    "crossover": (None, "row", "element", "whole"),
-    "guest_gradient": ("displacement", "exclude"),
-    "share_from": ("winners", "all"),
+    "strategy": tuple(STRATEGIES),
+    "mirrored": (True, False),
+    "crossover": (None, "row", "element"),
     "amt_input": ("raw", "rank", "normalized"),
-    "amt_rule": ("paper", "two_sided"),
     "deploy": ("best", "agent", "population"),
     "updates": ("auto", "stock"),
 }
@@ -111,23 +109,22 @@ def check_arguments(model: Any) -> None:
     :param model: The model, whose attributes they are.
     """
     check_agent_class(model.agent_class)
-    check_population(model.population_size, model.mirrored, model.winner_fraction, model.n_agent_members)
+    for name, options in OPTIONS.items():
+        require_option(name, getattr(model, name), options)
+    mirrored = is_mirrored(model.strategy, model.mirrored)
+    check_population(model.population_size, mirrored, model.winner_fraction, model.n_agent_members)
     check_common_arguments(model)
     require_positive("sigma", model.sigma)
     for name, least in COUNTS.items():
         require_count(name, getattr(model, name), least)
-    for name, options in OPTIONS.items():
-        require_option(name, getattr(model, name), options)
     for name in ("agent_fraction", "agent_probability"):
         if getattr(model, name) is not None:
             require_fraction(name, getattr(model, name))
-    share, limit = model.share_experience, model.sigma_max
+    share = model.share_experience
     require(is_number(share) and 0 <= share <= 1, "share_experience", share, "in [0, 1]")
     window = model.agent_average
     require(is_number(window) and 0 <= window <= 1, "agent_average", window, "in [0, 1]")
     require_not_negative("amt_clip", model.amt_clip)
-    is_limit = (is_number(limit) or limit == float("inf")) and limit >= model.sigma
-    require(is_limit, "sigma_max", limit, f"at least sigma = {model.sigma}")
 
 
 def check_es_arguments(model: Any) -> None:
@@ -249,29 +246,21 @@ EFFECTS = (
         Effect(name, lambda m: m.agent_fraction is None, ("agent_fraction",), "`agent_fraction=None`")
         for name in ("gradient_interval", "agent_episodes", "agent_probability")
     ),
-    *(
-        Effect(name, lambda m: m.recombination == "es", ("recombination",), "`recombination='es'`")
-        for name in ("es_optimizer", "guest_gradient")
-    ),
+    _of_strategies("es_optimizer"),
+    _of_strategies("mirrored"),
     Effect(
         "es_learning_rate",
-        lambda m: m.recombination == "es" or m.amt_clip > 0,
-        ("recombination", "amt_clip"),
-        "`recombination='es'` or an `amt_clip` above 0",
+        lambda m: "es_learning_rate" in STRATEGIES[m.strategy].arguments or m.amt_clip > 0,
+        ("strategy", "amt_clip"),
+        "`strategy='openai'` or an `amt_clip` above 0",
     ),
     Effect(
         "winner_fraction",
-        lambda m: (
-            m.recombination == "winners" or m.crossover is not None or (m.share_experience > 0 and m.share_from == "winners")
-        ),
-        ("recombination", "crossover", "share_experience", "share_from"),
-        "`recombination='winners'`, a `crossover`, or a `share_experience` above 0 from 'winners'",
+        lambda m: "winner_fraction" in STRATEGIES[m.strategy].arguments or m.crossover is not None or m.share_experience > 0,
+        ("strategy", "crossover", "share_experience"),
+        "`strategy='canonical'`, a `crossover`, or a `share_experience` above 0",
     ),
-    Effect("share_from", lambda m: m.share_experience > 0, ("share_experience",), "a `share_experience` above 0"),
-    *(
-        Effect(name, lambda m: m.amt_clip > 0, ("amt_clip",), "an `amt_clip` above 0")
-        for name in ("amt_input", "amt_rule", "sigma_max")
-    ),
+    Effect("amt_input", lambda m: m.amt_clip > 0, ("amt_clip",), "an `amt_clip` above 0"),
     Effect(
         "agent_average",
         lambda m: m.deploy != "population" or m.champion_episodes > 0,

@@ -16,7 +16,7 @@ from sb3_esac.callbacks import AutomaticMutationTuning, HindsightCrossover
 from sb3_esac.evaluation.lockstep import LockstepEvaluator
 from sb3_esac.evaluation.subproc import SubprocEvaluator
 from sb3_esac.evolution.optimizers import Sgd
-from sb3_esac.turns import AnnealedTurns
+from sb3_esac.budget import AnnealedTurns
 
 noise = NormalActionNoise(np.zeros(1), np.ones(1))
 

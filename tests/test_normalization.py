@@ -26,7 +26,7 @@ from sb3_esac.evaluation.players import TorchActor, make_player
 from sb3_esac.evaluation.statistics import Moments, observation_moments
 from sb3_esac.evaluation.vectors import to_vector
 from sb3_esac.hybrid import FRESH_FRACTION
-from sb3_esac.turns import SCALING_FRACTION
+from sb3_esac.budget import SCALING_FRACTION
 
 
 def with_prior(observations):

@@ -1,24 +1,27 @@
 """The gradient agent: a stock off-policy algorithm of SB3, built from ESAC's arguments, saved as if ESAC were not there."""
 
 import copy
+import functools
 import inspect
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import torch as th
+from gymnasium import spaces
 from stable_baselines3 import SAC
 from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import TrainFreq
+from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
 from sb3_esac.agent.sharing import SharedExperience, shared
 from sb3_esac.evaluation.first_layers import fold
 from sb3_esac.evaluation.normalization import normalizers
 from sb3_esac.evaluation.observations import normalized_policy_kwargs, parameters_of
-
-if TYPE_CHECKING:
-    from sb3_esac.hybrid import HybridAlgorithm
 
 AGENT_DEFAULTS = {
     name: parameter.default
@@ -35,82 +38,109 @@ DEFAULT_NETWORK: dict[str, Any] = {"net_arch": {"pi": [64, 64], "qf": [128, 128]
 """Networks of SAC's ``MlpPolicy`` unless the user says something else: an actor small enough for evolution to search."""
 
 
-def make_agent(model: "HybridAlgorithm") -> OffPolicyAlgorithm:
+@dataclass(frozen=True)
+class AgentSpec:
     """
-    Build the agent from the arguments of an ESAC model.
+    What an agent is made of.
 
-    :param model: The model; its spaces and ``n_envs`` are known, its ``env`` may be None.
-    :return: An agent on the model's environment, with networks and replay buffer.
+    :param agent_class: Off-policy algorithm of SB3.
+    :param agent_kwargs: Its arguments that SAC does not have.
+    :param policy_class: Class of its policy.
+    :param arguments: ESAC's first arguments by name, which are SAC's.
+    :param normalize_observations: Whether the policy normalises.
+    :param observation_space: Observation space.
+    :param action_space: Action space.
+    :param env: Environment; None for a model that is loaded to be watched.
+    :param n_envs: Number of its lanes.
+    :param device: Device of the networks.
     """
-    arguments = _accepted_arguments(model)
-    if isinstance(arguments["train_freq"], list):
+
+    agent_class: type[OffPolicyAlgorithm]
+    agent_kwargs: dict[str, Any]
+    policy_class: type[BasePolicy]
+    arguments: dict[str, Any]
+    normalize_observations: bool
+    observation_space: spaces.Space[Any]
+    action_space: spaces.Space[Any]
+    env: VecEnv | None
+    n_envs: int
+    device: th.device
+
+
+def make_agent(spec: AgentSpec) -> OffPolicyAlgorithm:
+    """
+    Build an agent.
+
+    :param spec: What it is made of.
+    :return: An agent on the environment, with networks and replay buffer; without an environment the buffer is a placeholder.
+    """
+    accepted = accepted_arguments(spec.agent_class, spec.arguments)
+    buffer_size = accepted["buffer_size"]
+    if isinstance(accepted["train_freq"], list):
         # A zip file knows no tuples.
-        arguments["train_freq"] = tuple(arguments["train_freq"])
-    arguments["policy_kwargs"] = _agent_policy_kwargs(model)
+        accepted["train_freq"] = tuple(accepted["train_freq"])
+    accepted["policy_kwargs"] = _agent_policy_kwargs(spec)
     # SB3 adds to it.
-    arguments["replay_buffer_kwargs"] = copy.copy(arguments["replay_buffer_kwargs"])
-    arguments.update(verbose=0, tensorboard_log=None, seed=None, device=model.device)
-    own = _own_arguments(model.agent_class)
-    for name in model.agent_kwargs:
-        if name not in own:
-            raise ValueError(
-                f"`agent_kwargs` has {name!r}, which `agent_class={model.agent_class.__name__}` does not take beside SAC's "
-                f"arguments: it takes {', '.join(map(repr, own)) or 'no others'}"
-            )
-    arguments.update(model.agent_kwargs)
-    if model.env is None:
-        # A model that was loaded to be watched needs no memory; `make_room` follows if it is to learn.
-        arguments["buffer_size"] = model.n_envs
-    agent_class = cast(Any, model.agent_class)
-    agent: OffPolicyAlgorithm = agent_class(model.policy_class, model.env, **arguments, _init_setup_model=False)
-    agent.observation_space, agent.action_space, agent.n_envs = model.observation_space, model.action_space, model.n_envs
-    agent.verbose, agent.seed = model.verbose, None
+    accepted["replay_buffer_kwargs"] = copy.copy(accepted["replay_buffer_kwargs"])
+    accepted.update(verbose=0, tensorboard_log=None, seed=None, device=spec.device)
+    _check_own_arguments(spec)
+    accepted.update(spec.agent_kwargs)
+    if spec.env is None:
+        # It needs no memory; `make_room` follows if it is to learn.
+        accepted["buffer_size"] = spec.n_envs
+    agent_class = cast(Any, saved_as_plain(spec.agent_class) if spec.normalize_observations else spec.agent_class)
+    agent: OffPolicyAlgorithm = agent_class(spec.policy_class, spec.env, **accepted, _init_setup_model=False)
+    agent.observation_space, agent.action_space, agent.n_envs = spec.observation_space, spec.action_space, spec.n_envs
+    agent.verbose, agent.seed = spec.arguments["verbose"], None
     if getattr(agent, "target_entropy", None) == "auto":
         # SAC reads the action space from `env`, which a model loaded without one has not.
-        agent.target_entropy = float(-np.prod(model.action_space.shape))  # type: ignore[attr-defined, arg-type]
+        agent.target_entropy = float(-np.prod(spec.action_space.shape))  # type: ignore[attr-defined, arg-type]
     agent._setup_model()
     _check_extractor(agent)
-    share_experience(model, agent).is_placeholder = model.env is None
-    agent.buffer_size = model.buffer_size
+    agent.buffer_size = buffer_size
     return agent
 
 
-def make_room(model: "HybridAlgorithm", agent: OffPolicyAlgorithm) -> None:
+def make_room(agent: OffPolicyAlgorithm) -> None:
     """
     Give an agent that was made without environment the replay buffer it would have had, unless one has been loaded.
 
-    :param model: The model, which has an environment now.
-    :param agent: Its agent.
+    :param agent: The agent, which has an environment now.
     """
     buffer = agent.replay_buffer
-    if not (isinstance(buffer, SharedExperience) and buffer.is_placeholder):
-        return
-    agent.replay_buffer = _new_buffer(agent, agent.buffer_size, agent.n_envs)
-    share_experience(model, agent)
+    if isinstance(buffer, SharedExperience) and buffer.is_placeholder:
+        agent.replay_buffer = new_buffer(agent, agent.buffer_size, agent.n_envs)
 
 
-def check_accepted(model: "HybridAlgorithm") -> None:
+def accepted_arguments(agent_class: type[OffPolicyAlgorithm], arguments: Mapping[str, Any]) -> dict[str, Any]:
     """
-    Check that nothing was said to the agent that it does not take.
+    Choose the arguments that an agent takes.
 
-    :param model: The model, whose attributes the arguments are.
+    :param agent_class: Its class.
+    :param arguments: ESAC's first arguments by name, which are SAC's.
     :raises ValueError: If an argument of SAC's that is none of the agent's is not at its default.
     """
-    _accepted_arguments(model)
-
-
-def _accepted_arguments(model: "HybridAlgorithm") -> dict[str, Any]:
-    accepted = parameters_of(model.agent_class)
-    arguments = {}
+    accepted = parameters_of(agent_class)
+    chosen = {}
     for name, default in AGENT_DEFAULTS.items():
-        value = getattr(model, name)
+        value = arguments[name]
         if name in accepted:
-            arguments[name] = value
+            chosen[name] = value
         elif value != default and name not in ("policy_kwargs", "device"):
             raise ValueError(
-                f"`{name}={value!r}` is not an argument of `agent_class={model.agent_class.__name__}`: leave it at {default!r}"
+                f"`{name}={value!r}` is not an argument of `agent_class={agent_class.__name__}`: leave it at {default!r}"
             )
-    return arguments
+    return chosen
+
+
+def _check_own_arguments(spec: AgentSpec) -> None:
+    own = _own_arguments(spec.agent_class)
+    for name in spec.agent_kwargs:
+        if name not in own:
+            raise ValueError(
+                f"`agent_kwargs` has {name!r}, which `agent_class={spec.agent_class.__name__}` does not take beside SAC's "
+                f"arguments: it takes {', '.join(map(repr, own)) or 'no others'}"
+            )
 
 
 def arguments_of(donor: OffPolicyAlgorithm) -> dict[str, Any]:
@@ -120,7 +150,7 @@ def arguments_of(donor: OffPolicyAlgorithm) -> dict[str, Any]:
     :param donor: A plain agent.
     :return: Those of its arguments that ESAC knows.
     """
-    names = AGENT_DEFAULTS.keys() & parameters_of(type(donor)).keys() - {"seed", "device"}
+    names = AGENT_DEFAULTS.keys() & parameters_of(class_of(donor)).keys() - {"seed", "device"}
     arguments = {name: getattr(donor, name) for name in names if hasattr(donor, name)}
     assert isinstance(donor.train_freq, TrainFreq)
     arguments["train_freq"] = (donor.train_freq.frequency, donor.train_freq.unit.value)
@@ -130,7 +160,9 @@ def arguments_of(donor: OffPolicyAlgorithm) -> dict[str, Any]:
     # Its networks, not ESAC's own default.
     networks = {name: getattr(donor.policy, name) for name in ("net_arch", "activation_fn") if hasattr(donor.policy, name)}
     arguments["policy_kwargs"] = {**networks, **donor.policy_kwargs}
-    arguments["agent_kwargs"] = {name: getattr(donor, name) for name in _own_arguments(type(donor)) if hasattr(donor, name)}
+    arguments["agent_kwargs"] = {
+        name: getattr(donor, name) for name in _own_arguments(class_of(donor)) if hasattr(donor, name)
+    }
     return arguments
 
 
@@ -143,15 +175,17 @@ def _own_arguments(agent_class: type[OffPolicyAlgorithm]) -> list[str]:
     ]
 
 
-def _agent_policy_kwargs(model: "HybridAlgorithm") -> dict[str, Any]:
-    kwargs = copy.copy(model.policy_kwargs)
-    if model.policy_class is SAC.policy_aliases["MlpPolicy"]:
+def _agent_policy_kwargs(spec: AgentSpec) -> dict[str, Any]:
+    kwargs = copy.copy(spec.arguments["policy_kwargs"])
+    if spec.policy_class is SAC.policy_aliases["MlpPolicy"]:
         if not {"net_arch", "activation_fn"} & kwargs.keys():
             kwargs.update(DEFAULT_NETWORK)
         if not {"optimizer_class", "optimizer_kwargs"} & kwargs.keys():
             # Adam in one kernel: small networks wait for the interpreter otherwise.
             kwargs["optimizer_kwargs"] = {"fused": True}
-    return normalized_policy_kwargs(model, kwargs)
+    if not spec.normalize_observations:
+        return cast(dict[str, Any], kwargs)
+    return normalized_policy_kwargs(spec.policy_class, kwargs, spec.observation_space)
 
 
 def _check_extractor(agent: OffPolicyAlgorithm) -> None:
@@ -167,26 +201,32 @@ def _check_extractor(agent: OffPolicyAlgorithm) -> None:
         )
 
 
-def share_experience(model: "HybridAlgorithm", agent: OffPolicyAlgorithm) -> SharedExperience:
+def share_experience(agent: OffPolicyAlgorithm, share: float) -> SharedExperience:
     """
     Give the agent's replay buffer the population's store.
 
-    :param model: The model.
-    :param agent: Its agent, whose ``replay_buffer`` is the one that is used.
+    :param agent: The agent; its ``replay_buffer`` becomes one with a store.
+    :param share: Fraction of each batch that comes from the population, in [0, 1].
     :return: The buffer.
     """
-    assert agent.replay_buffer is not None
     buffer = agent.replay_buffer
+    assert buffer is not None
     has_store = isinstance(buffer, SharedExperience) and buffer.population_store is not None
-    store = None if has_store or model.share_experience == 0 else _population_store(agent)
-    return shared(buffer, store, model.share_experience)
+    store = None
+    if not has_store and share > 0:
+        store = new_buffer(agent, min(agent.buffer_size, POPULATION_STORE_SIZE), 1)
+    agent.replay_buffer = with_store = shared(buffer, store, share)
+    return with_store
 
 
-def _population_store(agent: OffPolicyAlgorithm) -> ReplayBuffer:
-    return _new_buffer(agent, min(agent.buffer_size, POPULATION_STORE_SIZE), 1)
+def new_buffer(agent: OffPolicyAlgorithm, size: int, n_envs: int) -> ReplayBuffer:
+    """
+    Make a buffer as the agent's arguments say.
 
-
-def _new_buffer(agent: OffPolicyAlgorithm, size: int, n_envs: int) -> ReplayBuffer:
+    :param agent: The agent.
+    :param size: Transitions that it holds.
+    :param n_envs: Number of lanes.
+    """
     assert agent.replay_buffer_class is not None
     kwargs = dict(agent.replay_buffer_kwargs)
     if issubclass(agent.replay_buffer_class, HerReplayBuffer):
@@ -202,6 +242,35 @@ def _new_buffer(agent: OffPolicyAlgorithm, size: int, n_envs: int) -> ReplayBuff
     )
 
 
+class SavedAsPlain(OffPolicyAlgorithm):
+    """Mixin that :func:`saved_as_plain` puts before an agent's class: what it saves is an agent that normalises nothing."""
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        twin = plain_agent(self)
+        type(twin).save(twin, *args, **kwargs)
+
+    save.__doc__ = OffPolicyAlgorithm.save.__doc__
+
+
+@functools.cache
+def saved_as_plain(agent_class: type[OffPolicyAlgorithm]) -> type[OffPolicyAlgorithm]:
+    """
+    Derive the class of an agent that normalises observations: the files that it saves must not need this package.
+
+    :param agent_class: Class of the agent.
+    """
+    return type(agent_class.__name__, (SavedAsPlain, agent_class), {"__module__": agent_class.__module__})
+
+
+def class_of(agent: OffPolicyAlgorithm) -> type[OffPolicyAlgorithm]:
+    """
+    Tell the class that an agent was asked to be of.
+
+    :param agent: The agent.
+    """
+    return type(agent).__mro__[2] if isinstance(agent, SavedAsPlain) else type(agent)
+
+
 def plain_agent(agent: OffPolicyAlgorithm) -> OffPolicyAlgorithm:
     """
     Copy an agent into one that needs no ``sb3_esac``: observation statistics are folded into the first layers.
@@ -212,7 +281,9 @@ def plain_agent(agent: OffPolicyAlgorithm) -> OffPolicyAlgorithm:
     if not normalizers(agent.policy):
         return agent
     extractor_kwargs = agent.policy_kwargs["features_extractor_kwargs"]
-    twin = copy.copy(agent)
+    kind = class_of(agent)
+    twin = kind.__new__(kind)
+    twin.__dict__.update(agent.__dict__)
     twin.policy_kwargs = {k: v for k, v in agent.policy_kwargs.items() if not k.startswith("features_extractor_")}
     twin.policy_kwargs["features_extractor_class"] = extractor_kwargs["extractor_class"]
     if extractor_kwargs["extractor_kwargs"]:

@@ -128,23 +128,26 @@ def _shared_class(base: type[ReplayBuffer]) -> type[SharedExperience]:
 
 def shared(buffer: ReplayBuffer, population_store: ReplayBuffer | None, population_share: float) -> SharedExperience:
     """
-    Put the population's store beside a buffer. The buffer keeps its contents and its identity.
+    Put the population's store beside a buffer.
 
     :param buffer: Buffer of the agent, of any kind.
     :param population_store: Buffer of the same kind with one lane; None keeps the one that is there, or shares nothing.
     :param population_share: Fraction of each batch that comes from the population's store, in [0, 1].
-    :return: The same buffer.
+    :return: A buffer of a class derived from that of ``buffer``, and with the same memory: what is written in one is in the
+        other. ``buffer`` itself if it is such a one already.
     """
-    if not isinstance(buffer, SharedExperience):
-        # The class changes, not the object: whoever holds the buffer goes on seeing a buffer of the kind that they chose.
-        buffer.__class__ = _shared_class(type(buffer))
-        assert isinstance(buffer, SharedExperience)
-        buffer.population_store = None
+    if isinstance(buffer, SharedExperience):
+        own = buffer
+    else:
+        kind = _shared_class(type(buffer))
+        own = kind.__new__(kind)
+        own.__dict__ = buffer.__dict__
+        own.population_store = None
     if population_store is not None:
-        buffer.population_store = population_store
-    buffer.population_share = population_share
-    buffer.fresh_observations = None
-    return buffer
+        own.population_store = population_store
+    own.population_share = population_share
+    own.fresh_observations = None
+    return own
 
 
 def add_episode(

@@ -1,14 +1,13 @@
 """Whether a policy normalises its observations, and what has to be said to its class for that."""
 
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from gymnasium import spaces
 from stable_baselines3.common.torch_layers import FlattenExtractor
+from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_esac.evaluation.normalization import ObservationNormalizer, normalized_keys
-
-if TYPE_CHECKING:
-    from sb3_esac.population_based import PopulationBasedAlgorithm
 
 
 def parameters_of(kind: type) -> dict[str, inspect.Parameter]:
@@ -25,37 +24,41 @@ def parameters_of(kind: type) -> dict[str, inspect.Parameter]:
     return found
 
 
-def can_normalize(model: "PopulationBasedAlgorithm") -> bool:
+def can_normalize(
+    policy_class: type, policy_kwargs: dict[str, Any], space: spaces.Space[Any], vec_normalize: VecNormalize | None
+) -> bool:
     """
     Whether observations can be normalised in the policy without anybody having to know of it.
 
-    :param model: The model.
+    :param policy_class: Class of the policy.
+    :param policy_kwargs: Its arguments.
+    :param space: Observation space.
+    :param vec_normalize: The user's wrapper, None if there is none.
     :return: True for plain vectors that SB3's own extractor reads and that ``VecNormalize`` leaves alone.
     """
-    vec_normalize = model._vec_normalize_env
     elsewhere = vec_normalize is not None and vec_normalize.norm_obs
-    own_extractor = "features_extractor_class" in model.policy_kwargs or "share_features_extractor" in model.policy_kwargs
-    default = parameters_of(model.policy_class).get("features_extractor_class")
-    flat = default is not None and default.default is FlattenExtractor and normalized_keys(model.observation_space) == [""]
+    own_extractor = "features_extractor_class" in policy_kwargs or "share_features_extractor" in policy_kwargs
+    default = parameters_of(policy_class).get("features_extractor_class")
+    flat = default is not None and default.default is FlattenExtractor and normalized_keys(space) == [""]
     return flat and not elsewhere and not own_extractor
 
 
-def normalized_policy_kwargs(model: "PopulationBasedAlgorithm", kwargs: dict[str, Any]) -> dict[str, Any]:
+def normalized_policy_kwargs(policy_class: type, kwargs: dict[str, Any], space: spaces.Space[Any]) -> dict[str, Any]:
     """
-    Put an :class:`ObservationNormalizer` before the features extractor, if the model says so.
+    Put an :class:`ObservationNormalizer` before the features extractor.
 
-    :param model: The model.
-    :param kwargs: Arguments of its policy.
-    :return: The same arguments, or a copy with the normaliser.
+    :param policy_class: Class of the policy.
+    :param kwargs: Its arguments.
+    :param space: Observation space.
+    :return: A copy of the arguments with the normaliser.
+    :raises ValueError: If there is nothing to normalise.
     """
-    if not model.normalize_observations:
-        return kwargs
-    if not normalized_keys(model.observation_space):
+    if not normalized_keys(space):
         raise ValueError(
-            f"`normalize_observations=True` has nothing to normalise in {model.observation_space}: leave it False for images "
-            "and discrete observations"
+            f"`normalize_observations=True` has nothing to normalise in {space}: leave it False for images and discrete "
+            "observations"
         )
-    default = parameters_of(model.policy_class).get("features_extractor_class")
+    default = parameters_of(policy_class).get("features_extractor_class")
     extractor_kwargs = {
         "extractor_class": kwargs.get("features_extractor_class", default.default if default else FlattenExtractor),
         "extractor_kwargs": kwargs.get("features_extractor_kwargs"),

@@ -1,8 +1,7 @@
 """The population: a mean, a mutation rate, and where each member starts from."""
 
 import copy
-from collections.abc import Mapping
-from dataclasses import fields
+from collections.abc import Callable, Mapping
 from enum import IntEnum
 from typing import Any
 
@@ -34,7 +33,7 @@ class Population:
 
     To be read: ``mean`` (d,), ``sigma``, ``generation`` (from 0), ``members`` (n, d), ``origins`` (n,) of :class:`Origin`,
     ``winners`` (w, d) of the last generation that was played, best first, with ``winner_origins`` (w,), and
-    ``previous_winners`` (w, d) of the one before. ``crossed`` (c, d) is what an operator wants in the next population.
+    ``previous_winners`` (w, d) of the one before. ``children`` (c, d) are members that operators want in the next population.
     Vectors are float32, and are replaced rather than changed in place.
 
     :param mean: (d,) initial parameters, theta_es.
@@ -55,10 +54,7 @@ class Population:
         self.winners = self._no_members()
         self.winner_origins = np.zeros(0, dtype=np.int64)
         self.previous_winners = self._no_members()
-        self.crossed = self._no_members()
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state if "strategy" in state else _of_a_file_without_strategies(state))
+        self.children = self._no_members()
 
     def _no_members(self) -> np.ndarray:
         return np.empty((0, self.mean.size), dtype=np.float32)
@@ -111,22 +107,22 @@ class Population:
 
     def form(self, agent: np.ndarray | None) -> None:
         """
-        Form the next generation from the mean, the crossed-over members and the agent (line 27).
+        Form the next generation from the mean, the operators' children and the agent (line 27).
 
         Members that start from the mean come first, so that mirrored pairs share their starting point.
 
         :param agent: (d,) parameters of the agent, or None to invite none.
         """
         n_agent = self.config.n_agent_members if agent is not None else 0
-        n_winners = min(len(self.crossed), self.config.size - n_agent)
+        n_winners = min(len(self.children), self.config.size - n_agent)
         n_mean = self.config.size - n_agent - n_winners
-        guests = [*self.crossed[:n_winners]] + ([agent] if agent is not None and n_agent else [])
+        guests = [*self.children[:n_winners]] + ([agent] if agent is not None and n_agent else [])
         self._bases = np.stack([self.mean, *guests]).astype(np.float32)
         self._base_of = np.concatenate(
             [np.zeros(n_mean, np.int64), 1 + np.arange(n_winners), np.full(n_agent, len(guests), np.int64)]
         ).astype(np.int64)
         self.origins = np.repeat([Origin.MEAN, Origin.WINNER, Origin.AGENT], [n_mean, n_winners, n_agent]).astype(np.int64)
-        self.crossed = self._no_members()
+        self.children = self._no_members()
         self.generation += 1
 
     def set_mean(self, mean: np.ndarray) -> None:
@@ -148,12 +144,16 @@ class Population:
         if config.strategy != self.config.strategy:
             self.strategy = STRATEGIES[config.strategy](self.mean, self.sigma, config)
         self.strategy.configure(config)
-        if config.size != self.config.size:
-            guests = np.flatnonzero(self._base_of)[: config.size]
-            n_mean = config.size - len(guests)
+        self._resize(config.size)
+        self.config = config
+
+    def _resize(self, size: int) -> None:
+        """Go on with more or fewer members, guests among them."""
+        if size != len(self._base_of):
+            guests = np.flatnonzero(self._base_of)[:size]
+            n_mean = size - len(guests)
             self._base_of = np.concatenate([np.zeros(n_mean, np.int64), self._base_of[guests]])
             self.origins = np.concatenate([np.full(n_mean, Origin.MEAN, np.int64), self.origins[guests]])
-        self.config = config
 
     def snapshot(self) -> "Population":
         """A copy that later generations leave alone."""
@@ -162,39 +162,53 @@ class Population:
         twin.strategy = self.strategy.snapshot()
         return twin
 
-    def state_dict(self) -> dict[str, th.Tensor]:
-        """The mean as a torch state dict, so that ``get_parameters`` shows it."""
-        return {"mean": th.from_numpy(self.mean.copy())}
+    STATE = ("generation", "origins", "winners", "winner_origins", "previous_winners", "children", "_bases", "_base_of")
 
-    def load_state_dict(self, state: Mapping[str, th.Tensor], strict: bool = True) -> None:
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next generation depends on, as tensors, numbers and strings; "mean" is theta_es."""
+        state = {name: getattr(self, name) for name in self.STATE}
+        strategy = {"name": self.config.strategy, **self.strategy.state_dict()}
+        tensors: dict[str, Any] = _each(_to_tensor, {"mean": self.mean, **state, "strategy": strategy})
+        return tensors
+
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
         """
-        Set the mean from a torch state dict, as ``set_parameters`` does.
+        Go on from a state, under the rules that this population has; or from another mean alone.
 
-        :param state: What ``state_dict`` gave.
+        :param state: What :meth:`state_dict` gave, or a part of it.
         :param strict: Whether anything missing or unknown is an error.
+        :raises RuntimeError: If it does not fit.
         """
-        if strict and set(state) != {"mean"}:
-            raise RuntimeError(f"A population has the key 'mean', not {sorted(state)}")
-        if "mean" in state:
-            mean = state["mean"].detach().cpu().numpy()
-            if mean.shape != self.mean.shape:
-                raise RuntimeError(f"A mean of shape {mean.shape} does not fit a population of shape {self.mean.shape}")
-            if not np.array_equal(mean, self.mean):
-                self.set_mean(mean)
+        known = {"mean", "strategy", *self.STATE}
+        if strict and set(state) != known:
+            raise RuntimeError(f"A population has the keys {sorted(known)}, not {sorted(state)}")
+        values = _each(_to_array, dict(state))
+        mean = np.asarray(values.pop("mean", self.mean))
+        if mean.shape != self.mean.shape:
+            raise RuntimeError(f"A mean of shape {mean.shape} does not fit a population of shape {self.mean.shape}")
+        strategy = values.pop("strategy", None)
+        for name, value in values.items():
+            setattr(self, name, value)
+        self._resize(self.config.size)
+        if strategy is not None:
+            if strategy.pop("name") == self.config.strategy:
+                self.strategy.load_state_dict(strategy)
+            else:
+                self.strategy = STRATEGIES[self.config.strategy](mean, strategy["sigma"], self.config)
+            self.mean = self.strategy.mean.astype(np.float32, copy=False)
+        if not np.array_equal(mean, self.mean):
+            self.set_mean(mean)
 
 
-def _of_a_file_without_strategies(state: dict[str, Any]) -> dict[str, Any]:
-    """
-    Translate a population that was saved when it had an optimiser and a ``recombination`` of its own.
+def _each(change: Callable[[Any], Any], value: Any) -> Any:
+    """Change everything in nested dicts."""
+    return {key: _each(change, part) for key, part in value.items()} if isinstance(value, dict) else change(value)
 
-    :param state: Its attributes.
-    """
-    old = vars(state["config"])
-    names = {field.name for field in fields(PopulationConfig)} & old.keys()
-    kind = {"es": "openai", "winners": "canonical"}[old["recombination"]]
-    config = PopulationConfig(**{name: old[name] for name in names}, strategy=kind)
-    strategy = STRATEGIES[kind](state["mean"], state["sigma"], config)
-    if hasattr(strategy, "optimizer"):
-        strategy.optimizer = state["optimizer"]
-    others = {name: value for name, value in state.items() if name not in ("config", "sigma", "optimizer")}
-    return {**others, "config": config, "strategy": strategy}
+
+def _to_tensor(value: Any) -> Any:
+    # Nobody who changes the tensor changes the population.
+    return th.from_numpy(value.copy()) if isinstance(value, np.ndarray) else value
+
+
+def _to_array(value: Any) -> Any:
+    return value.detach().cpu().numpy().copy() if isinstance(value, th.Tensor) else value

@@ -1,12 +1,18 @@
-"""Where the present generation began: kept in memory while it is played, saved beside the present, gone back to on resume."""
+"""
+A model in a file: the states of its parts, and where the present generation began.
+
+SB3 saves attributes, and parameters by name; beside them a file has ``state_dict`` of each part, and for a model that is in
+the middle of a generation the same of the moment in which that began, to be gone back to on resume.
+"""
 
 import copy
 import hashlib
 import inspect
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import cloudpickle
 import numpy as np
@@ -16,20 +22,20 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.save_util import recursive_getattr
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_esac.agent.sharing import SharedExperience
-from sb3_esac.champion import ChampionRecord
-from sb3_esac.episode_caps import EpisodeCaps
 from sb3_esac.evolution.population import Population
 
-if TYPE_CHECKING:
-    from sb3_esac.population_based import PopulationBasedAlgorithm
+STATE = "_state"
+"""Attribute of a saved model: the states of its parts."""
 
-SAVED_AS = "_boundary_state"
+BOUNDARY = "_boundary_state"
 """Attribute of a saved model that was in the middle of a generation."""
+
+OF_VERSION_0_1 = "population_timesteps"
+"""Attribute of every model that version 0.1 has saved, and of no other."""
 
 LASTING = {
     "policy_class", "policy_kwargs", "observation_space", "action_space", "n_envs", "learning_rate", "lr_schedule", "use_sde",
-    "sde_sample_freq", "action_noise", "run_seed", "_initial_sigma", "_stats_window_size",
+    "sde_sample_freq", "action_noise", "run_seed", "_stats_window_size", "operators",
 }  # fmt: skip
 """Attributes that a generation does not change: constructor arguments in another form."""
 
@@ -38,10 +44,82 @@ OF_A_CALL = {
 }  # fmt: skip
 """Attributes that ``learn`` sets as it begins."""
 
-ELSEWHERE = {"_population", "_champion_state", "_agent_counters", "_operators", SAVED_AS}
-"""Attributes that are looked after by others than :meth:`Boundary.attributes`."""
+ELSEWHERE = {STATE, BOUNDARY, "_operators"}
+"""Attributes of files that are looked after by others than :meth:`Boundary.attributes`."""
 
-AGENT_COUNTERS = ("num_timesteps", "_n_updates", "_episode_num")
+
+class Part(Protocol):
+    """What a model is made of."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that it needs to go on as if it had never been saved."""
+
+    def load_state_dict(self, state: Any) -> None:
+        """
+        Go on from a state.
+
+        :param state: What :meth:`state_dict` gave.
+        """
+
+
+def check_form(model: Any) -> None:
+    """
+    Check that a model is not being loaded from a file of another form.
+
+    :param model: The model, with the attributes of the file.
+    :raises ValueError: If version 0.1 of this package has written it.
+    """
+    if OF_VERSION_0_1 in vars(model):
+        raise ValueError(
+            "The file was saved by sb3_esac 0.1, whose models have another form: load it with `pip install sb3_esac==0.1.0`. "
+            "To go on with its agent here, save `model.agent` there, and use `ESAC.from_agent`."
+        )
+
+
+@contextmanager
+def attached(model: Any, exclude: Iterable[str]) -> Iterator[None]:
+    """
+    Let a model have the states of its parts as attributes while it is saved.
+
+    :param model: The model.
+    :param exclude: Attributes that are not saved.
+    """
+    apart = set(model._get_torch_save_params()[0])
+    content = {"sigma": None if callable(model.sigma) else model.sigma}
+    content |= {name: part.state_dict() for name, part in model.parts.items() if name not in apart}
+    # As bytes, because SB3 writes a description of everything else.
+    setattr(model, STATE, cloudpickle.dumps(content))
+    pending = model._pending
+    if model._boundary is not None:
+        setattr(model, BOUNDARY, model._boundary.dump(model, exclude))
+    elif pending is not None and pending.is_untouched(model):
+        setattr(model, BOUNDARY, pending.content)
+    try:
+        yield
+    finally:
+        for name in (STATE, BOUNDARY):
+            vars(model).pop(name, None)
+
+
+def restore(model: Any) -> None:
+    """
+    Give the parts of a model that has just been loaded their states.
+
+    :param model: The model, with the attributes of the file.
+    """
+    content = cloudpickle.loads(vars(model).pop(STATE))
+    sigma = content.pop("sigma")
+    for name, state in content.items():
+        model.parts[name].load_state_dict(state)
+    _heed_sigma(model, sigma)
+    boundary = vars(model).pop(BOUNDARY, None)
+    model._pending = None if boundary is None else PendingBoundary(boundary, _marks(model), model.population.mean)
+
+
+def _heed_sigma(model: Any, saved: float | None) -> None:
+    """Other arguments may have been given to ``load``."""
+    if not callable(model.sigma) and model.sigma != saved:
+        model.population.sigma = model.sigma
 
 
 @dataclass
@@ -52,9 +130,9 @@ class Boundary:
     :param key: Run, generation and steps.
     :param attributes: Attributes of the model.
     :param population: A snapshot.
-    :param champion: Its record, its trends and its actor, which is replaced and never changed.
-    :param counters: Those of the agent.
-    :param states: Parameters, statistics and optimisers by name, as in ``get_parameters``.
+    :param parts: States of the other parts.
+    :param champion: The champion's actor, which is replaced and never changed.
+    :param parameters: Parameters, statistics and optimisers by name, as in ``get_parameters``.
     :param tensors: Other variables by name.
     :param vec_normalize: Statistics of the user's ``VecNormalize``, None if there is none.
     """
@@ -62,33 +140,30 @@ class Boundary:
     key: tuple[int, int, int]
     attributes: dict[str, Any]
     population: Population
-    champion: tuple[ChampionRecord | None, dict[str, tuple[float, int]], BasePolicy]
-    counters: dict[str, int]
-    states: dict[str, Any]
+    parts: dict[str, dict[str, Any]]
+    champion: BasePolicy
+    parameters: dict[str, Any]
     tensors: dict[str, th.Tensor]
     vec_normalize: dict[str, Any] | None
 
     @classmethod
-    def of(cls, model: "PopulationBasedAlgorithm") -> "Boundary":
+    def of(cls, model: Any) -> "Boundary":
         """
         Take a snapshot; nothing is serialised.
 
         :param model: A model between two generations.
         """
         key = (model.run_seed, model.population.generation, model.num_timesteps)
-        agent = model.__dict__.get("agent")
-        buffer = getattr(agent, "replay_buffer", None)
-        if isinstance(buffer, SharedExperience):
-            buffer.keep_way_back(key)
+        if model.learner is not None:
+            model.learner.keep_way_back(key)
         names, others = model._get_torch_save_params()
-        champion = model.champion
         return cls(
             key=key,
             attributes={name: _shallow(value) for name, value in _volatile(model).items()},
             population=model.population.snapshot(),
-            champion=(champion.record, dict(champion.trends), champion.actor),
-            counters={} if agent is None else {name: getattr(agent, name) for name in AGENT_COUNTERS},
-            states={
+            parts={name: part.state_dict() for name, part in model.parts.items() if name != "population"},
+            champion=model.champion.actor,
+            parameters={
                 name: _each_tensor(th.Tensor.clone, _state(model, name))
                 for name in names
                 if name not in ("population", "champion.actor")
@@ -97,7 +172,19 @@ class Boundary:
             vec_normalize=_statistics(model._vec_normalize_env),
         )
 
-    def dump(self, model: "PopulationBasedAlgorithm", exclude: Iterable[str]) -> bytes:
+    def end(self, model: Any) -> None:
+        """
+        Keep it no longer. A generation that was cut short will be played again, by this model or one from a file.
+
+        :param model: The model.
+        """
+        if model.population.generation == self.population.generation:
+            model.population = self.population
+        model._boundary = None
+        if model.learner is not None:
+            model.learner.forget_way_back()
+
+    def dump(self, model: Any, exclude: Iterable[str]) -> bytes:
         """
         Make it a part of a file.
 
@@ -105,26 +192,23 @@ class Boundary:
         :param exclude: Attributes that are not saved.
         :return: Everything, with tensors in the memory of the CPU.
         """
-        record, trends, actor = self.champion
         excluded = set(exclude)
         content = {
             "key": self.key,
             "attributes": {name: value for name, value in self.attributes.items() if name not in excluded},
-            "population": self.population,
-            "champion": (record, trends, actor.state_dict()),
-            "counters": self.counters,
-            "states": self.states,
+            "parts": {"population": self.population.state_dict(), **self.parts},
+            "champion": self.champion.state_dict(),
+            "parameters": self.parameters,
             "tensors": self.tensors,
             "vec_normalize": self.vec_normalize,
-            "initial_sigma": None if callable(model.sigma) else model.sigma,
+            "sigma": None if callable(model.sigma) else model.sigma,
             "present_vec_normalize": _statistics(model._vec_normalize_env),
         }
-        # As bytes, because SB3 writes a description of everything else.
         return bytes(cloudpickle.dumps(_each_tensor(th.Tensor.cpu, content)))
 
 
 @dataclass
-class Pending:
+class PendingBoundary:
     """
     The boundary of a model that was loaded, until it learns.
 
@@ -137,28 +221,17 @@ class Pending:
     marks: str
     mean: np.ndarray
 
-    @classmethod
-    def of(cls, model: "PopulationBasedAlgorithm") -> "Pending | None":
-        """
-        Look for a boundary in a model that has just been loaded.
-
-        :param model: The model.
-        :return: None if the file was not saved within a generation.
-        """
-        content = model.__dict__.pop(SAVED_AS, None)
-        return None if content is None else cls(content, _marks(model), model.population.mean)
-
     @property
     def run_seed(self) -> int:
         """Seed of the run."""
         seed: int = cloudpickle.loads(self.content)["key"][0]
         return seed
 
-    def is_untouched(self, model: "PopulationBasedAlgorithm") -> bool:
+    def is_untouched(self, model: Any) -> bool:
         """Whether nobody has given the model other weights since it was loaded."""
         return _marks(model) == self.marks
 
-    def begin_again(self, model: "PopulationBasedAlgorithm") -> None:
+    def begin_again(self, model: Any) -> None:
         """
         Let the population alone go back to where its generation began; a mean that the user has put there stays.
 
@@ -170,7 +243,7 @@ class Pending:
         training = {name: value for name, value in wanted.items() if name == "training"}
         _restore_statistics(model._vec_normalize_env, training, content["present_vec_normalize"])
 
-    def go_back(self, model: "PopulationBasedAlgorithm") -> None:
+    def go_back(self, model: Any) -> None:
         """
         Bring everything back to where the generation began, the replay buffer and ``VecNormalize`` if they are those that
         were saved with the model.
@@ -181,48 +254,28 @@ class Pending:
         for name, value in content["attributes"].items():
             setattr(model, name, value)
         self._restore_population(model, content)
-        model.champion.record, model.champion.trends, actor = content["champion"]
-        model.champion.actor.load_state_dict(actor)
-        names, others = model._get_torch_save_params()
-        for name in names:
-            if name in content["states"]:
-                recursive_getattr(model, name).load_state_dict(content["states"][name])
-        for name in others:
-            if name in content["tensors"]:
-                variable = recursive_getattr(model, name)
-                variable.data = content["tensors"][name].to(variable.device)
-        agent = model.__dict__.get("agent")
-        for name, value in content["counters"].items():
-            setattr(agent, name, value)
-        buffer = getattr(agent, "replay_buffer", None)
-        if isinstance(buffer, SharedExperience):
-            buffer.go_back(content["key"])
+        for name, state in content["parts"].items():
+            if name != "population":
+                model.parts[name].load_state_dict(state)
+        model.champion.actor.load_state_dict(content["champion"])
+        for name, state in content["parameters"].items():
+            recursive_getattr(model, name).load_state_dict(state)
+        for name, value in content["tensors"].items():
+            variable = recursive_getattr(model, name)
+            variable.data = value.to(variable.device)
+        if model.learner is not None:
+            model.learner.buffer.go_back(content["key"])
         _restore_statistics(model._vec_normalize_env, content["vec_normalize"], content["present_vec_normalize"])
 
-    def _restore_population(self, model: "PopulationBasedAlgorithm", content: dict[str, Any]) -> None:
-        present, population = model.population, content["population"]
-        # Other arguments may have been given to `load`.
-        population.configure(present.config)
-        if not callable(model.sigma) and model.sigma != content["initial_sigma"]:
-            population.sigma = model.sigma
-        if not np.array_equal(present.mean, self.mean):
-            population.set_mean(present.mean)
-        model._population, model._mean_actor = population, None
+    def _restore_population(self, model: Any, content: dict[str, Any]) -> None:
+        present = model.population.mean
+        model.population.load_state_dict(content["parts"]["population"])
+        _heed_sigma(model, content["sigma"])
+        if not np.array_equal(present, self.mean):
+            model.population.set_mean(present)
 
 
-def forget(model: "PopulationBasedAlgorithm") -> None:
-    """
-    Keep no boundary: the generation is over, or it will be played again.
-
-    :param model: The model.
-    """
-    model._boundary = None
-    buffer = getattr(model.__dict__.get("agent"), "replay_buffer", None)
-    if isinstance(buffer, SharedExperience):
-        buffer.undo = None
-
-
-def _volatile(model: "PopulationBasedAlgorithm") -> dict[str, Any]:
+def _volatile(model: Any) -> dict[str, Any]:
     """Attributes that are saved and are no arguments."""
     arguments = {name for kind in type(model).__mro__ for name in _parameters(kind)}
     hidden = {name.split(".")[0] for names in model._get_torch_save_params() for name in names}
@@ -241,7 +294,7 @@ def _parameters(kind: type) -> tuple[str, ...]:
 
 def _shallow(value: Any) -> Any:
     """Copy what is changed in place; objects of the user's are theirs."""
-    return copy.copy(value) if isinstance(value, dict | list | set | deque | np.ndarray | EpisodeCaps) else value
+    return copy.copy(value) if isinstance(value, dict | list | set | deque | np.ndarray) else value
 
 
 def _state(model: Any, name: str) -> Any:
@@ -258,7 +311,7 @@ def _each_tensor(change: Callable[[th.Tensor], th.Tensor], value: Any) -> Any:
     return type(value)(_each_tensor(change, part) for part in value) if type(value) in (list, tuple) else value
 
 
-def _marks(model: "PopulationBasedAlgorithm") -> str:
+def _marks(model: Any) -> str:
     """Fingerprint of all weights, optimisers and of the population."""
     digest = hashlib.blake2b()
 
@@ -277,10 +330,9 @@ def _marks(model: "PopulationBasedAlgorithm") -> str:
         else:
             digest.update(repr(value).encode())
 
-    population = model.population
     take(model.get_parameters())
     take([recursive_getattr(model, name) for name in model._get_torch_save_params()[1]])
-    take([population.mean, population.sigma, population.generation])
+    take(model.population.state_dict())
     return digest.hexdigest()
 
 

@@ -1,0 +1,437 @@
+"""The learner: a stock agent of SB3, its average, its buffer, and the intervals in which it plays and learns."""
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, Protocol
+
+import numpy as np
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import TrainFreq
+from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
+from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
+
+from sb3_esac.agent.averaging import AveragedActor
+from sb3_esac.agent.building import make_room, share_experience
+from sb3_esac.agent.sharing import SharedExperience, add_episode
+from sb3_esac.agent.updates import Updates
+from sb3_esac.evaluation.clock import StepListener, without_callbacks
+from sb3_esac.evaluation.disturbance import Patience
+from sb3_esac.evaluation.first_layers import update_normalizers
+from sb3_esac.evaluation.normalization import normalizers
+from sb3_esac.evaluation.progress import Level, Progress
+from sb3_esac.evaluation.rollout import Episode, stack
+from sb3_esac.evaluation.seeded_episodes import ASLEEP, Asleep, SeededEpisodes, adopt
+from sb3_esac.evaluation.statistics import ObservationMoments, observation_moments
+from sb3_esac.evaluation.vec_envs import forbids_early_resets
+from sb3_esac.evaluation.vectors import to_vector
+from sb3_esac.evolution.noise import Stream, episode_seed
+
+FRESH_FRACTION = 0.01
+"""Statistics follow the agent in steps of this size: often while nothing has been learned, and never by a jump."""
+
+LEVEL_EPISODES = 5
+"""What the agent is worth is judged by so many of its last episodes in an interval."""
+
+COUNTERS = ("num_timesteps", "_n_updates", "_episode_num")
+"""Of the agent, beside its networks and optimisers."""
+
+ProgressAfter = Callable[[int, int], Progress]
+"""Tells where the run stands with so many episodes of the agent in this interval, so many steps further."""
+
+
+class IntervalRule(Protocol):
+    """Decides how long an interval is."""
+
+    def goes_on(self, progress: Progress) -> bool:
+        """
+        Decide whether the agent plays another episode.
+
+        :param progress: Where the run stands; its budget is not spent.
+        """
+
+    def scales_observations(self, progress: Progress) -> bool:
+        """
+        Decide whether statistics of observations are those of what the agent sees.
+
+        :param progress: Where the run stands.
+        """
+
+
+@dataclass(frozen=True)
+class IntervalReport:
+    """
+    What came of an interval.
+
+    :param goes_on: False if a callback asked to stop.
+    :param returns: Of the whole episodes that were played.
+    """
+
+    goes_on: bool
+    returns: list[float]
+
+
+class Learner:
+    """
+    A stock off-policy algorithm, which is the one truth for its networks, buffer and counters, and what ESAC does with it.
+
+    To be read: ``agent``, ``averaged`` (None without averaging), ``level`` and ``n_episodes``; ``statistics_version`` grows
+    when the statistics of observations change.
+
+    :param agent: The agent.
+    :param share: Fraction of each batch that comes from the population's store.
+    :param average: Fraction of the updates over which the actor is averaged, 0 for no average.
+    :param updates: "auto" or "stock", see :class:`~sb3_esac.agent.updates.Updates`.
+    """
+
+    def __init__(self, agent: OffPolicyAlgorithm, *, share: float, average: float, updates: str) -> None:
+        self.agent = agent
+        self.averaged: AveragedActor | None = None
+        self.statistics_version = 0
+        self.share(share)
+        self.buffer.is_placeholder = agent.env is None
+        self._updates = Updates(agent, updates)
+        self.set_average(average)
+        self.start_count()
+
+    def start_count(self) -> None:
+        """Count from zero."""
+        self.agent.num_timesteps = 0
+        self.n_episodes, self._n_random_episodes = 0, 0
+        self._level, self._error = float("nan"), 0.0
+        self._random_returns: list[float] = []
+        self.seconds = {"agent": 0.0, "gradient": 0.0}
+
+    # -- what it is made of --------------------------------------------------------------------------------------------
+
+    @property
+    def actor(self) -> Any:
+        """The actor that explores and learns."""
+        return self.agent.actor
+
+    @property
+    def deployed_actor(self) -> BasePolicy:
+        """What is deployed of the agent: its average, or all of the policy before the first update."""
+        # Before that parameters may have come from the user.
+        return self.agent.policy if self.averaged is None or self.agent._n_updates == 0 else self.averaged.actor
+
+    @property
+    def vector(self) -> np.ndarray:
+        """(d,) parameters of the average."""
+        # Without updates both are the same.
+        return to_vector(self.actor if self.averaged is None else self.averaged.actor)
+
+    @property
+    def buffer(self) -> SharedExperience:
+        """The agent's replay buffer."""
+        assert isinstance(self.agent.replay_buffer, SharedExperience)
+        return self.agent.replay_buffer
+
+    @property
+    def level(self) -> Level:
+        """What the agent, exploring, returns by now."""
+        random = float(np.mean(self._random_returns)) if self._random_returns else None
+        return Level(self._level, self._error, random)
+
+    def withdraw(self) -> None:
+        """Forget its level: without noise it plays worse than its last episodes promised."""
+        self._level = float("nan")
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether it has played or learned anything."""
+        # A new call of `learn` counts steps from zero, but not updates.
+        return self.agent.num_timesteps > 0 or self.agent._n_updates > 0
+
+    def adopt(self, env: VecEnv) -> None:
+        """
+        Play on an environment.
+
+        :param env: The user's ``VecEnv``.
+        """
+        self.base: SeededEpisodes = adopt(env)
+        if self.agent.env is not env:
+            self.agent.set_env(env)
+        make_room(self.agent)
+        self.share(self._share)
+        self._ends_episodes = forbids_early_resets(env)
+
+    def share(self, share: float) -> None:
+        """
+        Let batches come from the population's store.
+
+        :param share: The fraction, in [0, 1].
+        """
+        self._share = share
+        share_experience(self.agent, share)
+
+    def set_average(self, average: float) -> None:
+        """
+        Average the actor over another window.
+
+        :param average: Fraction of all updates, 0 for no average.
+        """
+        if average == 0:
+            self.averaged = None
+        elif self.averaged is None:
+            self.averaged = AveragedActor(self.actor, average)
+        else:
+            self.averaged.window = average
+
+    def restart_average(self) -> None:
+        """Forget the actor's past."""
+        if self.averaged is not None:
+            self.averaged.restart()
+
+    def set_updates(self, updates: str) -> None:
+        """
+        Compute gradient steps in another way.
+
+        :param updates: "auto" or "stock".
+        """
+        self._updates = Updates(self.agent, updates)
+
+    @property
+    def updates_are_fast(self) -> bool:
+        """Whether gradient steps are made by hand."""
+        return self._updates.is_fast
+
+    def start(self, logger: Logger, total_timesteps: int, start_time: float) -> None:
+        """
+        Get ready for a call of ``learn``.
+
+        :param logger: The run's.
+        :param total_timesteps: Its budget.
+        :param start_time: When it began, in nanoseconds.
+        """
+        self.agent._logger, self.agent._total_timesteps, self.agent.start_time = logger, total_timesteps, start_time
+
+    # -- experience ----------------------------------------------------------------------------------------------------
+
+    def take_episodes(self, episodes: Sequence[Episode]) -> None:
+        """
+        Put episodes of offspring into the population's store.
+
+        :param episodes: Episodes with their transitions; others have nothing to give.
+        """
+        store, undo = self.buffer.population_store, self.buffer.undo
+        if store is None:
+            return
+        for episode in episodes:
+            if episode.transitions is not None:
+                actions = self.agent.policy.scale_action(episode.transitions.actions)
+                add_episode(store, episode.transitions, actions, None if undo is None else undo.population)
+
+    def take_buffer(self, buffer: ReplayBuffer) -> None:
+        """
+        Go on with another buffer, from a file or the user's.
+
+        :param buffer: Of the agent's kind, with a store of the population's or without.
+        """
+        self.agent.replay_buffer = buffer
+        self.share(self._share)
+        store = self.buffer.population_store
+        if store is not None:
+            store.device = self.agent.device
+            if isinstance(store, HerReplayBuffer) and store.env is None and self.agent.env is not None:
+                store.set_env(self.agent.env)
+
+    def take_observations(self, fresh: ObservationMoments, *, of_the_agent: bool) -> None:
+        """
+        Merge observations into the statistics by which they are normalised.
+
+        :param fresh: Moments of what was seen.
+        :param of_the_agent: Whether statistics are those of what the agent sees.
+        """
+        # What the agent has learned must not jump with what others see. What it was born with has nothing to keep, and its own
+        # observations change it bit by bit, while weights that had to keep up would grow out of scale.
+        keep_functions = self.agent._n_updates > 0 and not of_the_agent
+        beside = [] if self.averaged is None else [self.averaged.actor]
+        update_normalizers(self.agent.policy, fresh, keep_functions=keep_functions, beside=beside)
+        self.statistics_version += 1
+
+    # -- an interval ---------------------------------------------------------------------------------------------------
+
+    def play_interval(self, rule: IntervalRule, progress_after: ProgressAfter, callback: StepListener) -> IntervalReport:
+        """
+        Play whole episodes, and learn between the steps (Algorithm 1, lines 12-23).
+
+        :param rule: How long.
+        :param progress_after: Where the run stands.
+        :param callback: Told of every step.
+        :return: What came of it.
+        """
+        base, buffer, begin = self.base, self.buffer, self._start_interval(rule, progress_after)
+        patience = Patience("an episode of the agent")
+        goes_on, ended, n_finished = True, True, 0
+        # In the middle of an episode the interval always goes on: what the agent plays are whole episodes.
+        while goes_on and (not ended or _wants_another(rule, progress_after(n_finished, 0))):
+            if base.disturbed:
+                patience.lose(n_finished)
+                buffer.truncate_open_episodes()
+                begin()
+            n_before = n_finished
+            goes_on = self._step(callback, lambda: progress_after(len(base.finished), 0))
+            n_finished = len(base.finished)
+            progress = progress_after(n_finished, 0)
+            ended = n_finished > n_before or (progress.is_spent and not self._ends_episodes)
+            self._note_episodes(n_before)
+            if buffer.fresh_observations and len(buffer.fresh_observations) * self.agent.n_envs > self._n_enough:
+                self._merge_fresh_observations(of_the_agent=rule.scales_observations(progress))
+        base.seed_source = None
+        buffer.truncate_open_episodes()
+        self.n_episodes += len(base.finished)
+        if base.finished:
+            self._note_level()
+        self._merge_fresh_observations(of_the_agent=rule.scales_observations(progress_after(n_finished, 0)))
+        buffer.fresh_observations = None
+        return IntervalReport(goes_on, [episode_return for episode_return, _ in base.finished])
+
+    def _start_interval(self, rule: IntervalRule, progress_after: ProgressAfter) -> Callable[[], None]:
+        """Begin episodes in all lanes; what is returned begins others in their place."""
+        progress = progress_after(0, 0)
+        seeds = (episode_seed(progress.run_seed, progress.generation, Stream.AGENT_EPISODE, number) for number in count())
+
+        def next_seed(lane: int) -> int | Asleep:
+            # The step that ended the last episode is not counted yet.
+            after = progress_after(len(self.base.finished), self.agent.n_envs)
+            return next(seeds) if _wants_another(rule, after) else ASLEEP
+
+        def begin() -> None:
+            self._begin_episodes(seeds, next_seed)
+
+        self.base.finished.clear()
+        begin()
+        self.buffer.fresh_observations = [] if normalizers(self.agent.policy) else None
+        if rule.scales_observations(progress) and not self.has_begun:
+            for normalizer in normalizers(self.agent.policy):
+                normalizer.forget()
+            self.restart_average()
+        self._n_enough = FRESH_FRACTION * self._n_observations_known()
+        self._n_random_episodes = 0
+        return begin
+
+    def _begin_episodes(self, seeds: Iterator[int], next_seed: Callable[[int], int | Asleep]) -> None:
+        """
+        Begin new episodes in every lane; when one ends, the next follows if the interval goes on.
+
+        :param seeds: Of the episodes, by generation and number of the episode.
+        :param next_seed: Seed of an episode that follows.
+        """
+        agent, base = self.agent, self.base
+        assert agent.env is not None and isinstance(agent.train_freq, TrainFreq)
+        base.seed_source = lambda _: next(seeds)
+        agent._last_obs = agent.env.reset()
+        agent._last_episode_starts = np.ones((agent.n_envs,), dtype=bool)
+        vec_normalize = unwrap_vec_normalize(agent.env)
+        if vec_normalize is not None:
+            agent._last_original_obs = vec_normalize.get_original_obs()
+        if agent.action_noise is not None:
+            agent.action_noise.reset()
+        if agent.train_freq.frequency == 1:
+            # Otherwise SB3 plays on before the interval can end.
+            base.seed_source = next_seed
+
+    def _step(self, callback: StepListener, progress: Callable[[], Progress]) -> bool:
+        """Play ``train_freq``, then take gradient steps; False if a callback asked to stop."""
+        agent: Any = self.agent
+        with without_callbacks(self.seconds, "agent", callback.seconds):
+            rollout = agent.collect_rollouts(
+                agent.env,
+                train_freq=agent.train_freq,
+                action_noise=agent.action_noise,
+                callback=callback,
+                learning_starts=agent.learning_starts,
+                replay_buffer=agent.replay_buffer,
+                log_interval=None,
+            )
+        if not rollout.continue_training:
+            return False
+        n_steps = agent.gradient_steps if agent.gradient_steps >= 0 else rollout.episode_timesteps
+        if n_steps > 0 and agent.num_timesteps > agent.learning_starts and agent.replay_buffer.size() > 0:
+            # The schedule of the learning rate follows the whole budget, not the agent's part of it.
+            agent._current_progress_remaining = progress().remaining
+            with without_callbacks(self.seconds, "gradient", callback.seconds):
+                self._updates.train(n_steps, agent.batch_size)
+                if self.averaged is not None:
+                    self.averaged.update(n_steps, agent._n_updates)
+        return True
+
+    def _note_episodes(self, n_before: int) -> None:
+        """Look at the episodes that have been finished since."""
+        finished = self.base.finished
+        if self.agent.num_timesteps <= self.agent.learning_starts:
+            # They tell nothing of the agent.
+            self._n_random_episodes = len(finished)
+            self._random_returns += [episode_return for episode_return, _ in finished[n_before:]]
+        if n_before < len(finished) >= LEVEL_EPISODES:
+            self._note_level()
+
+    def _note_level(self) -> None:
+        """Remember what the agent, exploring, returns by now."""
+        own = self.base.finished[self._n_random_episodes :]
+        if own:
+            last = [episode_return for episode_return, _ in own[-LEVEL_EPISODES:]]
+            self._level = float(np.mean(last))
+            self._error = float(np.std(last) / np.sqrt(len(last))) if np.isfinite(last).all() else 0.0
+
+    def _n_observations_known(self) -> float:
+        """How many observations the normalisation is made from, 0 if there is none."""
+        found = normalizers(self.agent.policy)
+        return min((moments.count for moments in found[0].moments().values()), default=0.0) if found else 0.0
+
+    def _merge_fresh_observations(self, *, of_the_agent: bool) -> None:
+        """Merge what the agent has seen since the last time."""
+        fresh = self.buffer.fresh_observations
+        if not fresh:
+            return
+        seen = stack(fresh)
+        flat = (
+            {key: value.reshape(-1, *value.shape[2:]) for key, value in seen.items()}
+            if isinstance(seen, dict)
+            else seen.reshape(-1, *seen.shape[2:])
+        )
+        self.take_observations(observation_moments(flat), of_the_agent=of_the_agent)
+        self.buffer.fresh_observations = []
+        self._n_enough = FRESH_FRACTION * self._n_observations_known()
+
+    # -- state ---------------------------------------------------------------------------------------------------------
+
+    COUNTS = ("n_episodes", "_level", "_error", "_n_random_episodes", "_random_returns")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Counters and level; networks and optimisers are parameters of the model."""
+        own = {name: copy.copy(getattr(self, name)) for name in self.COUNTS}
+        return {**own, "agent": {name: getattr(self.agent, name) for name in COUNTERS}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """
+        Go on from a state.
+
+        :param state: What :meth:`state_dict` gave.
+        """
+        for name in self.COUNTS:
+            setattr(self, name, copy.copy(state[name]))
+        for name, value in state["agent"].items():
+            setattr(self.agent, name, value)
+
+    def keep_way_back(self, key: tuple[int, int, int]) -> None:
+        """
+        Be able to come back to what the buffer holds now.
+
+        :param key: Names this moment.
+        """
+        self.buffer.keep_way_back(key)
+
+    def forget_way_back(self) -> None:
+        """Not to be able any longer."""
+        self.buffer.undo = None
+
+
+def _wants_another(rule: IntervalRule, progress: Progress) -> bool:
+    """Whether the agent plays another episode, if steps are left."""
+    return not progress.is_spent and rule.goes_on(progress)

@@ -1,0 +1,602 @@
+"""What ES and ESAC have in common: the loop over generations, arguments, logs, what is deployed, saving."""
+
+import io
+import pathlib
+import sys
+import time
+from abc import abstractmethod
+from collections import deque
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import gymnasium as gym
+import numpy as np
+import torch as th
+from stable_baselines3.common import utils
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
+
+from sb3_esac import saving
+from sb3_esac.agent.learner import Learner
+from sb3_esac.arguments import Applied
+from sb3_esac.champion import Candidate, Challenge, Champion
+from sb3_esac.dashboard import write_layout
+from sb3_esac.evaluation.arena import Arena, ArenaSettings
+from sb3_esac.evaluation.clock import StepListener
+from sb3_esac.evaluation.episode_caps import EpisodeLengthSchedule, check_budget, horizon_of
+from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, Pending
+from sb3_esac.evaluation.first_layers import update_normalizers
+from sb3_esac.evaluation.players import make_player
+from sb3_esac.evaluation.progress import Level, Progress
+from sb3_esac.evaluation.statistics import ObservationMoments
+from sb3_esac.evaluation.vec_normalize import merge_episodes, moments_of
+from sb3_esac.evaluation.vectors import copy_actor, load_vector
+from sb3_esac.evolution.episode_lengths import ProgressiveEpisodeLength
+from sb3_esac.evolution.noise import Stream, episode_seed
+from sb3_esac.evolution.population import Population, PopulationConfig
+
+SelfAlgorithm = TypeVar("SelfAlgorithm", bound="PopulationAlgorithm")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """
+    A generation that has been played and selected from.
+
+    :param result: Its episodes.
+    :param fitness: (n,) mean return of each member, the alive bonus taken out.
+    """
+
+    result: EvaluationResult
+    fitness: np.ndarray
+
+
+class PopulationAlgorithm(BaseAlgorithm):
+    """
+    A ``BaseAlgorithm`` of parts that own their state: ``population``, ``arena``, ``champion`` and, in ESAC, ``learner``.
+
+    A subclass gives the actor whose parameters are searched, and says what happens in a generation.
+    """
+
+    # Set by the constructors of the subclasses.
+    sigma: float | Schedule
+    n_eval_episodes: int
+    champion_episodes: int
+    alive_bonus_offset: float
+    normalize_observations: bool | None
+    episode_length_schedule: EpisodeLengthSchedule | dict[str, Any] | None
+    deploy: str
+    env_fn: Callable[[], gym.Env] | None
+    n_workers: int | None
+    backend: str
+    episode_timeout: float | None
+    max_worker_restarts: int
+    stats_window_size: int
+
+    population: Population
+    """Mean, members, origins, sigma and generation of the evolutionary half."""
+    champion: Champion
+    learner: Learner | None = None
+    run_seed: int = -1
+    """Seed of everything, drawn if none was given."""
+
+    _applied: Applied
+    _env_id: str | None
+    _boundary: saving.Boundary | None = None
+    """Where the present generation began, while it is played."""
+    _pending: saving.PendingBoundary | None = None
+    """Where the generation began in which a loaded model was saved, until it learns."""
+    _mean_actor: tuple[np.ndarray, int, BasePolicy] | None = None
+    """The mean, the version of the statistics, and the policy that was made of them."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.arena = Arena()
+        super().__init__(*args, **kwargs)
+
+    @property
+    @abstractmethod
+    def actor(self) -> Any:
+        """Actor that decides what is searched; never perturbed."""
+
+    @abstractmethod
+    def _run_generation(self, callback: StepListener) -> bool:
+        """
+        Play one generation.
+
+        :param callback: The user's callbacks.
+        :return: False if a callback asked to stop.
+        """
+
+    @abstractmethod
+    def _population_config(self) -> PopulationConfig:
+        """Say what the arguments mean for the population."""
+
+    @abstractmethod
+    def _check_arguments(self, changed: Collection[str] | None) -> None:
+        """
+        Check the arguments as they are now.
+
+        :param changed: Names of those that were changed, which must not be without effect; None for a new model.
+        :raises ValueError: If one is not what it may be.
+        """
+
+    # -- counters ------------------------------------------------------------------------------------------------------
+
+    @property
+    def num_timesteps(self) -> int:
+        """Every environment step that training took, the agent's and the population's."""
+        return self.agent_timesteps + self.arena.timesteps
+
+    @num_timesteps.setter
+    def num_timesteps(self, value: int) -> None:
+        if value == 0:
+            self.arena.start_count()
+            if self.learner is not None:
+                self.learner.start_count()
+        self.arena.timesteps = value - self.agent_timesteps
+
+    @property
+    def agent_timesteps(self) -> int:
+        """Steps of the gradient agent."""
+        return 0 if self.learner is None else self.learner.agent.num_timesteps
+
+    @property
+    def population_timesteps(self) -> int:
+        """Steps of offspring and of the champion's probes."""
+        return self.arena.timesteps
+
+    @property
+    def probe_timesteps(self) -> int:
+        """Steps of the champion's probes."""
+        return self.arena.probe_timesteps
+
+    @property
+    def paper_timesteps(self) -> float:
+        """Steps of the population as the paper counts them: of a generation, the length of its mean episode."""
+        return self.arena.paper_timesteps
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Where the time goes, by phase; what is missing from the whole is bookkeeping."""
+        return {**self.arena.seconds, **({} if self.learner is None else self.learner.seconds)}
+
+    @property
+    def _episode_num(self) -> int:
+        return self.arena.n_episodes + (0 if self.learner is None else self.learner.n_episodes)
+
+    @_episode_num.setter
+    def _episode_num(self, value: int) -> None:
+        """SB3 sets it to zero where it sets the steps to zero."""
+
+    @property
+    def _n_updates(self) -> int:
+        return 0 if self.learner is None else self.learner.agent._n_updates
+
+    @_n_updates.setter
+    def _n_updates(self, value: int) -> None:
+        if self.learner is not None:
+            self.learner.agent._n_updates = value
+
+    @property
+    def _current_progress_remaining(self) -> float:
+        total = getattr(self, "_total_timesteps", 0)
+        return 1.0 - float(self.num_timesteps) / float(total) if total else 1.0
+
+    @_current_progress_remaining.setter
+    def _current_progress_remaining(self, value: float) -> None:
+        """SB3 sets it as it counts; here it is what the counters say."""
+
+    def _progress(self, n_agent_episodes: int = 0, ahead: int = 0) -> Progress:
+        """
+        Say where the run stands.
+
+        :param n_agent_episodes: Whole episodes that the agent has played in this interval.
+        :param ahead: Steps of the agent that have been taken and are not counted yet.
+        """
+        arena, config = self.arena, self.population.config
+        return Progress(
+            run_seed=self.run_seed,
+            generation=self.population.generation,
+            timesteps=self.num_timesteps + ahead,
+            agent_timesteps=self.agent_timesteps + ahead,
+            total_timesteps=self._total_timesteps,
+            generation_timesteps=config.size * self.n_eval_episodes * arena.mean_length
+            + self.champion_episodes * arena.probe_length,
+            n_agent_episodes=n_agent_episodes,
+            overlaps=getattr(self, "overlap", False),
+        )
+
+    # -- construction --------------------------------------------------------------------------------------------------
+
+    @property
+    def _known_policies(self) -> dict[str, type[BasePolicy]]:
+        return self.policy_aliases
+
+    def _get_policy_from_name(self, policy_name: str) -> type[BasePolicy]:
+        known = self._known_policies
+        if policy_name not in known:
+            raise ValueError(f"Policy {policy_name!r} unknown: use one of {', '.join(map(repr, known))}, or a class")
+        return known[policy_name]
+
+    def set_random_seed(self, seed: int | None = None) -> None:
+        """
+        Seed everything that follows, perturbations and episodes included.
+
+        :param seed: The seed; None changes nothing.
+        """
+        super().set_random_seed(seed)
+        if seed is not None:
+            self.seed = self.run_seed = seed
+
+    def _setup_population(self, mean: np.ndarray, sigma: float) -> None:
+        """Make population and champion; a saved state follows if a model is being loaded."""
+        if self.run_seed < 0:
+            self.run_seed = int(np.random.randint(2**31))
+        self._configure_episode_lengths()
+        self.population = Population(mean, sigma, self._population_config())
+        self.champion = Champion(self.actor)
+
+    def _configure_episode_lengths(self) -> None:
+        # Files of hyperparameters can name its arguments, but make no object.
+        if isinstance(self.episode_length_schedule, dict):
+            self.episode_length_schedule = ProgressiveEpisodeLength(**self.episode_length_schedule)
+        if isinstance(self.episode_length_schedule, ProgressiveEpisodeLength) and self.env is not None:
+            horizon_of(self.episode_length_schedule, self.env)
+
+    def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
+        """
+        Train on another environment with the same spaces and number of lanes.
+
+        :param env: The environment.
+        :param force_reset: As in SB3; generations always begin with a reset.
+        """
+        super().set_env(env, force_reset)
+        self._env_id = None
+        self._adopt_env()
+        self._applied.adopted_env = self.env
+
+    def _adopt_env(self) -> None:
+        """Tell the parts that hold an environment of a new one."""
+        assert self.env is not None
+        self.arena.adopt(self.env, self._arena_settings())
+
+    def _arena_settings(self) -> ArenaSettings:
+        return ArenaSettings(
+            backend=self.backend,
+            n_workers=self.n_workers,
+            env_fn=self.env_fn,
+            env_id=self._env_id,
+            episode_timeout=self.episode_timeout,
+            max_worker_restarts=self.max_worker_restarts,
+            n_eval_episodes=self.n_eval_episodes,
+        )
+
+    # -- arguments that are changed ------------------------------------------------------------------------------------
+
+    def _apply_arguments(self) -> None:
+        """Go by the arguments as they are on the model now: whoever changed one since the last time meant it."""
+        changed = self._applied.changed(self)
+        if not changed:
+            return
+        self._applied.refuse_fixed(self, changed)
+        self._check_arguments(changed)
+        self._use_arguments(changed)
+        self._applied = Applied(self)
+
+    def _use_arguments(self, changed: set[str]) -> None:
+        """
+        Tell the parts of arguments that were changed; others are looked up where they are needed.
+
+        :param changed: Their names, "env" if there is another environment.
+        """
+        if self.env is not self._applied.adopted_env:
+            # Whoever put it there did not say so.
+            assert self.env is not None
+            self.set_env(self.env)
+        self._configure_episode_lengths()
+        self.population.configure(self._population_config())
+        if "sigma" in changed and not callable(self.sigma):
+            self.population.sigma = self.sigma
+        if "seed" in changed and self.seed != self.run_seed:
+            self.set_random_seed(np.random.randint(2**31) if self.seed is None else self.seed)
+        if "stats_window_size" in changed and self.ep_info_buffer is not None and self.ep_success_buffer is not None:
+            self._stats_window_size = self.stats_window_size
+            self.ep_info_buffer = deque(self.ep_info_buffer, maxlen=self.stats_window_size)
+            self.ep_success_buffer = deque(self.ep_success_buffer, maxlen=self.stats_window_size)
+        self.arena.configure(self._arena_settings())
+
+    # -- the loop ------------------------------------------------------------------------------------------------------
+
+    def _learn(
+        self,
+        total_timesteps: float,
+        callback: MaybeCallback,
+        log_interval: int | None,
+        tb_log_name: str,
+        reset_num_timesteps: bool,
+        progress_bar: bool,
+    ) -> None:
+        self._apply_arguments()
+        budget = check_budget(total_timesteps, self.episode_length_schedule)
+        total, callback = self._setup_learn(budget, callback, reset_num_timesteps, tb_log_name, progress_bar)
+        # Callbacks such as the progress bar read this name from the locals.
+        total_timesteps = total
+        write_layout(self.logger, has_agent=self.learner is not None)
+        callback.on_training_start(locals(), globals())
+        self._apply_arguments()
+        listener = StepListener(callback, self, self.arena)
+        self.arena.open()
+        self.arena.caps.start_clock()
+        try:
+            while self.num_timesteps < total:
+                self._apply_arguments()
+                self._boundary = saving.Boundary.of(self)
+                if not self._set_episode_cap(listener):
+                    break
+                if self.num_timesteps >= total:
+                    # Random play has taken all there was.
+                    continue
+                self._begin_generation()
+                if not self._run_generation(listener):
+                    break
+                if log_interval is not None and self.population.generation % log_interval == 0:
+                    self.dump_logs()
+            else:
+                self._boundary = saving.Boundary.of(self)
+                self._probe(listener, is_last=True)
+        finally:
+            self.arena.close()
+            if self._boundary is not None:
+                self._boundary.end(self)
+        callback.on_training_end()
+
+    def _setup_learn(  # type: ignore[override]
+        self, total_timesteps: int, callback: MaybeCallback, reset_num_timesteps: bool, *args: Any
+    ) -> tuple[int, BaseCallback]:
+        # SB3 resets the environment here. Nobody acts upon what it shows then, and a resumed run would count it once more.
+        with self.arena.without_reset():
+            # The total is counted from the steps that the user sees.
+            total, callback = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, *args)
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            if not reset_num_timesteps and pending.is_untouched(self):
+                pending.go_back(self)
+                self._num_timesteps_at_start = self.num_timesteps
+            else:
+                pending.begin_again(self)
+        return total, callback
+
+    def _set_episode_cap(self, callback: StepListener) -> bool:
+        """Decide how long offspring may play in the coming generation; False if a callback asked to stop."""
+        schedule, progress = self.episode_length_schedule, self._progress()
+        assert not isinstance(schedule, dict)
+        check_budget(self._total_timesteps, schedule)
+        if not self.arena.lay_out(schedule, self.run_seed, self.population.generation, callback.tell):
+            return False
+        progress = self._progress()
+        if self.arena.caps.advance(schedule, progress.remaining, progress.timesteps, self._total_timesteps):
+            # Offspring's returns will be of other lengths. Members that start from winners are played anew in any case, and
+            # the champion's record is of whole episodes.
+            self.champion.forget("mean", "winner")
+        return True
+
+    def _begin_generation(self) -> None:
+        """Make all that follows a function of seed and generation."""
+        seed = episode_seed(self.run_seed, self.population.generation, Stream.GLOBAL, 0)
+        utils.set_random_seed(seed, using_cuda=self.device.type == th.device("cuda").type)
+        self.action_space.seed(seed)
+
+    # -- what a generation is made of ----------------------------------------------------------------------------------
+
+    def _mutate(self) -> EvaluationRequest:
+        """Perturb every member (Algorithm 1, lines 5-6), and say which episodes it plays."""
+        population = self.population
+        size, k = population.config.size, self.n_eval_episodes
+        numbers = range(size * k)
+        seeds = [episode_seed(self.run_seed, population.generation, Stream.POPULATION_EPISODE, number) for number in numbers]
+        return self.arena.request(
+            population.perturb(self.run_seed),
+            np.array(seeds).reshape(size, k),
+            make_player(self.actor),
+            transitions=getattr(self, "share_experience", 0) > 0,
+            moments=bool(self.normalize_observations),
+        )
+
+    def _play_and_select(
+        self, offspring: EvaluationRequest, callback: StepListener, pending: Pending | None = None
+    ) -> Selection | None:
+        """
+        Evaluate every member, select winners and move the mean (Algorithm 1, lines 7-11).
+
+        :param offspring: What is played.
+        :param callback: The user's callbacks.
+        :param pending: The same, begun earlier.
+        :return: None if a callback asked to stop.
+        """
+        callback.on_rollout_start()
+        result = self.arena.play(offspring, callback.tell, pending)
+        if result is None:
+            return None
+        callback.on_rollout_end()
+        self.arena.note_generation(result)
+        self._merge_statistics(result)
+        fitness = (result.returns - self.alive_bonus_offset * result.lengths).mean(axis=1)
+        self.population.update(offspring.parameters, fitness)
+        return Selection(result, fitness)
+
+    def _merge_statistics(self, result: EvaluationResult) -> None:
+        """Merge what the generation saw into the statistics that were frozen meanwhile."""
+        merge_episodes(self._vec_normalize_env, result.episodes)
+        fresh = moments_of(result.episodes) if self.normalize_observations else None
+        if fresh is not None:
+            self._take_observations(fresh)
+
+    def _take_observations(self, fresh: ObservationMoments) -> None:
+        """Take in what offspring have seen."""
+        update_normalizers(self.policy, fresh)
+        self._mean_actor = None
+
+    # -- the champion --------------------------------------------------------------------------------------------------
+
+    def _candidates(self) -> dict[str, Candidate]:
+        """Policies that could be the champion, by source."""
+        # The best member's return is more than the mean or the winner will show again, so it rules out what has no chance. It
+        # is no trend: luck has it near the task's maximum long before the mean is there.
+        typical, best = self.arena.member_returns
+        bound = np.inf if self.arena.caps.cut else best
+        candidates = {"mean": Candidate(self.population.mean, typical, bound)}
+        if len(self.population.winners):
+            candidates["winner"] = Candidate(self.population.winners[0], typical, bound)
+        return candidates
+
+    def _probe(self, callback: StepListener, *, is_last: bool = False) -> bool:
+        """Probe what might be better than the champion; False if a callback asked to stop."""
+        if self.num_timesteps >= self._total_timesteps and not is_last:
+            # Another probe ends the run.
+            return True
+        challenge = Challenge(
+            candidates=self._candidates(),
+            actor=self.actor,
+            level=self._level,
+            generation=self.population.generation,
+            run_seed=self.run_seed,
+            n_episodes=self.champion_episodes,
+            timesteps=self.num_timesteps,
+        )
+        verdict = self.champion.step(challenge, self.arena, callback.tell, is_last=is_last)
+        if verdict.agent_lost and self.learner is not None:
+            self.learner.withdraw()
+        return verdict.goes_on
+
+    @property
+    def _level(self) -> Level:
+        """What the agent has shown, exploring."""
+        return Level() if self.learner is None else self.learner.level
+
+    # -- logs ----------------------------------------------------------------------------------------------------------
+
+    def _log_population(self, result: EvaluationResult) -> None:
+        returns = result.returns.mean(axis=1)
+        finite = returns[np.isfinite(returns)]
+        if finite.size:
+            self.logger.record("population/return_mean", float(finite.mean()))
+            self.logger.record("population/return_max", float(finite.max()))
+            self.logger.record("population/return_std", float(finite.std()))
+        self.logger.record("population/length_mean", float(result.lengths.mean()))
+        self.logger.record("population/sigma", self.population.sigma)
+        if self.arena.caps.cap is not None:
+            self.logger.record("population/episode_length_cap", self.arena.caps.cap)
+        if self.champion.record is not None:
+            self.logger.record("champion/return_mean", self.champion.record.return_mean)
+
+    def dump_logs(self) -> None:
+        """Write what has been recorded since the last time."""
+        assert self.ep_info_buffer is not None and self.ep_success_buffer is not None
+        elapsed = max((time.time_ns() - self.start_time) / 1e9, sys.float_info.epsilon)
+        if len(self.ep_info_buffer) > 0 and len(self.ep_info_buffer[0]) > 0:
+            self.logger.record("rollout/ep_rew_mean", utils.safe_mean([info["r"] for info in self.ep_info_buffer]))
+            self.logger.record("rollout/ep_len_mean", utils.safe_mean([info["l"] for info in self.ep_info_buffer]))
+        if len(self.ep_success_buffer) > 0:
+            self.logger.record("rollout/success_rate", utils.safe_mean(self.ep_success_buffer))
+        self.logger.record("time/generations", self.population.generation)
+        self.logger.record("time/episodes", self._episode_num, exclude="tensorboard")
+        self.logger.record("time/fps", int((self.num_timesteps - self._num_timesteps_at_start) / elapsed))
+        self.logger.record("time/time_elapsed", int(elapsed), exclude="tensorboard")
+        self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
+        for name in ("agent_timesteps", "population_timesteps", "probe_timesteps", "paper_timesteps"):
+            self.logger.record(f"time/{name}", int(getattr(self, name)))
+        for phase, seconds in self.seconds.items():
+            self.logger.record(f"time/{phase}_seconds", round(seconds, 3))
+        self.logger.dump(step=self.num_timesteps)
+
+    # -- acting --------------------------------------------------------------------------------------------------------
+
+    @property
+    def deployed_policy(self) -> BasePolicy:
+        """What ``predict`` plays, as ``deploy`` says: the champion, the agent or the mean of the population."""
+        if self.deploy == "population":
+            return self._policy_of_mean()
+        if self.deploy == "best" and self.champion.record is not None and not self.champion.is_overtaken(self._level):
+            return self.champion.actor
+        return self._policy_of_mean() if self.learner is None else self.learner.deployed_actor
+
+    def _policy_of_mean(self) -> BasePolicy:
+        mean, version = self.population.mean, 0 if self.learner is None else self.learner.statistics_version
+        if self._mean_actor is None or self._mean_actor[0] is not mean or self._mean_actor[1] != version:
+            actor = copy_actor(self.actor)
+            load_vector(actor, mean)
+            self._mean_actor = (mean, version, actor)
+        return self._mean_actor[2]
+
+    def predict(
+        self,
+        observation: np.ndarray | dict[str, np.ndarray],
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """
+        Action of the deployed policy (see ``deploy``).
+
+        :param observation: One observation or a batch.
+        :param state: Not used, for compatibility with recurrent policies.
+        :param episode_start: Not used, likewise.
+        :param deterministic: Play the mean action. What population and champion were chosen for is this.
+        :return: The action or actions, and ``state``.
+        """
+        return self.deployed_policy.predict(observation, state, episode_start, deterministic)
+
+    # -- saving --------------------------------------------------------------------------------------------------------
+
+    @property
+    def parts(self) -> dict[str, saving.Part]:
+        """Those that own the state of the run, by name."""
+        parts: dict[str, saving.Part] = {"population": self.population, "arena": self.arena, "champion": self.champion}
+        return parts if self.learner is None else {**parts, "learner": self.learner}
+
+    def _excluded_save_params(self) -> list[str]:
+        hidden = ["env_fn", "_env_id", "_applied", "_boundary", "_pending", "_mean_actor"]
+        return [*super()._excluded_save_params(), *hidden, *self.parts]
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        return ["population", "champion.actor"], []
+
+    def save(
+        self,
+        path: str | pathlib.Path | io.BufferedIOBase,
+        exclude: Iterable[str] | None = None,
+        include: Iterable[str] | None = None,
+    ) -> None:
+        """
+        Save everything but environment and replay buffer in a zip file.
+
+        Within a generation the file holds the model as it is, and beside that how it was when the generation began:
+        ``learn(..., reset_num_timesteps=False)`` goes on from there after loading, and plays the generation again.
+
+        :param path: Path of the file.
+        :param exclude: Names of attributes to leave out.
+        :param include: Names of attributes to put in although they are left out by default.
+        """
+        if self._pending is not None and self._boundary is None and not self._pending.is_untouched(self):
+            self._pending.begin_again(self)
+        with saving.attached(self, exclude or ()):
+            super().save(path, exclude, include)
+
+    @classmethod
+    def load(cls: type[SelfAlgorithm], path: Any, *args: Any, **kwargs: Any) -> SelfAlgorithm:
+        """
+        Load a model, as in SB3. It is what it was when it was saved; if that was within a generation, ``learn`` goes back to
+        where that began.
+
+        :param path: Zip file that ``save`` wrote.
+        :param args: As in SB3.
+        :param kwargs: As in SB3: ``env``, ``device``, ..., and arguments that take the place of the saved ones.
+        :return: The model.
+        :raises ValueError: If another version of this package has written the file in another form.
+        """
+        model = super().load(path, *args, **kwargs)
+        saving.restore(model)
+        return model

@@ -1,0 +1,265 @@
+"""The arena: where parameter vectors play, and the ledger of every step that they take there."""
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
+
+from sb3_esac.evaluation.backends import asks_for_workers, check_lanes, make_evaluator, prepare_workers
+from sb3_esac.evaluation.clock import without_callbacks
+from sb3_esac.evaluation.episode_caps import EpisodeCaps, EpisodeLengthSchedule, horizon_of
+from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, Evaluator, OnStep, Pending
+from sb3_esac.evaluation.finite import warn_non_finite
+from sb3_esac.evaluation.players import Player
+from sb3_esac.evaluation.random_play import random_play
+from sb3_esac.evaluation.rollout import Recording
+from sb3_esac.evaluation.seeded_episodes import SeededEpisodes, adopt
+from sb3_esac.evaluation.vec_envs import can_postpone_resets
+from sb3_esac.evaluation.vec_normalize import frozen, recording_for
+from sb3_esac.evolution.episode_lengths import ProgressiveEpisodeLength
+
+
+@dataclass(frozen=True)
+class ArenaSettings:
+    """
+    Who plays, and how often; the names are explained in :class:`sb3_esac.ES`.
+
+    :param env_id: Name of the environment, where that is what the user gave.
+    """
+
+    backend: str = "auto"
+    n_workers: int | None = None
+    env_fn: Callable[[], gym.Env] | None = None
+    env_id: str | None = None
+    episode_timeout: float | None = None
+    max_worker_restarts: int = 3
+    n_eval_episodes: int = 1
+
+
+class Arena:
+    """
+    The user's environment, whoever plays copies of it, and what has been played.
+
+    To be read: ``timesteps`` of the population, ``probe_timesteps`` among them, ``paper_timesteps`` (a generation counts as
+    its mean episode), ``n_episodes``, ``mean_length`` of the last generation's episodes, ``member_returns``, median and
+    maximum over its members, ``caps``, and ``seconds`` by phase, which are logged and never saved.
+    """
+
+    env: VecEnv
+    base: SeededEpisodes
+    vec_normalize: VecNormalize | None = None
+
+    def __init__(self) -> None:
+        self.settings = ArenaSettings()
+        self.caps = EpisodeCaps()
+        self.lanes_differ = False
+        self._evaluator: Evaluator | None = None
+        self.start_count()
+
+    def start_count(self) -> None:
+        """Count from zero."""
+        self.timesteps, self.probe_timesteps, self.paper_timesteps, self.n_episodes = 0, 0, 0.0, 0
+        self.mean_length = 0.0
+        self.member_returns = (float("nan"), float("nan"))
+        # What is missing from the whole is bookkeeping.
+        self.seconds = {"population": 0.0, "callback": 0.0}
+        self.caps.start_count()
+
+    # -- environment and workers ---------------------------------------------------------------------------------------
+
+    def adopt(self, env: VecEnv, settings: ArenaSettings) -> None:
+        """
+        Play on an environment; workers get ready in the background.
+
+        :param env: The user's ``VecEnv``.
+        :param settings: Who plays.
+        """
+        self.env, self.base, self.vec_normalize = env, adopt(env), unwrap_vec_normalize(env)
+        wants_workers = asks_for_workers(env, settings.backend, settings.n_workers)
+        self.lanes_differ = check_lanes(env, settings.n_eval_episodes, settings.env_fn, wants_workers=wants_workers)
+        prepare_workers(env, settings.backend, settings.n_workers)
+        self._start_again(settings)
+
+    def configure(self, settings: ArenaSettings) -> None:
+        """
+        Let others play from now on.
+
+        :param settings: Who plays; the same ones change nothing.
+        """
+        if settings != self.settings:
+            self._start_again(settings)
+
+    def _start_again(self, settings: ArenaSettings) -> None:
+        is_open, self.settings = self._evaluator is not None, settings
+        if is_open:
+            self.close()
+            self.open()
+
+    def open(self) -> None:
+        """Begin to play; to be followed by :meth:`close`."""
+        wanted = self.settings
+        self._evaluator = make_evaluator(
+            self.env,
+            backend=wanted.backend,
+            n_workers=wanted.n_workers,
+            env_fn=wanted.env_fn,
+            env_id=wanted.env_id,
+            episode_timeout=wanted.episode_timeout,
+            max_worker_restarts=wanted.max_worker_restarts,
+            lanes_differ=self.lanes_differ,
+        )
+
+    def close(self) -> None:
+        """Give back processes and memory."""
+        if self._evaluator is not None:
+            self._evaluator.close()
+            self._evaluator = None
+
+    @contextmanager
+    def without_reset(self) -> Iterator[None]:
+        """Leave out a reset within, whose observations nobody looks at, where no wrapper needs it."""
+        self.base.reset_is_postponed = can_postpone_resets(self.env)
+        try:
+            with frozen(self.vec_normalize):
+                yield
+        finally:
+            self.base.reset_is_postponed = False
+
+    # -- playing -------------------------------------------------------------------------------------------------------
+
+    def request(
+        self,
+        parameters: np.ndarray,
+        seeds: np.ndarray,
+        player: Player,
+        *,
+        first: int = 0,
+        whole: bool = False,
+        transitions: bool = False,
+        moments: bool = False,
+    ) -> EvaluationRequest:
+        """
+        Say what is to be played. Where lanes differ, members play the same tasks one after the other.
+
+        :param parameters: (n, d) one vector per member.
+        :param seeds: (n, k) seeds of their episodes.
+        :param player: How a vector plays.
+        :param first: Number of each member's first episode.
+        :param whole: Whether episodes are whole: no cap, and nothing is written down.
+        :param transitions: Whether transitions are written down.
+        :param moments: Whether moments of the observations are.
+        """
+        request = EvaluationRequest(parameters, seeds, player, Recording())
+        if not whole:
+            recording = replace(recording_for(self.vec_normalize), transitions=transitions)
+            recording = replace(recording, observation_moments=True) if moments else recording
+            request = replace(request, recording=recording, max_episode_steps=self.caps.cap)
+        if not self.lanes_differ:
+            return request
+        lanes = (first + np.arange(seeds.shape[1])) % self.env.num_envs
+        return replace(request, lanes=np.broadcast_to(lanes, seeds.shape).copy())
+
+    def begin(self, request: EvaluationRequest) -> Pending:
+        """
+        Begin to play, see :meth:`Evaluator.begin`.
+
+        :param request: What to play.
+        """
+        assert self._evaluator is not None
+        return self._evaluator.begin(request)
+
+    def play(
+        self, request: EvaluationRequest, on_step: OnStep, pending: Pending | None = None, *, is_probe: bool = False
+    ) -> EvaluationResult | None:
+        """
+        Play, and count every step before it is told.
+
+        :param request: What to play.
+        :param on_step: Told of every step; False stops.
+        :param pending: The same request, begun earlier.
+        :param is_probe: Whether these are the champion's probes.
+        :return: The result, None if ``on_step`` asked to stop.
+        """
+
+        def count_and_tell(variables: dict[str, Any]) -> bool:
+            # Workers do not say: a row of theirs is as long as it is.
+            self.timesteps += variables.get("n_steps", len(variables["dones"]))
+            return on_step(variables)
+
+        assert self._evaluator is not None
+        before = self.timesteps
+        with without_callbacks(self.seconds, "population"):
+            result = self._evaluator.evaluate(request, count_and_tell) if pending is None else pending.finish(count_and_tell)
+        if result is None:
+            return None
+        self.probe_timesteps += (self.timesteps - before) * is_probe
+        self.n_episodes += len(result.episodes)
+        if np.isnan(result.returns).any():
+            warn_non_finite("an offspring")
+        return result
+
+    def note_generation(self, result: EvaluationResult) -> None:
+        """
+        Take note of what a generation has played.
+
+        :param result: The result of its episodes.
+        """
+        self.mean_length = float(result.lengths.mean())
+        self.caps.note(result.lengths)
+        returns = result.returns.mean(axis=1)
+        returns = returns[np.isfinite(returns)]
+        self.member_returns = (float(np.median(returns)), float(returns.max())) if returns.size else (-np.inf, -np.inf)
+        self.paper_timesteps += self.mean_length
+
+    @property
+    def probe_length(self) -> float:
+        """Steps that an episode of a probe is expected to take."""
+        return self.caps.probe_length(self.mean_length)
+
+    def lay_out(self, schedule: EpisodeLengthSchedule | None, seed: int, generation: int, on_step: OnStep) -> bool:
+        """
+        Lay out the phases of a schedule of episode lengths, unless that has been done; random play may have to tell.
+
+        :param schedule: The model's ``episode_length_schedule``.
+        :param seed: Seed of the run.
+        :param generation: Number of the generation.
+        :param on_step: Told of every step; False stops.
+        :return: False if ``on_step`` asked to stop.
+        """
+        if not self.caps.must_start(schedule):
+            return True
+        assert isinstance(schedule, ProgressiveEpisodeLength)
+        horizon = horizon_of(schedule, self.env)
+        if schedule.is_measured:
+            request = random_play(self.env.action_space, schedule.n_random_episodes, seed, generation, horizon)
+            if self.lanes_differ:
+                # Each plays one episode, and they are not compared.
+                request = replace(request, lanes=np.arange(len(request.seeds))[:, None] % self.env.num_envs)
+            result = self.play(request, on_step)
+            if result is None:
+                return False
+            self.caps.whole_length = float(result.lengths.mean())
+        self.caps.phases = schedule.phases(horizon, self.caps.whole_length)
+        return True
+
+    # -- state ---------------------------------------------------------------------------------------------------------
+
+    COUNTS = ("timesteps", "probe_timesteps", "paper_timesteps", "n_episodes", "mean_length", "member_returns")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Counters, and where the caps stand in their schedule."""
+        return {**{name: getattr(self, name) for name in self.COUNTS}, "caps": copy.copy(self.caps)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """
+        Go on from a state.
+
+        :param state: What :meth:`state_dict` gave.
+        """
+        for name, value in state.items():
+            setattr(self, name, copy.copy(value))

@@ -1,0 +1,60 @@
+"""What parts of a run are told of the others: where the run stands, and what the agent has shown. Nothing in it changes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Progress:
+    """
+    Where a run stands: all that a rule may decide by.
+
+    :param run_seed: Seed of the run.
+    :param generation: Number of the generation, from 0.
+    :param timesteps: Steps of agent and population so far.
+    :param agent_timesteps: Those of the agent.
+    :param total_timesteps: The budget; may be infinite.
+    :param generation_timesteps: Steps that another generation would take, with a probe of the champion's.
+    :param n_agent_episodes: Whole episodes that the agent has played in this interval.
+    :param overlaps: Whether a generation is under way while the agent plays.
+    """
+
+    run_seed: int
+    generation: int
+    timesteps: int
+    agent_timesteps: int
+    total_timesteps: float
+    generation_timesteps: float
+    n_agent_episodes: int = 0
+    overlaps: bool = False
+
+    @property
+    def remaining(self) -> float:
+        """The remaining progress: 1 at the start, 0 when the budget is spent."""
+        return 1.0 - float(self.timesteps) / float(self.total_timesteps)
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether no step is left."""
+        return self.timesteps >= self.total_timesteps
+
+
+@dataclass(frozen=True)
+class Level:
+    """
+    What the agent, exploring, has returned in its last episodes.
+
+    :param mean: Their mean; NaN if there are none.
+    :param error: Standard error of that mean.
+    :param random: Mean return of random play, None if there was none.
+    """
+
+    mean: float = float("nan")
+    error: float = 0.0
+    random: float | None = None
+
+    @property
+    def is_random(self) -> bool:
+        """Whether it is no more than random play: its mean policy may be far worse than the noise around it."""
+        return self.random is not None and bool(np.isfinite(self.mean)) and self.mean - self.error <= self.random
