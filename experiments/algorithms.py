@@ -92,7 +92,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "with crossover": {"crossover": "row"},
     "without AMT": {"amt_callback": None},
     "one winner": {"winner_fraction": 0.025},
-    "mean by line 11": {"recombination": "es"},
+    "mean by line 11": {"strategy": "openai"},
     "without champion": {"champion_episodes": 0},
     "without agent members": {"n_agent_members": 0},
     "with overlap": {"overlap": True, "n_workers": 1},

@@ -19,9 +19,9 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.monitor import Monitor
 
 from experiments.algorithms import ALGORITHMS
+from sb3_esac.algorithm import PopulationAlgorithm
 from sb3_esac.evaluation.players import make_player
 from sb3_esac.evaluation.vectors import to_vector
-from sb3_esac.population_based import PopulationBasedAlgorithm
 
 N_EPISODES = 10
 """Episodes of an evaluation."""
@@ -244,7 +244,7 @@ class Evaluations(BaseCallback):
         seed = SEED_OFFSET + 1000 * self.job.seed
         vec_normalize = model.get_vec_normalize_env()
         normalize = None if vec_normalize is None else vec_normalize.normalize_obs
-        has_population = isinstance(model, PopulationBasedAlgorithm)
+        has_population = isinstance(model, PopulationAlgorithm)
         learner = getattr(model.policy, "actor", None)
         agent: float | str = ""
         mean: float | str = ""

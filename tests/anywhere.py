@@ -99,7 +99,7 @@ CASES = {
     "vec_normalize_overlap": Case(dict(overlap=True), vec_normalize=True, **TWO),
     "lengths": Case(dict(episode_length_schedule=ProgressiveEpisodeLength(horizon=12))),
     "paper": Case(dict(agent_fraction=None, gradient_interval=1, amt_clip=0.01, amt_rule="two_sided")),
-    "es_adam": Case(dict(recombination="es", es_optimizer="adam", n_eval_episodes=2)),
+    "es_adam": Case(dict(strategy="openai", es_optimizer="adam", n_eval_episodes=2)),
     "fixed_entropy": Case(dict(ent_coef=0.1, agent_average=0.0)),
     "td3": Case(
         dict(agent_class=TD3, ent_coef="auto", action_noise=OrnsteinUhlenbeckActionNoise(np.zeros(1), np.full(1, 0.1)))

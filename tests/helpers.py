@@ -225,7 +225,7 @@ def state_of(model: Any) -> dict[str, Any]:
         "strategy": population.strategy.state_dict(),
         "champion": None if record is None else (record.source, record.returns, record.generation),
         "trends": dict(model.champion.trends),
-        "episode_length": (model._episode_caps.cap, model._episode_caps.cut, model._episode_caps.whole_length),
+        "episode_length": (model.arena.caps.cap, model.arena.caps.cut, model.arena.caps.whole_length),
         "episodes": [(episode["r"], episode["l"]) for episode in model.ep_info_buffer],
     }
     if hasattr(model, "agent"):

@@ -204,7 +204,7 @@ SAMPLE_PACKAGES = {"sb3_esac", "sb3_esac.evolution", "sb3_esac.evaluation", "sb3
         ("sb3_esac.envs.cyclic_mdp", "from sb3_esac.evolution import operators"),
         ("sb3_esac.plotting", "from sb3_esac.esac import ESAC"),
         ("sb3_esac.plotting.figure", "from sb3_esac import ESAC"),
-        ("sb3_esac.plot", "from sb3_esac.population_based import PopulationBasedAlgorithm"),
+        ("sb3_esac.plot", "from sb3_esac.algorithm import PopulationAlgorithm"),
         ("sb3_esac", "from sb3_esac.zoo import register"),
         ("sb3_esac", "from . import plotting"),
         ("sb3_esac.zoo.train", "import experiments.table_1"),

@@ -112,7 +112,7 @@ class Lengths(BaseCallback):
             self.length += 1
             if done:
                 # Random play comes before there is a cap.
-                self.lengths.setdefault(self.model._episode_caps.cap, []).append(self.length)
+                self.lengths.setdefault(self.model.arena.caps.cap, []).append(self.length)
                 self.length = 0
         return True
 
@@ -137,7 +137,7 @@ def test_canonical_es_plays_pong_with_progressive_lengths(tmp_path):
     budget = 80_000
     begin = model.population.mean
     model.learn(budget, callback=lengths)
-    phases = model._episode_caps.phases
+    phases = model.arena.caps.phases
     assert phases is not None and phases.is_last and phases.lengths[-1] == 25_000
     # Random play of Pong lasts about 900 steps: 0:21 takes as long as the opponent needs to score.
     assert 350 < phases.lengths[0] < 600

@@ -61,7 +61,7 @@ def test_all_updates_count_and_statistics_are_the_agents(normalize_observations,
     model.learn(600)
     numbers = np.cumsum([n_new for n_new, _ in updates])
     assert numbers.size > 5 and list(numbers) == [n_updates for _, n_updates in updates] and numbers[-1] == model._n_updates
-    pairs = list(zip(normalizers(model.averaged.actor), normalizers(model.actor), strict=True))
+    pairs = list(zip(normalizers(model.learner.averaged.actor), normalizers(model.actor), strict=True))
     assert len(pairs) == normalize_observations
     for ours, its in pairs:
         for key, moments in its.moments().items():
@@ -73,22 +73,24 @@ def test_a_window_of_one_update_is_the_agent():
     """Whatever happens to the statistics, and to the layers that take it upon themselves."""
     for agent_fraction in (0.05, 0.8):
         model = tiny(vec(1), normalize_observations=True, agent_fraction=agent_fraction, agent_average=1e-9).learn(600)
-        np.testing.assert_array_equal(deterministic(model.averaged.actor), deterministic(model.actor))
+        np.testing.assert_array_equal(deterministic(model.learner.averaged.actor), deterministic(model.actor))
 
 
 def test_it_is_what_is_deployed_and_probed_of_the_agent():
     model = tiny(vec(1), deploy="agent", agent_average=1.0)
     assert model.deployed_policy is model.policy, "parameters may have come from the user"
     model.learn(300)
-    assert model.deployed_policy is model.averaged.actor
-    assert not np.allclose(deterministic(model.averaged.actor), deterministic(model.actor))
-    np.testing.assert_array_equal(model.predict(OBSERVATIONS, deterministic=True)[0], deterministic(model.averaged.actor))
-    np.testing.assert_array_equal(model._candidates()["agent"].vector, to_vector(model.averaged.actor))
+    assert model.deployed_policy is model.learner.averaged.actor
+    assert not np.allclose(deterministic(model.learner.averaged.actor), deterministic(model.actor))
+    np.testing.assert_array_equal(
+        model.predict(OBSERVATIONS, deterministic=True)[0], deterministic(model.learner.averaged.actor)
+    )
+    np.testing.assert_array_equal(model._candidates()["agent"].vector, to_vector(model.learner.averaged.actor))
     model.deploy = "best"
     # Random play was better here.
-    model._random_returns.clear()
-    model._agent_level = model.champion.record.return_mean + 1
-    assert model.deployed_policy is model.averaged.actor, "it stands in"
+    model.learner._random_returns.clear()
+    model.learner._level = model.champion.record.return_mean + 1
+    assert model.deployed_policy is model.learner.averaged.actor, "it stands in"
 
 
 def test_what_explores_and_joins_the_population_is_the_agent():
@@ -103,7 +105,7 @@ def test_what_explores_and_joins_the_population_is_the_agent():
 def test_other_agents(agent_class):
     model = tiny(vec(1), agent_class=agent_class, agent_average=0.5, deploy="agent").learn(200)
     assert np.isfinite(model.predict(OBSERVATIONS, deterministic=True)[0]).all()
-    state, average = model.actor.state_dict(), model.averaged.actor.state_dict()
+    state, average = model.actor.state_dict(), model.learner.averaged.actor.state_dict()
     for name in state:
         if "running_" in name:
             assert th.equal(state[name], average[name])
@@ -115,16 +117,16 @@ def test_saved_and_resumed(tmp_path):
     whole.save(tmp_path / "model")
     whole.save_replay_buffer(tmp_path / "buffer")
     loaded = ESAC.load(tmp_path / "model", env=vec(1))
-    np.testing.assert_array_equal(to_vector(loaded.averaged.actor), to_vector(whole.averaged.actor))
-    assert loaded.averaged.window == 0.5
+    np.testing.assert_array_equal(to_vector(loaded.learner.averaged.actor), to_vector(whole.learner.averaged.actor))
+    assert loaded.learner.averaged.window == 0.5
     loaded.load_replay_buffer(tmp_path / "buffer")
     for model in (whole, loaded):
         model.learn(300, reset_num_timesteps=False)
-    np.testing.assert_array_equal(to_vector(loaded.averaged.actor), to_vector(whole.averaged.actor))
+    np.testing.assert_array_equal(to_vector(loaded.learner.averaged.actor), to_vector(whole.learner.averaged.actor))
 
 
 def test_begun_from_a_trained_agent(tmp_path):
     donor = SAC("MlpPolicy", vec(1), policy_kwargs=dict(net_arch=[8]), learning_starts=10, batch_size=8, seed=0).learn(50)
     donor.save(tmp_path / "donor")
     model = ESAC.from_agent(tmp_path / "donor", vec(1), population_size=4)
-    np.testing.assert_array_equal(to_vector(model.averaged.actor), to_vector(donor.actor))
+    np.testing.assert_array_equal(to_vector(model.learner.averaged.actor), to_vector(donor.actor))

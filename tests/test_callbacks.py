@@ -260,7 +260,7 @@ def test_stop_while_offspring_play(algorithm):
 @pytest.mark.parametrize(
     "algorithm, options",
     [
-        *[(hybrid, options) for hybrid in HYBRIDS for options in (dict(), dict(recombination="es"), dict(overlap=True))],
+        *[(hybrid, options) for hybrid in HYBRIDS for options in (dict(), dict(strategy="openai"), dict(overlap=True))],
         (ES, dict(champion_episodes=2)),
         (ES, dict(strategy="canonical")),
     ],
@@ -393,8 +393,8 @@ def test_operators_replaced():
     class Reverse(HindsightCrossover):
         def _on_step(self):
             super()._on_step()
-            self.model.population.crossed = self.model.population.crossed[::-1].copy()
-            crossed.append(self.model.population.crossed)
+            self.model.population.children = self.model.population.children[::-1].copy()
+            crossed.append(self.model.population.children)
             return True
 
     crossed = []
@@ -520,7 +520,7 @@ def test_what_needs_an_end(algorithm):
     # By the clock of the paper there is nothing to share.
     model.episode_length_schedule = ProgressiveEpisodeLength(first_length=3, horizon=12, phase_seconds=60.0)
     model.learn(float("inf"), callback=StopTrainingOnMaxEpisodes(8))
-    assert model._episode_caps.cap == 3
+    assert model.arena.caps.cap == 3
     # Neither does it begin while a run goes on.
     model = make_model(algorithm, drift())
     with pytest.raises(ValueError, match="`total_timesteps` must be finite"):

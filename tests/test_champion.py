@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch as th
 from helpers import DEVICE
+from sb3_esac.hybrid import LEVEL_EPISODES, HybridAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from support import Walk, tiny, vec, walks
 
@@ -13,7 +14,6 @@ from sb3_esac import ESAC
 from sb3_esac.champion import FINAL_PROBE_FRACTION, PROBE_FRACTION, TREND_MEMORY, Candidate, Champion, ChampionRecord
 from sb3_esac.evaluation.vectors import load_vector, to_vector
 from sb3_esac.evolution.noise import Stream, episode_seed
-from sb3_esac.hybrid import LEVEL_EPISODES, HybridAlgorithm
 
 OBSERVATIONS = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
 
@@ -101,7 +101,7 @@ def test_the_agent_is_looked_at_in_every_generation(actor):
 def test_the_typical_member_is_the_trend_and_the_best_the_bound():
     model = tiny(vec(1), champion_episodes=0)
     model.learn(200)
-    typical, best = model._member_returns
+    typical, best = model.arena.member_returns
     assert typical < best
     assert {(c.trend, c.bound) for s, c in model._candidates().items() if s != "agent"} == {(typical, best)}
 
@@ -353,7 +353,9 @@ def test_the_first_champion_comes_before_the_agents_first_interval(monkeypatch):
 def test_no_champion():
     model = tiny(vec(1), champion_episodes=0).learn(200)
     assert model.champion.record is None and model.probe_timesteps == 0
-    np.testing.assert_array_equal(model.predict(OBSERVATIONS, deterministic=True)[0], deterministic(model.averaged.actor))
+    np.testing.assert_array_equal(
+        model.predict(OBSERVATIONS, deterministic=True)[0], deterministic(model.learner.averaged.actor)
+    )
 
 
 def test_callback_may_stop_in_the_middle_of_a_probe():
@@ -373,7 +375,7 @@ def test_callback_may_stop_in_the_middle_of_a_probe():
 def test_deploy(monkeypatch):
     model = tiny(vec(1), deploy="best").learn(300)
     monkeypatch.setattr(ESAC, "_is_overtaken", lambda self: False)
-    champion, agent = deterministic(model.champion.actor), deterministic(model.averaged.actor)
+    champion, agent = deterministic(model.champion.actor), deterministic(model.learner.averaged.actor)
     mean = deterministic(model._policy_of_mean())
     assert not np.allclose(agent, mean)
     np.testing.assert_array_equal(model.predict(OBSERVATIONS, deterministic=True)[0], champion)
@@ -392,14 +394,14 @@ def test_deploy(monkeypatch):
 def test_agent_stands_in_when_it_has_overtaken_the_champion():
     model = tiny(vec(1), deploy="best").learn(300)
     # They were better here.
-    model._random_returns.clear()
-    model._agent_level = model.champion.record.return_mean + 1
-    assert model.deployed_policy is model.averaged.actor
+    model.learner._random_returns.clear()
+    model.learner._level = model.champion.record.return_mean + 1
+    assert model.deployed_policy is model.learner.averaged.actor
     # It explores, which costs something.
     mean = model.champion.record.return_mean
     for parts, standing_in in ((0.009, True), (0.011, False)):
-        model._agent_level = mean - parts * abs(mean)
-        assert (model.deployed_policy is model.averaged.actor) == standing_in
+        model.learner._level = mean - parts * abs(mean)
+        assert (model.deployed_policy is model.learner.averaged.actor) == standing_in
 
 
 def test_an_agent_that_shows_more_than_at_its_crowning_stands_in_for_it(actor):
@@ -433,7 +435,7 @@ def test_the_agents_crowning_remembers_what_it_had_shown(monkeypatch):
     crown = Champion.crown
 
     def spy(champion, actor, vector, record):
-        crowned.append((record, model._agent_level))
+        crowned.append((record, model.learner._level))
         crown(champion, actor, vector, record)
 
     monkeypatch.setattr(Champion, "crown", spy)
@@ -441,35 +443,35 @@ def test_the_agents_crowning_remembers_what_it_had_shown(monkeypatch):
     model.learn(1500)
     assert any(record.source == "agent" for record, _ in crowned)
     assert all(record.trend == level for record, level in crowned if record.source == "agent")
-    model._base_env.finished[:] = [(9.0, 1)] + [(value, 1) for value in (1.0, 1.0, 2.0, 3.0, 3.0)]
-    model._note_agent_level()
-    assert (model._agent_level, model._agent_error) == (2.0, pytest.approx(np.sqrt(0.8 / 5)))
+    model.arena.base.finished[:] = [(9.0, 1)] + [(value, 1) for value in (1.0, 1.0, 2.0, 3.0, 3.0)]
+    model.learner._note_level()
+    assert (model.learner._level, model.learner._error) == (2.0, pytest.approx(np.sqrt(0.8 / 5)))
 
 
 def test_random_episodes_tell_nothing_of_the_agent():
     """Before learning starts its actions are random: neither does it stand in for the champion nor is it probed."""
     model = tiny(vec(1), agent_fraction=0.9, learning_starts=400)
     steps = model.learn(300).agent_timesteps
-    assert 0 < steps < 400 and np.isnan(model._agent_level)
+    assert 0 < steps < 400 and np.isnan(model.learner._level)
     assert "agent" not in model.champion.promising(model._candidates(), model.population.generation)
-    model._base_env.finished[:] = [(9.0, 1), (1.0, 1)]
-    model._n_random_episodes = 2
-    model._note_agent_level()
-    assert np.isnan(model._agent_level)
-    model._n_random_episodes = 1
-    model._note_agent_level()
-    assert model._agent_level == 1.0
-    assert np.isfinite(model.learn(900)._agent_level)
-    assert len(model._random_returns) >= 2 and np.isfinite(model._random_returns).all()
+    model.arena.base.finished[:] = [(9.0, 1), (1.0, 1)]
+    model.learner._n_random_episodes = 2
+    model.learner._note_level()
+    assert np.isnan(model.learner._level)
+    model.learner._n_random_episodes = 1
+    model.learner._note_level()
+    assert model.learner._level == 1.0
+    assert np.isfinite(model.learn(900).learner._level)
+    assert len(model.learner._random_returns) >= 2 and np.isfinite(model.learner._random_returns).all()
 
 
 def test_an_agent_that_explores_like_random_play_does_not_stand_in():
     model = tiny(vec(1), deploy="best", agent_fraction=0.9, learning_starts=100).learn(600)
-    assert model.deployed_policy is model.champion.actor or model._agent_level > np.mean(model._random_returns)
-    model._agent_level, model._agent_error = model.champion.record.return_mean + 10, 2.0
+    assert model.deployed_policy is model.champion.actor or model.learner._level > np.mean(model.learner._random_returns)
+    model.learner._level, model.learner._error = model.champion.record.return_mean + 10, 2.0
     for random_return, standing_in in ((-13.0, True), (-8.0, True), (-7.9, True), (-2.1, True), (-2.0, False), (5.0, False)):
-        model._random_returns = [model._agent_level + random_return - 1, model._agent_level + random_return + 1]
-        assert (model.deployed_policy is model.averaged.actor) == standing_in
+        model.learner._random_returns = [model.learner._level + random_return - 1, model.learner._level + random_return + 1]
+        assert (model.deployed_policy is model.learner.averaged.actor) == standing_in
 
 
 def test_agent_that_was_probed_and_lost_stands_in_no_longer(monkeypatch):
@@ -480,13 +482,13 @@ def test_agent_that_was_probed_and_lost_stands_in_no_longer(monkeypatch):
         judged.append((model._is_overtaken(), record.source))
         return self.record is not None
 
-    monkeypatch.setattr(HybridAlgorithm, "_note_agent_level", lambda self: setattr(self, "_agent_level", 1e9))
+    monkeypatch.setattr(HybridAlgorithm, "learner._note_level", lambda self: setattr(self, "_agent_level", 1e9))
     monkeypatch.setattr(Champion, "is_clearly_better", judge)
     model.learn(600)
     assert {source for overtaken, source in judged if overtaken} == {"agent"}
-    model._agent_level = 1e9
+    model.learner._level = 1e9
     model._note_defeat("mean")
-    assert model.deployed_policy is model.averaged.actor
+    assert model.deployed_policy is model.learner.averaged.actor
     model._note_defeat("agent")
     assert model.deployed_policy is model.champion.actor
 
@@ -526,15 +528,15 @@ def test_the_agent_is_judged_by_its_last_episodes_while_it_plays():
         def _on_step(self):
             model = self.model
             is_agent, self.agent_timesteps = model.agent_timesteps > self.agent_timesteps, model.agent_timesteps
-            returns = [episode_return for episode_return, _ in model._base_env.finished]
+            returns = [episode_return for episode_return, _ in model.arena.base.finished]
             if is_agent and len(returns) > LEVEL_EPISODES:
                 # The step that ends an episode is told of before the episode is judged.
                 values = [np.mean(returns[-LEVEL_EPISODES:]), np.mean(returns[-LEVEL_EPISODES - 1 : -1])]
-                self.levels.append((model._agent_level, values))
+                self.levels.append((model.learner._level, values))
             return True
 
     watch = Watch()
     model = tiny(vec(1), agent_fraction=0.9, learning_starts=0).learn(1200, callback=watch)
     assert len({level for level, _ in watch.levels}) > 10
     assert all(any(level == pytest.approx(value) for value in values) for level, values in watch.levels)
-    assert np.isfinite(model._agent_level)
+    assert np.isfinite(model.learner._level)

@@ -12,11 +12,11 @@ from stable_baselines3.common.utils import FloatSchedule
 
 from sb3_esac import ES, ESAC
 from sb3_esac.arguments import FIXED, OF_THE_AGENT, defaults_of
+from sb3_esac.budget import Annealed
 from sb3_esac.callbacks import AutomaticMutationTuning, HindsightCrossover
 from sb3_esac.evaluation.lockstep import LockstepEvaluator
 from sb3_esac.evaluation.subproc import SubprocEvaluator
 from sb3_esac.evolution.optimizers import Sgd
-from sb3_esac.budget import AnnealedTurns
 
 noise = NormalActionNoise(np.zeros(1), np.ones(1))
 
@@ -82,22 +82,22 @@ LIVE = {
         ("sde_sample_freq", 2, dict(use_sde=True), is_set("agent.sde_sample_freq", 2)),
         ("use_sde_at_warmup", True, dict(use_sde=True), is_set("agent.use_sde_at_warmup", True)),
         ("es_learning_rate", 0.5, {}, is_set("population.config.es_learning_rate", 0.5)),
-        ("es_optimizer", "sgd", dict(recombination="es"), lambda m, seen: type(m.population.strategy.optimizer) is Sgd),
+        ("es_optimizer", "sgd", dict(strategy="openai"), lambda m, seen: type(m.population.strategy.optimizer) is Sgd),
         ("winner_fraction", 0.5, {}, lambda model, seen: len(model.population.winners) == 2),
         ("recombination", "es", {}, is_set("population.config.strategy", "openai")),
         ("crossover", None, {}, is_set("crossover_callback", None)),
         ("crossover", "element", {}, is_set("crossover_callback.unit", "element")),
         ("crossover", "row", dict(crossover=None), is_set("crossover_callback.unit", "row")),
         ("n_agent_members", 2, {}, lambda model, seen: (model.population.origins == 2).sum() == 2),
-        ("guest_gradient", "exclude", dict(recombination="es"), is_set("population.config.guest_gradient", "exclude")),
+        ("guest_gradient", "exclude", dict(strategy="openai"), is_set("population.config.guest_gradient", "exclude")),
         ("share_experience", 0.25, {}, is_set("replay_buffer.population_share", 0.25)),
         ("share_experience", 0.25, dict(share_experience=0.0), lambda m, seen: m.replay_buffer.population_store.size() > 0),
         ("share_from", "all", {}, lambda model, seen: seen["shared"] > 1),
         ("gradient_interval", 1000, dict(agent_fraction=None), lambda m, seen: m.agent_timesteps == seen["agent_steps"]),
         ("agent_episodes", 8, dict(agent_fraction=None, gradient_interval=1), lambda m, seen: seen["agent_played"] > 60),
-        ("agent_probability", 0.0, dict(agent_fraction=None), lambda model, seen: model._turns.schedule(1.0) == 0.0),
+        ("agent_probability", 0.0, dict(agent_fraction=None), lambda model, seen: model._budget.schedule(1.0) == 0.0),
         ("agent_fraction", 0.0, {}, lambda model, seen: model.agent_timesteps == seen["agent_steps"]),
-        ("agent_fraction", None, {}, lambda model, seen: isinstance(model._turns, AnnealedTurns)),
+        ("agent_fraction", None, {}, lambda model, seen: isinstance(model._budget, Annealed)),
         ("amt_clip", 1e-2, {}, is_set("amt_callback.clip", 1e-2)),
         ("amt_input", "raw", {}, is_set("amt_callback.amt_input", "raw")),
         ("amt_rule", "two_sided", {}, is_set("amt_callback.rule", "two_sided")),
@@ -105,7 +105,7 @@ LIVE = {
         ("agent_average", 0.5, {}, is_set("averaged.window", 0.5)),
         ("agent_average", 0.0, {}, is_set("averaged", None)),
         ("agent_average", 0.5, dict(agent_average=0.0), is_set("averaged.window", 0.5)),
-        ("updates", "auto", {}, lambda model, seen: model._updates.is_fast),
+        ("updates", "auto", {}, lambda model, seen: model.learner._updates.is_fast),
         ("overlap", True, {}, lambda model, seen: seen["overlapped"]),
     ],
     ES: [
@@ -171,7 +171,7 @@ def watch(model):
 
     def note_request():
         made = request()
-        seen.update(evaluator=model._evaluator, members=len(made.parameters), sigma=model.population.sigma, played=False)
+        seen.update(evaluator=model.arena._evaluator, members=len(made.parameters), sigma=model.population.sigma, played=False)
         seen["episodes"] = made.seeds.size
         return made
 
@@ -211,7 +211,7 @@ def test_a_change_takes_effect(monkeypatch, tmp_path, capsys, algorithm, name, v
     monkeypatch.chdir(tmp_path)
     made = []
     if name == "env_fn":
-        monkeypatch.setattr("sb3_esac.population_based.PopulationBasedAlgorithm._make_evaluator", lambda self: make(self))
+        monkeypatch.setattr("sb3_esac.algorithm.PopulationAlgorithm._make_evaluator", lambda self: make(self))
 
         def make(self):
             made.append(self.env_fn)
@@ -267,7 +267,7 @@ def test_what_cannot_be_changed(algorithm, name, value, by):
         model.learn(500, callback=tell if by == "callback" else None)
     message = str(error.value)
     assert message.startswith(f"`{name}={value!r}` cannot be set on a model") and "the constructor" in message
-    assert model._evaluator is None
+    assert model.arena._evaluator is None
 
 
 # -- one truth for what the agent reads --------------------------------------------------------------------------------
@@ -394,7 +394,7 @@ def test_another_environment_while_the_model_learns(algorithm):
     other = drift()
     model = make_model(algorithm, drift(), seed=0)
     seen = []
-    tell = Tell(lambda model: seen.append(model._evaluator.env is other), lambda model: model.set_env(other))
+    tell = Tell(lambda model: seen.append(model.arena._evaluator.env is other), lambda model: model.set_env(other))
     model.learn(200, callback=tell)
     assert model.env is other and not seen[0] and seen[-1]
 
@@ -404,7 +404,7 @@ def test_an_environment_that_is_put_in_place(algorithm):
     model = make_model(algorithm, drift(), seed=0).learn(50)
     model.env = other = drift()
     seen = []
-    model.learn(200, callback=Tell(lambda model: seen.append(model._evaluator.env is other)))
+    model.learn(200, callback=Tell(lambda model: seen.append(model.arena._evaluator.env is other)))
     assert all(seen) and (algorithm is ES or model.agent.env is other)
 
 

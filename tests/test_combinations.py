@@ -29,18 +29,18 @@ ROWS = [
         for name, value in (("gradient_interval", 3), ("agent_episodes", 2), ("agent_probability", 0.5))
     ],
     *[
-        (ESAC, name, value, dict(recombination="winners"), dict(recombination="es"))
+        (ESAC, name, value, dict(strategy="canonical"), dict(strategy="openai"))
         for name, value in (("es_optimizer", "sgd"), ("guest_gradient", "exclude"))
     ],
-    (ESAC, "es_learning_rate", 0.1, dict(recombination="winners", amt_clip=0), dict(recombination="es", amt_clip=0)),
-    (ESAC, "es_learning_rate", 0.1, dict(recombination="winners", amt_clip=0), dict(recombination="winners", amt_clip=1.0)),
+    (ESAC, "es_learning_rate", 0.1, dict(strategy="canonical", amt_clip=0), dict(strategy="openai", amt_clip=0)),
+    (ESAC, "es_learning_rate", 0.1, dict(strategy="canonical", amt_clip=0), dict(strategy="canonical", amt_clip=1.0)),
     *[
-        (ESAC, "winner_fraction", 0.5, dict(recombination="es", crossover=None, **sharing), has_one)
+        (ESAC, "winner_fraction", 0.5, dict(strategy="openai", crossover=None, **sharing), has_one)
         for sharing in (dict(share_experience=0.0), dict(share_experience=0.5, share_from="all"))
         for has_one in (
-            dict(recombination="winners"),
-            dict(recombination="es", crossover="row"),
-            dict(recombination="es", crossover=None, share_experience=0.5),
+            dict(strategy="canonical"),
+            dict(strategy="openai", crossover="row"),
+            dict(strategy="openai", crossover=None, share_experience=0.5),
         )
     ],
     (ESAC, "share_from", "all", dict(share_experience=0.0), dict(share_experience=0.1)),

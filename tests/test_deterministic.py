@@ -42,7 +42,7 @@ def run(algorithm=ESAC, env=None, steps=300, callback=None, **kwargs):
     "algorithm, options",
     [
         (ESAC, dict(agent_fraction=0.4)),
-        (ESAC, dict(agent_fraction=None, gradient_interval=1, recombination="es", crossover="element")),
+        (ESAC, dict(agent_fraction=None, gradient_interval=1, strategy="openai", crossover="element")),
         (ESAC, dict(action_noise=NormalActionNoise(np.zeros(1), 0.1 * np.ones(1)), normalize_observations=True)),
         (ESAC, dict(overlap=True, agent_fraction=0.4)),
         (ES, dict(normalize_observations=True)),

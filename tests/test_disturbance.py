@@ -121,7 +121,7 @@ def test_episodes_of_callbacks_are_not_the_agents(train_freq):
     model = make_model(ESAC, lanes(), seed=0, agent_fraction=0.8, train_freq=train_freq, gradient_steps=0)
     lengths = set()
     model.learn(
-        600, callback=[Every(31, steps_after_reset), Tell(lambda m: lengths.update(n for _, n in m._base_env.finished))]
+        600, callback=[Every(31, steps_after_reset), Tell(lambda m: lengths.update(n for _, n in m.arena.base.finished))]
     )
     assert lengths == {20}
 
@@ -160,4 +160,4 @@ def test_other_callbacks_find_the_environment_as_it_would_be_without_us(algorith
     env = lanes()
     model = make_model(algorithm, env, seed=0).learn(150, callback=Look())
     assert len(seen) == 3 and all(np.abs(observation).max() > 0 for observation in seen)
-    assert model._base_env.seed_source is None and (algorithm not in HYBRIDS or model.agent_timesteps > 0)
+    assert model.arena.base.seed_source is None and (algorithm not in HYBRIDS or model.agent_timesteps > 0)

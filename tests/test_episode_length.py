@@ -185,7 +185,7 @@ def limited(n_steps=12, **kwargs):
 def caps_of(model, total, **kwargs):
     """(steps at the beginning, cap) of each generation, and the longest episode of offspring as logged."""
     begun = []
-    model.learn(total, callback=Tell(on_generation=lambda m: begun.append((m.num_timesteps, m._episode_caps.cap))), **kwargs)
+    model.learn(total, callback=Tell(on_generation=lambda m: begun.append((m.num_timesteps, m.arena.caps.cap))), **kwargs)
     return begun
 
 
@@ -222,15 +222,15 @@ def test_random_play_is_counted_and_told(algorithm):
     model = make_model(algorithm, env, seed=0, episode_length_schedule=schedule)
     heard = []
     begun = []
-    callback = Tell(lambda m: heard.append(m.num_timesteps), lambda m: begun.append((m.num_timesteps, m._episode_caps.cap)))
+    callback = Tell(lambda m: heard.append(m.num_timesteps), lambda m: begun.append((m.num_timesteps, m.arena.caps.cap)))
     model.learn(300, callback=callback)
     # Never ends early: random play lasts the horizon, three times.
     assert begun[0] == (36, 6)
     assert heard == list(range(1, model.num_timesteps + 1))
     assert counted_steps(env) == model.num_timesteps
-    first = model._episode_caps.phases
+    first = model.arena.caps.phases
     model.learn(20, reset_num_timesteps=False)
-    assert model._episode_caps.phases.lengths == first.lengths and model._episode_caps.phases.is_last
+    assert model.arena.caps.phases.lengths == first.lengths and model.arena.caps.phases.is_last
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -258,7 +258,7 @@ def test_resumed_in_the_middle_of_a_phase(algorithm, first_length, tmp_path):
 
     def save(model):
         if model.num_timesteps >= 450 and not kept:
-            kept.update(phase=model._episode_caps.phases.phase, steps=model.num_timesteps)
+            kept.update(phase=model.arena.caps.phases.phase, steps=model.num_timesteps)
             model.save(tmp_path / "model")
             if hasattr(model, "save_replay_buffer"):
                 model.save_replay_buffer(tmp_path / "buffer")
@@ -267,12 +267,12 @@ def test_resumed_in_the_middle_of_a_phase(algorithm, first_length, tmp_path):
     whole.learn(900, callback=Tell(on_generation=save))
     assert 0 < kept["phase"] and kept["steps"] < 900
     resumed = algorithm.load(tmp_path / "model", env=limited())
-    assert resumed.episode_length_schedule == schedule and resumed._episode_caps.phases.phase == kept["phase"]
+    assert resumed.episode_length_schedule == schedule and resumed.arena.caps.phases.phase == kept["phase"]
     if hasattr(resumed, "load_replay_buffer"):
         resumed.load_replay_buffer(tmp_path / "buffer")
     resumed.learn(900 - resumed.num_timesteps, reset_num_timesteps=False)
     assert not differences(state_of(whole), state_of(resumed))
-    assert resumed._episode_caps.__dict__ == whole._episode_caps.__dict__
+    assert resumed.arena.caps.__dict__ == whole.arena.caps.__dict__
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -290,9 +290,9 @@ def test_workers_change_nothing(algorithm):
         model = make_model(
             algorithm, drift(), seed=4, episode_length_schedule=schedule, n_workers=n_workers, backend="subproc"
         )
-        states.append((state_of(model.learn(300)), model._episode_caps.__dict__))
+        states.append((state_of(model.learn(300)), model.arena.caps.__dict__))
     lockstep = make_model(algorithm, drift(), seed=4, episode_length_schedule=schedule)
-    states.append((state_of(lockstep.learn(300)), lockstep._episode_caps.__dict__))
+    states.append((state_of(lockstep.learn(300)), lockstep.arena.caps.__dict__))
     for state, caps in states[1:]:
         # What Monitor says of the time is not compared, only returns and lengths; the clock's seconds are 0.
         assert not differences(states[0][0], state) and caps == states[0][1]
@@ -303,7 +303,7 @@ def test_probes_see_short_phases_through():
     model = make_model(ESAC, Count(), seed=0, episode_length_schedule=schedule, champion_episodes=2, agent_fraction=0.2)
     forgotten = []
     original = model.champion.forget
-    model.champion.forget = lambda *sources: (forgotten.append(model._episode_caps.cap), original(*sources))
+    model.champion.forget = lambda *sources: (forgotten.append(model.arena.caps.cap), original(*sources))
     model.learn(2000)
     assert forgotten == [5, 10, 20]
     # A cut return of 5 is far below the champion's 20, and says nothing against its owner.
@@ -313,11 +313,11 @@ def test_probes_see_short_phases_through():
 def test_what_was_cut_does_not_count_against_a_candidate():
     schedule = ProgressiveEpisodeLength(first_length=5, horizon=20)
     model = make_model(ESAC, Count(), seed=0, episode_length_schedule=schedule)
-    caps = model._episode_caps
+    caps = model.arena.caps
     caps.phases, caps.cap, caps.whole_length = schedule.phases(20), 5, 20.0
     for lengths, cut in (([5, 3], True), ([4, 3], False)):
         caps.note(np.array(lengths))
-        model._member_returns = (3.0, 5.0)
+        model.arena.member_returns = (3.0, 5.0)
         bounds = {source: candidate.bound for source, candidate in model._candidates().items()}
         assert bounds.pop("agent") == np.inf and set(bounds.values()) == {np.inf if cut else 5.0}
         assert caps.probe_length(4.0) == (20.0 if cut else 4.0)

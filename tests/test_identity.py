@@ -50,7 +50,7 @@ def test_population_alone(algorithm, strategy):
     """Without a single gradient step of the agent."""
     options = dict(agent_fraction=0.0, n_agent_members=0, share_experience=0.0, champion_episodes=0)
     options.update(population_size=20, sigma=0.2, policy_kwargs=dict(net_arch=[]), **RATES[strategy])
-    rule = dict(recombination="es" if strategy == "openai" else "winners")
+    rule = dict(strategy="openai" if strategy == "openai" else "winners")
     rule = rule if algorithm in HYBRIDS else dict(strategy=strategy)
     model = make_model(algorithm, Identity(dense=True), seed=0, **rule, **options)
     # Far away: the mean plays the opposite of what it sees, and is off by more than 1 on average.

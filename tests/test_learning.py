@@ -34,7 +34,7 @@ SETTINGS = dict(
 HALVES = {
     "both": (dict(agent_fraction=0.4), 2000, -5.0),
     "population": (dict(agent_fraction=0.0, share_experience=0.0), 4000, -5.0),
-    "population, by gradient estimate": (dict(agent_fraction=0.0, recombination="es", es_learning_rate=0.05), 4000, -50.0),
+    "population, by gradient estimate": (dict(agent_fraction=0.0, strategy="openai", es_learning_rate=0.05), 4000, -50.0),
     "agent": (dict(agent_fraction=0.9, deploy="agent"), 1500, -50.0),
     "agent and population as in the paper": (
         dict(
@@ -42,7 +42,7 @@ HALVES = {
             gradient_interval=1,
             agent_probability=1.0,
             es_optimizer="sgd",
-            recombination="es",
+            strategy="openai",
             share_experience=0.0,
             deploy="agent",
         ),

@@ -14,6 +14,8 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, Combine
 from support import DictWalk, in_plain_process, is_finite, judgements, tiny, vec, walks
 
 from sb3_esac import ES, ESAC
+from sb3_esac.agent.learner import FRESH_FRACTION
+from sb3_esac.budget import SCALING_FRACTION
 from sb3_esac.evaluation.first_layers import update_normalizers
 from sb3_esac.evaluation.normalization import (
     PRIOR_COUNT,
@@ -25,8 +27,6 @@ from sb3_esac.evaluation.numpy_mlp import NumpyMlp
 from sb3_esac.evaluation.players import TorchActor, make_player
 from sb3_esac.evaluation.statistics import Moments, observation_moments
 from sb3_esac.evaluation.vectors import to_vector
-from sb3_esac.hybrid import FRESH_FRACTION
-from sb3_esac.budget import SCALING_FRACTION
 
 
 def with_prior(observations):
@@ -432,7 +432,7 @@ def test_what_was_learned_is_kept_when_statistics_jump(monkeypatch, agent_fracti
     """From the first update on; before, there is nothing to keep, and where the agent leads there is no jump."""
     kept = []
     monkeypatch.setattr(
-        "sb3_esac.hybrid.update_normalizers",
+        "sb3_esac.agent.learner.update_normalizers",
         lambda policy, fresh, *, keep_functions, beside: kept.append((model.agent._n_updates > 0, keep_functions)),
     )
     model = tiny(vec(1), normalize_observations=True, agent_fraction=agent_fraction)

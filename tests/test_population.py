@@ -30,7 +30,7 @@ def make(sigma: float = 0.1, mean: np.ndarray = THETA, **changes) -> Population:
 def make_mixed(n_crossed: int, n_agent: int, size: int, **changes) -> Population:
     """Generation 1 of a population that has guests: crossed[k] is all 10 + k, the agent all 20."""
     population = make(size=size, n_agent_members=n_agent, **changes)
-    population.crossed = np.repeat(10.0 + np.arange(n_crossed, dtype=np.float32)[:, None], DIMENSION, axis=1)
+    population.children = np.repeat(10.0 + np.arange(n_crossed, dtype=np.float32)[:, None], DIMENSION, axis=1)
     population.form(np.full(DIMENSION, 20.0, dtype=np.float32))
     return population
 
@@ -110,7 +110,7 @@ def test_perturb_moves_every_member():
 def test_form_layout():
     population = make(size=8, n_agent_members=2)
     population.mean = THETA + 1
-    population.crossed = np.stack([np.full(DIMENSION, 10.0), np.full(DIMENSION, 11.0)]).astype(np.float32)
+    population.children = np.stack([np.full(DIMENSION, 10.0), np.full(DIMENSION, 11.0)]).astype(np.float32)
     population.form(np.full(DIMENSION, 20.0))
     assert population.generation == 1
     assert population.origins.tolist() == [MEAN, MEAN, MEAN, MEAN, WINNER, WINNER, AGENT, AGENT]
@@ -119,7 +119,7 @@ def test_form_layout():
     np.testing.assert_array_equal(population.members[4:, 0], [10, 11, 20, 20])
     np.testing.assert_array_equal(population.members[4:], np.tile(population.members[4:, :1], (1, DIMENSION)))
     # The crossed-over members are used once
-    assert population.crossed.shape == (0, DIMENSION)
+    assert population.children.shape == (0, DIMENSION)
     population.form(None)
     assert population.origins.tolist() == [MEAN] * 8
 
@@ -127,7 +127,7 @@ def test_form_layout():
 @pytest.mark.parametrize("n_agent_members, agent, expected", [(2, None, 0), (0, np.full(DIMENSION, 20.0), 0), (0, None, 0)])
 def test_form_without_the_agent(n_agent_members, agent, expected):
     population = make(size=6, n_agent_members=n_agent_members)
-    population.crossed = np.full((2, DIMENSION), 10.0, dtype=np.float32)
+    population.children = np.full((2, DIMENSION), 10.0, dtype=np.float32)
     population.form(agent)
     assert (population.origins == AGENT).sum() == expected
     assert population.origins.tolist() == [MEAN] * 4 + [WINNER] * 2
@@ -145,7 +145,7 @@ def test_form_takes_the_agent_back_out():
 def test_form_copies_what_it_is_given():
     population = make(size=6, n_agent_members=1)
     agent, crossed = np.full(DIMENSION, 20.0, dtype=np.float32), np.full((2, DIMENSION), 10.0, dtype=np.float32)
-    population.crossed = crossed
+    population.children = crossed
     population.form(agent)
     before = population.members.copy()
     agent[:], crossed[:], population.mean[:] = 0, 0, 0
@@ -515,7 +515,7 @@ def run(population: Population, n_generations: int, seed: int) -> list[float]:
         )
         rng = generator(seed, population.generation, Stream.CROSSOVER)
         groups = np.repeat(np.arange(5), 2)
-        population.crossed = np.array(
+        population.children = np.array(
             [operators.crossover(winner, population.mean, groups, rng) for winner in population.previous_winners]
         ).reshape(-1, 10)
         population.form(TARGET + 0.5 if population.generation % 2 else None)

@@ -81,13 +81,13 @@ def test_what_is_deployed(algorithm, normalized):
         model.deploy = deploy
         actions[deploy] = model.predict(OBSERVATIONS, deterministic=True)[0]
     player = make_player(model.actor)
-    for deploy, vector in (("agent", to_vector(model.averaged.actor)), ("population", model.population.mean)):
+    for deploy, vector in (("agent", to_vector(model.learner.averaged.actor)), ("population", model.population.mean)):
         act = player.bind(vector)
         expected = np.stack([act(observation) for observation in OBSERVATIONS])
         assert np.allclose(actions[deploy], expected, atol=1e-4)
     act = make_player(model.champion.actor).bind(champion + np.float32(0.3))
     assert np.allclose(actions["best"], np.stack([act(observation) for observation in OBSERVATIONS]), atol=1e-4)
-    assert np.array_equal(actions["agent"], model.averaged.actor.predict(OBSERVATIONS, deterministic=True)[0])
+    assert np.array_equal(actions["agent"], model.learner.averaged.actor.predict(OBSERVATIONS, deterministic=True)[0])
     for one, other in (("best", "agent"), ("best", "population"), ("agent", "population")):
         assert not np.allclose(actions[one], actions[other], atol=1e-3)
 
@@ -126,7 +126,7 @@ def test_best_is_the_policy_until_there_is_a_champion(algorithm):
     assert model.deployed_policy is model.policy
     model.learn(60)
     assert model.champion.record is None
-    assert model.deployed_policy is (model.averaged.actor if algorithm in HYBRIDS else model.policy)
+    assert model.deployed_policy is (model.learner.averaged.actor if algorithm in HYBRIDS else model.policy)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

@@ -18,8 +18,8 @@ from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_esac import ES, ESAC
-from sb3_esac.boundary import SAVED_AS
 from sb3_esac.callbacks import AutomaticMutationTuning, HindsightCrossover
+from sb3_esac.saving import BOUNDARY
 
 N_CHECKPOINTS = 5
 
@@ -215,7 +215,7 @@ def test_no_way_back_after_the_end(saved, tmp_path):
     model = saved.model
     model.save(tmp_path / "model")
     loaded = saved.algorithm.load(tmp_path / "model", env=drift())
-    assert loaded._pending is None and not hasattr(model, SAVED_AS) and model._boundary is None
+    assert loaded._pending is None and not hasattr(model, BOUNDARY) and model._boundary is None
     if saved.algorithm in HYBRIDS:
         assert model.replay_buffer.undo is None
         model.save_replay_buffer(tmp_path / "buffer")

@@ -288,7 +288,7 @@ def test_sigma_given_on_load(tmp_path, algorithm):
 
 
 def test_optimizer_given_on_load(tmp_path):
-    model = trained(recombination="es", es_optimizer="adam")
+    model = trained(strategy="openai", es_optimizer="adam")
     model.save(tmp_path / "model")
     loaded = ESAC.load(tmp_path / "model", es_learning_rate=0.5)
     assert loaded.population.strategy.optimizer.learning_rate == 0.5
@@ -570,7 +570,7 @@ def test_saving_changes_nothing(tmp_path, algorithm):
     "algorithm, options",
     [
         (ESAC, dict()),
-        (ESAC, dict(recombination="es")),
+        (ESAC, dict(strategy="openai")),
         (ESAC, dict(overlap=True, normalize_observations=True)),
         (ES, dict(champion_episodes=3)),
         (ES, dict(strategy="canonical")),

@@ -114,4 +114,4 @@ def test_lanes_of_single_environments_are_driven():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model = make_model(ES, drift(2), seed=0)
-    assert model._base_env.driver is not None
+    assert model.arena.base.driver is not None

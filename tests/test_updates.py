@@ -284,15 +284,15 @@ class OtherPolicy(SAC.policy_aliases["MlpPolicy"]):
 )
 def test_what_is_left_to_sb3(arguments, reason, capsys):
     model = make_model(ESAC, Drift(), verbose=1, **{"updates": "auto", **arguments})
-    assert not model._updates.is_fast and reason in model._updates.reason
-    assert model._updates.reason in capsys.readouterr().out
+    assert not model.learner._updates.is_fast and reason in model.learner._updates.reason
+    assert model.learner._updates.reason in capsys.readouterr().out
     model.learn(150)
-    assert model._n_updates > 0 and not model._updates.is_fast
+    assert model._n_updates > 0 and not model.learner._updates.is_fast
 
 
 def test_the_fast_ones_are_taken_where_they_apply(capsys):
     model = make_model(ESAC, Drift(), verbose=1, updates="auto")
-    assert SMALL[ESAC]["device"] != "cpu" or (model._updates.is_fast and "fast" in capsys.readouterr().out)
+    assert SMALL[ESAC]["device"] != "cpu" or (model.learner._updates.is_fast and "fast" in capsys.readouterr().out)
 
 
 def freeze(agent):

@@ -41,7 +41,7 @@ class Statistics(BaseCallback):
         normalize = self.model.get_vec_normalize_env()
         assert normalize is not None
         has_agent = hasattr(self.model, "agent")
-        agent_plays = has_agent and self.model._base_env.seed_source is not None and normalize.training
+        agent_plays = has_agent and self.model.arena.base.seed_source is not None and normalize.training
         rms, generation = normalize.obs_rms, self.model.population.generation
         self.seen.append((generation, agent_plays, rms.count, rms.mean.copy()))
         return True

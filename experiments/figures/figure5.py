@@ -43,7 +43,7 @@ SMALL = {
     "population_size": 40,
     "sigma": 0.1,
     "winner_fraction": 0.2,
-    "recombination": "winners",
+    "strategy": "canonical",
     # Of no use to winners: defaults in the place of what is said above and in the file.
     "es_optimizer": "adam",
     "guest_gradient": "displacement",
