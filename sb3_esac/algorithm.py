@@ -22,7 +22,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from sb3_esac import saving
 from sb3_esac.agent.learner import Learner
 from sb3_esac.arguments import Applied
-from sb3_esac.champion import Candidate, Challenge, Champion
+from sb3_esac.champion import Challenge, Champion
 from sb3_esac.dashboard import write_layout
 from sb3_esac.evaluation.arena import Arena, ArenaSettings
 from sb3_esac.evaluation.clock import StepListener
@@ -30,7 +30,7 @@ from sb3_esac.evaluation.episode_caps import EpisodeLengthSchedule, check_budget
 from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, Pending
 from sb3_esac.evaluation.first_layers import update_normalizers
 from sb3_esac.evaluation.players import make_player
-from sb3_esac.evaluation.progress import Level, Progress
+from sb3_esac.evaluation.progress import Progress
 from sb3_esac.evaluation.statistics import ObservationMoments
 from sb3_esac.evaluation.vec_normalize import merge_episodes, moments_of
 from sb3_esac.evaluation.vectors import copy_actor, load_vector
@@ -344,9 +344,6 @@ class PopulationAlgorithm(BaseAlgorithm):
                     break
                 if log_interval is not None and self.population.generation % log_interval == 0:
                     self.dump_logs()
-            else:
-                self._boundary = saving.Boundary.of(self)
-                self._probe(listener, is_last=True)
         finally:
             self.arena.close()
             if self._boundary is not None:
@@ -377,10 +374,7 @@ class PopulationAlgorithm(BaseAlgorithm):
         if not self.arena.lay_out(schedule, self.run_seed, self.population.generation, callback.tell):
             return False
         progress = self._progress()
-        if self.arena.caps.advance(schedule, progress.remaining, progress.timesteps, self._total_timesteps):
-            # Offspring's returns will be of other lengths. Members that start from winners are played anew in any case, and
-            # the champion's record is of whole episodes.
-            self.champion.forget("mean", "winner")
+        self.arena.caps.advance(schedule, progress.remaining, progress.timesteps, self._total_timesteps)
         return True
 
     def _begin_generation(self) -> None:
@@ -441,40 +435,25 @@ class PopulationAlgorithm(BaseAlgorithm):
 
     # -- the champion --------------------------------------------------------------------------------------------------
 
-    def _candidates(self) -> dict[str, Candidate]:
-        """Policies that could be the champion, by source."""
-        # The best member's return is more than the mean or the winner will show again, so it rules out what has no chance. It
-        # is no trend: luck has it near the task's maximum long before the mean is there.
-        typical, best = self.arena.member_returns
-        bound = np.inf if self.arena.caps.cut else best
-        candidates = {"mean": Candidate(self.population.mean, typical, bound)}
-        if len(self.population.winners):
-            candidates["winner"] = Candidate(self.population.winners[0], typical, bound)
-        return candidates
+    def _candidates(self) -> dict[str, np.ndarray]:
+        """Parameters that could be the champion's, by source."""
+        candidates = {"mean": self.population.mean}
+        return {**candidates, "winner": self.population.winners[0]} if len(self.population.winners) else candidates
 
-    def _probe(self, callback: StepListener, *, is_last: bool = False) -> bool:
-        """Probe what might be better than the champion; False if a callback asked to stop."""
-        if self.num_timesteps >= self._total_timesteps and not is_last:
-            # Another probe ends the run.
-            return True
+    def _probe(self, callback: StepListener) -> bool:
+        """Let the best candidate challenge the champion; False if a callback asked to stop."""
         challenge = Challenge(
             candidates=self._candidates(),
             actor=self.actor,
-            level=self._level,
             generation=self.population.generation,
             run_seed=self.run_seed,
             n_episodes=self.champion_episodes,
             timesteps=self.num_timesteps,
         )
-        verdict = self.champion.step(challenge, self.arena, callback.tell, is_last=is_last)
-        if verdict.agent_lost and self.learner is not None:
+        verdict = self.champion.step(challenge, self.arena, callback.tell)
+        if verdict.defeated == "agent" and self.learner is not None:
             self.learner.withdraw()
         return verdict.goes_on
-
-    @property
-    def _level(self) -> Level:
-        """What the agent has shown, exploring."""
-        return Level() if self.learner is None else self.learner.level
 
     # -- logs ----------------------------------------------------------------------------------------------------------
 
@@ -519,7 +498,8 @@ class PopulationAlgorithm(BaseAlgorithm):
         """What ``predict`` plays, as ``deploy`` says: the champion, the agent or the mean of the population."""
         if self.deploy == "population":
             return self._policy_of_mean()
-        if self.deploy == "best" and self.champion.record is not None and not self.champion.is_overtaken(self._level):
+        level = float("nan") if self.learner is None else self.learner.level
+        if self.deploy == "best" and self.champion.record is not None and not self.champion.is_overtaken(level):
             return self.champion.actor
         return self._policy_of_mean() if self.learner is None else self.learner.deployed_actor
 

@@ -21,12 +21,11 @@ from stable_baselines3.sac.policies import SACPolicy
 
 from sb3_esac import saving, validation
 from sb3_esac.agent.building import AGENT_DEFAULTS, AgentSpec, accepted_arguments, arguments_of, make_agent
-from sb3_esac.agent.learner import IntervalReport, Learner
+from sb3_esac.agent.learner import NO_INTERVAL, IntervalReport, Learner
 from sb3_esac.algorithm import PopulationAlgorithm, Selection
 from sb3_esac.arguments import Applied, collect_arguments, defaults_of, delegate_arguments
 from sb3_esac.budget import make_budget
 from sb3_esac.callbacks import Generation, are_same, brought_up_to_date, default_operators, pack, unpack
-from sb3_esac.champion import Candidate
 from sb3_esac.environments import check_lanes
 from sb3_esac.evaluation.clock import StepListener
 from sb3_esac.evaluation.episode_caps import EpisodeLengthSchedule
@@ -493,27 +492,23 @@ class ESAC(PopulationAlgorithm):
         selection = None if self.overlap else self._play_and_select(offspring, callback)  # lines 7-11
         if selection is None and not self.overlap:
             return False
-        if selection is not None and self.champion.record is None and not self._probe(callback):
-            return False
         interval = self._play_interval(callback)  # lines 12-23
-        if interval is not None and not interval.goes_on:
+        if not interval.goes_on:
             return False
-        if interval is not None and not self.overlap:
-            self.champion.expect_another()
         selection = selection or self._play_and_select(offspring, callback, pending)  # lines 7-11
         if selection is None or not self._probe(callback):
             return False
-        if not self._operate(selection.fitness, interval is not None):  # lines 24 and 26
+        if not self._operate(selection.fitness, interval.was_played):  # lines 24 and 26
             return False
         self._log_population(selection.result)
         self.population.form(to_vector(self.actor))  # line 27
         return True
 
-    def _play_interval(self, callback: StepListener) -> IntervalReport | None:
+    def _play_interval(self, callback: StepListener) -> IntervalReport:
         """Let the agent play and learn (Algorithm 1, lines 12-23), if it is its turn."""
         progress = self._progress()
         if progress.is_spent or not self._budget.begins(progress):
-            return None
+            return NO_INTERVAL
         interval = self.learner.play_interval(self._budget, self._progress, callback)
         if interval.returns:
             self.logger.record("agent/return_mean", float(sum(interval.returns) / len(interval.returns)))
@@ -547,8 +542,8 @@ class ESAC(PopulationAlgorithm):
         operator.init_callback(self)
         operator.on_training_start({}, {})
 
-    def _candidates(self) -> dict[str, Candidate]:
-        return {"agent": Candidate(self.learner.vector, self.learner.level.mean), **super()._candidates()}
+    def _candidates(self) -> dict[str, np.ndarray]:
+        return {"agent": self.learner.vector, **super()._candidates()}
 
     def _merge_statistics(self, result: EvaluationResult) -> None:
         # What plays next to nothing sees little of the world: inputs on the scale of that would saturate an agent that

@@ -46,8 +46,7 @@ class Arena:
     The user's environment, whoever plays copies of it, and what has been played.
 
     To be read: ``timesteps`` of the population, ``probe_timesteps`` among them, ``paper_timesteps`` (a generation counts as
-    its mean episode), ``n_episodes``, ``mean_length`` of the last generation's episodes, ``member_returns``, median and
-    maximum over its members, ``caps``, and ``seconds`` by phase, which are logged and never saved.
+    its mean episode), ``n_episodes``, ``mean_length`` of the last generation's episodes, ``caps``, and ``seconds`` by phase, which are logged and never saved.
     """
 
     env: VecEnv
@@ -65,7 +64,6 @@ class Arena:
         """Count from zero."""
         self.timesteps, self.probe_timesteps, self.paper_timesteps, self.n_episodes = 0, 0, 0.0, 0
         self.mean_length = 0.0
-        self.member_returns = (float("nan"), float("nan"))
         # What is missing from the whole is bookkeeping.
         self.seconds = {"population": 0.0, "callback": 0.0}
         self.caps.start_count()
@@ -211,9 +209,6 @@ class Arena:
         """
         self.mean_length = float(result.lengths.mean())
         self.caps.note(result.lengths)
-        returns = result.returns.mean(axis=1)
-        returns = returns[np.isfinite(returns)]
-        self.member_returns = (float(np.median(returns)), float(returns.max())) if returns.size else (-np.inf, -np.inf)
         self.paper_timesteps += self.mean_length
 
     @property
@@ -249,7 +244,7 @@ class Arena:
 
     # -- state ---------------------------------------------------------------------------------------------------------
 
-    COUNTS = ("timesteps", "probe_timesteps", "paper_timesteps", "n_episodes", "mean_length", "member_returns")
+    COUNTS = ("timesteps", "probe_timesteps", "paper_timesteps", "n_episodes", "mean_length")
 
     def state_dict(self) -> dict[str, Any]:
         """Counters, and where the caps stand in their schedule."""
