@@ -46,7 +46,8 @@ class Arena:
     The user's environment, whoever plays copies of it, and what has been played.
 
     To be read: ``timesteps`` of the population, ``probe_timesteps`` among them, ``paper_timesteps`` (a generation counts as
-    its mean episode), ``n_episodes``, ``mean_length`` of the last generation's episodes, ``caps``, and ``seconds`` by phase, which are logged and never saved.
+    its mean episode), ``n_episodes``, ``mean_length`` of the last generation's episodes, ``caps``, and ``seconds`` by phase,
+    which are logged and never saved.
     """
 
     env: VecEnv
