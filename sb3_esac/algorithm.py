@@ -2,8 +2,6 @@
 
 import io
 import pathlib
-import sys
-import time
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
@@ -19,7 +17,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 
-from sb3_esac import saving
+from sb3_esac import reporting, saving
 from sb3_esac.agent.learner import Learner
 from sb3_esac.arguments import Applied
 from sb3_esac.champion import Challenge, Champion
@@ -458,37 +456,19 @@ class PopulationAlgorithm(BaseAlgorithm):
     # -- logs ----------------------------------------------------------------------------------------------------------
 
     def _log_population(self, result: EvaluationResult) -> None:
-        returns = result.returns.mean(axis=1)
-        finite = returns[np.isfinite(returns)]
-        if finite.size:
-            self.logger.record("population/return_mean", float(finite.mean()))
-            self.logger.record("population/return_max", float(finite.max()))
-            self.logger.record("population/return_std", float(finite.std()))
-        self.logger.record("population/length_mean", float(result.lengths.mean()))
-        self.logger.record("population/sigma", self.population.sigma)
-        if self.arena.caps.cap is not None:
-            self.logger.record("population/episode_length_cap", self.arena.caps.cap)
-        if self.champion.record is not None:
-            self.logger.record("champion/return_mean", self.champion.record.return_mean)
+        reporting.record_population(self.logger, result, self.population, self.arena, self.champion)
 
     def dump_logs(self) -> None:
         """Write what has been recorded since the last time."""
         assert self.ep_info_buffer is not None and self.ep_success_buffer is not None
-        elapsed = max((time.time_ns() - self.start_time) / 1e9, sys.float_info.epsilon)
-        if len(self.ep_info_buffer) > 0 and len(self.ep_info_buffer[0]) > 0:
-            self.logger.record("rollout/ep_rew_mean", utils.safe_mean([info["r"] for info in self.ep_info_buffer]))
-            self.logger.record("rollout/ep_len_mean", utils.safe_mean([info["l"] for info in self.ep_info_buffer]))
-        if len(self.ep_success_buffer) > 0:
-            self.logger.record("rollout/success_rate", utils.safe_mean(self.ep_success_buffer))
+        reporting.record_episodes(self.logger, self.ep_info_buffer, self.ep_success_buffer)
         self.logger.record("time/generations", self.population.generation)
         self.logger.record("time/episodes", self._episode_num, exclude="tensorboard")
-        self.logger.record("time/fps", int((self.num_timesteps - self._num_timesteps_at_start) / elapsed))
-        self.logger.record("time/time_elapsed", int(elapsed), exclude="tensorboard")
-        self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
         for name in ("agent_timesteps", "population_timesteps", "probe_timesteps", "paper_timesteps"):
             self.logger.record(f"time/{name}", int(getattr(self, name)))
-        for phase, seconds in self.seconds.items():
-            self.logger.record(f"time/{phase}_seconds", round(seconds, 3))
+        n_new = self.num_timesteps - self._num_timesteps_at_start
+        reporting.record_seconds(self.logger, self.start_time, n_new, self.seconds)
+        self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
         self.logger.dump(step=self.num_timesteps)
 
     # -- acting --------------------------------------------------------------------------------------------------------

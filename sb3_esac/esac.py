@@ -25,7 +25,16 @@ from sb3_esac.agent.learner import NO_INTERVAL, IntervalReport, Learner
 from sb3_esac.algorithm import PopulationAlgorithm, Selection
 from sb3_esac.arguments import Applied, collect_arguments, defaults_of, delegate_arguments
 from sb3_esac.budget import make_budget
-from sb3_esac.callbacks import Generation, are_same, brought_up_to_date, default_operators, pack, unpack
+from sb3_esac.callbacks import (
+    Generation,
+    apply_operators,
+    are_same,
+    brought_up_to_date,
+    default_operators,
+    pack,
+    start,
+    unpack,
+)
 from sb3_esac.environments import check_lanes
 from sb3_esac.evaluation.clock import StepListener
 from sb3_esac.evaluation.episode_caps import EpisodeLengthSchedule
@@ -479,7 +488,7 @@ class ESAC(PopulationAlgorithm):
         # What was given to the constructor has not been told how many lanes there are.
         self.action_noise = self.agent.action_noise
         for operator in self.operators:
-            self._start_operator(operator)
+            start(operator, self)
         return total, callback
 
     def _share_episode_buffers(self) -> None:
@@ -525,22 +534,9 @@ class ESAC(PopulationAlgorithm):
 
     def _operate(self, fitness: np.ndarray, agent_trained: bool) -> bool:
         """Let operators change the population; False if one asked to stop."""
-        population = self.population
-        generation = Generation(
-            population.generation, self.run_seed, population, fitness, agent_trained, lambda: row_groups(self.actor)
-        )
-        for operator in self.operators:
-            if getattr(operator, "model", None) is not self:
-                # It has come while the model learns.
-                self._start_operator(operator)
-            operator.update_locals({"generation": generation, "self": self})
-            if not operator.on_step():
-                return False
-        return True
-
-    def _start_operator(self, operator: BaseCallback) -> None:
-        operator.init_callback(self)
-        operator.on_training_start({}, {})
+        population, number = self.population, self.population.generation
+        generation = Generation(number, self.run_seed, population, fitness, agent_trained, lambda: row_groups(self.actor))
+        return apply_operators(self.operators, generation, self)
 
     def _candidates(self) -> dict[str, np.ndarray]:
         return {"agent": self.learner.vector, **super()._candidates()}
