@@ -22,7 +22,7 @@ class ChampionRecord:
     What the champion has played.
 
     :param source: "agent", "mean" or "winner": where it came from.
-    :param returns: (k,) its returns in the last probe episodes that it has played.
+    :param returns: (k,) its returns in the last probe episodes that it has played, at most ``champion_episodes``.
     :param generation: When it took its place.
     :param first: Number of the first of these episodes among all probe episodes of the run.
     """
@@ -91,7 +91,7 @@ class Champion:
         All candidates play one episode, and the best of them those that the champion has played (the same seeds, so that none
         wins by an easier start). It takes the champion's place unless the champion is clearly better: training improves
         policies. At each probe the champion plays a new episode in place of its oldest: whoever takes its place had some luck
-        in the episodes that decided it, and would keep it for ever.
+        in the episodes that decided it, and would keep it for ever. The first champion is whoever opens best.
 
         :param challenge: Who might be better.
         :param arena: Where they play.
@@ -109,22 +109,26 @@ class Champion:
             return Verdict(goes_on=False)
         best = int(np.argmax(np.where(np.isfinite(opening[:, 0]), opening[:, 0], -np.inf)))
         source, returns = [*challenge.candidates][best], opening[best]
-        if self.record is None or returns[0] >= self.record.returns.min():
-            others = _play(challenge.actor, vectors[[best]], first + 1, challenge.n_episodes - 1, challenge, arena, on_step)
+        if self.record is not None and returns[0] >= self.record.returns.min():
+            n_others = challenge.n_episodes - 1
+            others = _play(challenge.actor, vectors[[best]], first + 1, n_others, challenge, arena, on_step)
             if others is None:
                 return Verdict(goes_on=False)
             returns = np.concatenate([returns, others[0]])
-            if not self.is_clearly_better(returns):
-                self._crown(challenge, vectors[best], ChampionRecord(source, returns, challenge.generation, first))
-                return Verdict()
-        return Verdict(defeated=source)
+        if self.is_clearly_better(returns):
+            return Verdict(defeated=source)
+        self.actor = copy_actor(challenge.actor)
+        load_vector(self.actor, vectors[best])
+        self.record = ChampionRecord(source, returns, challenge.generation, first)
+        return Verdict()
 
     def _is_due(self, challenge: Challenge, arena: Arena) -> bool:
         """Whether something is new since the last probe, and another one would not take too many of the steps."""
         nothing_new = arena.mean_length == 0 or self._probed_generation == challenge.generation
         if challenge.n_episodes == 0 or nothing_new:
             return False
-        steps = arena.probe_length * (challenge.n_episodes + len(challenge.candidates) - (self.record is None))
+        n_episodes = len(challenge.candidates) + (0 if self.record is None else challenge.n_episodes)
+        steps = arena.probe_length * n_episodes
         return arena.probe_timesteps + steps <= PROBE_FRACTION * (challenge.timesteps + steps)
 
     def _defend(self, challenge: Challenge, arena: Arena, on_step: OnStep) -> bool:
@@ -164,11 +168,6 @@ class Champion:
         :param level: What it has returned in its last episodes, NaN if nothing is known.
         """
         return self.record is not None and level >= self.record.return_mean
-
-    def _crown(self, challenge: Challenge, vector: np.ndarray, record: ChampionRecord) -> None:
-        self.actor = copy_actor(challenge.actor)
-        load_vector(self.actor, vector)
-        self.record = record
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but the weights of ``actor``, which are parameters of the model."""

@@ -1,5 +1,6 @@
 """The champion: the best policy so far, found by noise-free paired episodes, and what ``predict`` plays."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -87,18 +88,30 @@ def yes(variables):
     return True
 
 
+def crown(champion, actor, skill, arena, generation=0):
+    """Make a champion that has played five episodes, from 0 on."""
+    champion.step(challenge(actor, generation, agent=skill), arena, yes)
+    champion.record = replace(
+        champion.record, returns=np.array([skill + arena.luck(n) + arena.own(skill, n) for n in range(5)])
+    )
+
+
 def test_the_first_candidate_becomes_champion(champion, actor):
     arena = MadeUp(luck=float)
     assert champion.step(challenge(actor, 0, agent=2.0), arena, yes).defeated is None
     assert champion.record.source == "agent" and champion.record.generation == 0 and champion.record.first == 0
+    assert champion.record.returns.tolist() == [2.0] and champion.record.return_mean == 2.0
+    assert (to_vector(champion.actor) == 2.0).all() and arena.played == [(2.0, [0])]
+    # It plays one more at each probe, and whoever takes its place all of them.
+    assert champion.step(challenge(actor, 1, mean=-5.0), arena, yes).defeated == "mean"
+    assert champion.record.returns.tolist() == [2.0, 3.0] and champion.record.first == 0
+    champion.step(challenge(actor, 2, mean=2.0), arena, yes)
     assert champion.record.returns.tolist() == [2.0, 3.0, 4.0, 5.0, 6.0] and champion.record.return_mean == 4.0
-    assert (to_vector(champion.actor) == 2.0).all()
-    assert arena.played == [(2.0, [0]), (2.0, [1, 2, 3, 4])]
 
 
 def test_all_open_and_the_best_plays_what_the_champion_has_played(champion, actor):
     arena = MadeUp(luck=lambda number: 10.0 * (number % 2))
-    champion.step(challenge(actor, 0, agent=2.0), arena, yes)
+    crown(champion, actor, 2.0, arena)
     arena.played.clear()
     verdict = champion.step(challenge(actor, 1, agent=1.0, mean=3.0, winner=2.5), arena, yes)
     # The champion's new episode, then one of each candidate, then the rest of the best one's.
@@ -114,14 +127,14 @@ def test_among_equals_the_most_trusted_one_challenges(champion, actor):
 
 def test_worse_does_not_replace(champion, actor):
     arena = MadeUp(luck=lambda number: 0.1 * number)
-    champion.step(challenge(actor, 0, agent=5.0), arena, yes)
+    crown(champion, actor, 5.0, arena)
     verdict = champion.step(challenge(actor, 1, agent=4.99, mean=0.0), arena, yes)
     assert verdict.goes_on and verdict.defeated == "agent" and champion.record.generation == 0
 
 
 def test_one_lucky_episode_is_not_enough(champion, actor):
     arena = MadeUp(own=lambda skill, number: 2.0 if skill == 1.0 and number == 1 else 0.0)
-    champion.step(challenge(actor, 0, agent=2.0), arena, yes)
+    crown(champion, actor, 2.0, arena)
     # 3 in the first of five, and 1 in the others.
     assert champion.step(challenge(actor, 1, agent=0.0, mean=1.0), arena, yes).defeated == "mean"
     assert arena.played[-1] == (1.0, [2, 3, 4, 5])
@@ -156,7 +169,7 @@ def test_a_return_that_is_not_finite_never_wins(champion, actor, bad):
 def test_an_episode_of_the_champion_that_is_not_finite_changes_nothing(champion, actor):
     champion.step(challenge(actor, 0, agent=2.0), MadeUp(), yes)
     before = champion.record
-    champion.step(challenge(actor, 1, agent=0.0), MadeUp(own=lambda skill, number: np.nan if number == 5 else 0.0), yes)
+    champion.step(challenge(actor, 1, agent=0.0), MadeUp(own=lambda skill, number: np.nan if number == 1 else 0.0), yes)
     assert champion.record is before
 
 
@@ -176,7 +189,7 @@ def test_who_opens_below_the_champions_worst_plays_no_more(champion, actor):
 
 def test_a_champion_by_luck_does_not_stay_one(champion, actor):
     lucky = MadeUp(own=lambda skill, number: 4.0 if number < 5 else 0.0)
-    champion.step(challenge(actor, 0, agent=5.0), lucky, yes)
+    crown(champion, actor, 5.0, lucky)
     assert champion.record.returns.tolist() == [9.0] * 5
     for generation in range(1, 6):
         champion.step(challenge(actor, generation, mean=-50.0), lucky, yes)
@@ -202,10 +215,9 @@ def test_probes_take_a_fraction_of_all_steps(champion, actor):
         champion.step(challenge(actor, 1, timesteps=timesteps, **skills), arena, yes)
         return bool(arena.played)
 
-    # Five episodes for the first champion: 5 / (5 + 28.3) is 0.15.
-    assert not is_played(28, 0, agent=1.0) and is_played(29, 0, agent=1.0)
-    # One more for each other candidate, and one for the champion.
-    assert not is_played(39, 0, agent=1.0, mean=1.0, winner=1.0) and is_played(40, 0, agent=1.0, mean=1.0, winner=1.0)
+    # One episode of each for the first champion: 3 / (3 + 17) is 0.15.
+    assert not is_played(16, 0, agent=1.0, mean=1.0, winner=1.0) and is_played(17, 0, agent=1.0, mean=1.0, winner=1.0)
+    # Later one of the champion, one of each, and four of the best.
     record = ChampionRecord("mean", np.zeros(5), 0, 0)
     assert not is_played(33, 0, record, agent=1.0) and is_played(34, 0, record, agent=1.0)
     assert not is_played(1000, 150, record, agent=1.0) and is_played(1000, 140, record, agent=1.0)
@@ -255,13 +267,13 @@ def test_probes_share_their_seeds():
     model = tiny(env, champion_episodes=3).learn(1500)
     numbers = {seed: number for number, seed in enumerate(probe_seeds(model, n_episodes=1000))}
     probes = [numbers[seed] for seed in walks(env)[0].episode_seeds if seed in numbers]
-    # Agent, mean and winner, then the rest of the best one's; then the champion's new one, after which others begin later.
-    assert probes[:9] == [0, 0, 0, 1, 2, 3, 1, 1, 1]
-    assert max(probes) >= 5 and sorted(set(probes)) == list(range(max(probes) + 1))
+    # Agent, mean and winner open; then the champion's new one, and others begin where its record begins.
+    assert probes[:7] == [0, 0, 0, 1, 0, 0, 0]
+    assert max(probes) >= 4 and sorted(set(probes)) == list(range(max(probes) + 1))
 
 
 def test_record_is_what_the_champion_plays():
-    model = tiny(vec(1), champion_episodes=4).learn(1000)
+    model = tiny(vec(1), champion_episodes=4).learn(1500)
     assert model.champion.record.source in ("agent", "mean", "winner")
     assert model.champion.record.returns.shape == (4,), "not the return of one episode"
     played = [play(model.champion.actor, seed) for seed in probe_seeds(model, model.champion.record.first)]
