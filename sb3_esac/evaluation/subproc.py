@@ -7,7 +7,7 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from typing import Any
@@ -17,16 +17,12 @@ import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.vec_env import SubprocVecEnv
 
-from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, OnStep, Pending
+from sb3_esac.evaluation.evaluator import EvaluationRequest, Pending
 from sb3_esac.evaluation.factories import LaneRecipe
 from sb3_esac.evaluation.lane import Played
-from sb3_esac.evaluation.pool import PoolEvaluator
-from sb3_esac.evaluation.replay import Collection, Replayer
+from sb3_esac.evaluation.pool import GRACE_SECONDS, PoolEvaluator, PoolRun
 from sb3_esac.evaluation.shared import FREE, Board, Generation, Layout, SharedMemory
 from sb3_esac.evaluation.worker import EvaluationError, Failure, Task, WorkerFactory
-
-GRACE_SECONDS = 3.0
-"""How long a worker may take to do what it is asked before it is killed."""
 
 GUARD = (
     "A worker process died before it was ready. If the script that you run has no `__main__` guard, this is why: each worker "
@@ -259,71 +255,47 @@ def _wait(workers: list[_Worker]) -> list[_Worker]:
     return [worker for worker in workers if worker.busy]
 
 
-class _Run(Pending):
+class _Run(PoolRun):
     """One evaluation, as the parent sees it."""
 
     def __init__(self, evaluator: SubprocEvaluator, request: EvaluationRequest) -> None:
+        super().__init__(evaluator, request)
         assert evaluator.board is not None
-        self.evaluator, self.board, self.workers = evaluator, evaluator.board, evaluator.workers
-        self.collection = Collection(request)
+        self.board, self.workers = evaluator.board, evaluator.workers
         self.inbox: queue.SimpleQueue[Report | Death] = queue.SimpleQueue()
-        self.n_restarts = 0
-        self.late: set[int] = set()
         self.task, self.generation = evaluator.publish(request)
         self.board.stop[0] = 0
         for worker in self.workers:
             worker.launch(self.task, self.inbox)
 
-    def finish(self, on_step: OnStep) -> EvaluationResult | None:
+    def receive(self) -> None:
         try:
-            return self.collection.result() if self.play(self.evaluator.replayer(on_step)) else None
-        except BaseException:
-            self.evaluator.close()
-            raise
+            message = self.inbox.get(timeout=self.moment)
+        except queue.Empty:
+            message = None
+        if isinstance(message, Death):
+            self.bury(message)
+        elif message is not None:
+            self.collection.add(message.outcomes)
+        self.check_clocks()
 
-    def play(self, replayer: Replayer) -> bool:
-        """Collect all episodes, telling the callbacks of each; False if they asked to stop."""
-        while self.collection.n_missing:
-            self.receive()
-            self.check_clocks()
-            if not self.collection.replay(replayer):
-                self.stop()
-                return False
+    def join(self) -> None:
         for worker in self.workers:
             if worker.thread is not None:
                 worker.thread.join()
-        return replayer.flush()
 
-    def receive(self) -> None:
-        """Wait a moment for what workers have to say."""
-        timeout = self.evaluator.episode_timeout
-        try:
-            message = self.inbox.get(timeout=1.0 if timeout is None else min(1.0, timeout / 4))
-        except queue.Empty:
-            return
-        if isinstance(message, Death):
-            self.bury(message)
-        else:
-            self.collection.add(message.outcomes)
-
-    def stop(self) -> None:
-        """Call the workers back, as the callbacks want no more."""
+    def call_back(self) -> None:
         self.board.stop[0] = 1
         for worker in _wait(self.workers):
             worker.close()
 
-    def check_clocks(self) -> None:
-        """Kill workers whose episode takes too long."""
-        timeout = self.evaluator.episode_timeout
-        if timeout is None:
-            return
-        now = time.monotonic()
+    def playing_since(self) -> Iterable[tuple[int, float]]:
         for worker in self.workers:
-            slot = worker.slot
-            started = float(self.board.started[slot])
-            if worker.busy and self.board.jobs[slot] != FREE and now - started > timeout and slot not in self.late:
-                self.late.add(slot)
-                worker.kill()
+            if worker.busy and self.board.jobs[worker.slot] != FREE:
+                yield worker.slot, float(self.board.started[worker.slot])
+
+    def kill(self, slot: int) -> None:
+        self.workers[slot].kill()
 
     def bury(self, death: Death) -> None:
         """Replace a dead worker, and let everybody who is free play what it has left."""
@@ -332,25 +304,17 @@ class _Run(Pending):
             worker.thread.join()
         if not any(other.was_ready for other in self.workers) and self.board.pids[death.slot] == 0:
             raise EvaluationError(GUARD) from death.error
-        reason = self.explain(death)
-        self.late.discard(death.slot)
+        where = self.where(int(self.board.jobs[death.slot]))
         worker.discard()
-        self.n_restarts += 1
-        if self.n_restarts > self.evaluator.max_worker_restarts:
-            limit = self.evaluator.max_worker_restarts
-            raise EvaluationError(f"{reason} {limit} dead workers have been replaced (`max_worker_restarts`), no more are.")
+        self.count_death(death.slot, where, death.error)
         self.generation.give_back(death.slot, self.collection.done)
         for other in self.workers:
             if not other.busy:
                 other.launch(self.task, self.inbox)
 
-    def explain(self, death: Death) -> str:
-        """What the worker was doing, and why it is no more."""
-        number = int(self.board.jobs[death.slot])
-        where = "between two episodes"
-        if number != FREE:
-            member, index = divmod(number, self.task.episodes_per_member)
-            where = f"in the episode {index} of member {member} (seed {self.generation.seeds[number]})"
-        if death.slot in self.late:
-            return f"Worker {death.slot} was killed {where}, which took longer than {self.evaluator.episode_timeout} s."
-        return f"Worker {death.slot} died {where} ({type(death.error).__name__}: {death.error})."
+    def where(self, number: int) -> str:
+        """Say which job a worker has died in."""
+        if number == FREE:
+            return "between two episodes"
+        member, index = divmod(number, self.task.episodes_per_member)
+        return f"in the episode {index} of member {member} (seed {self.generation.seeds[number]})"

@@ -35,24 +35,6 @@ class EvaluationError(RuntimeError):
     """An episode could not be played, or the workers could not be kept alive."""
 
 
-def check_arguments(n_workers: int, lanes: int, episode_timeout: float | None, max_worker_restarts: int) -> None:
-    """
-    Check what all evaluators with workers are given.
-
-    :param n_workers: Number of workers.
-    :param lanes: Single steps that one call of ``on_step`` stands for.
-    :param episode_timeout: Seconds that an episode may take.
-    :param max_worker_restarts: How many dead workers are replaced.
-    :raises ValueError: One of them makes no sense.
-    """
-    bounds = {"n_workers": (n_workers, 1), "lanes": (lanes, 1), "max_worker_restarts": (max_worker_restarts, 0)}
-    for name, (number, least) in bounds.items():
-        if number < least:
-            raise ValueError(f"`{name}` must be an integer >= {least}, not {number}")
-    if episode_timeout is not None and not episode_timeout > 0:
-        raise ValueError(f"`episode_timeout` must be a number of seconds > 0 or None, not {episode_timeout}")
-
-
 @dataclass(frozen=True)
 class Failure:
     """
