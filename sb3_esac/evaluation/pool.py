@@ -137,15 +137,15 @@ class PoolRun(Pending):
     One evaluation by the workers of a pool: what has come in, and who has died.
 
     :param evaluator: Whose workers play.
-    :param request: What they play.
+    :param shape: (n, k) members and episodes of each.
     """
 
     worker = "Worker"
     """What errors call a worker."""
 
-    def __init__(self, evaluator: PoolEvaluator, request: EvaluationRequest) -> None:
+    def __init__(self, evaluator: PoolEvaluator, shape: tuple[int, int]) -> None:
         self.pool = evaluator
-        self.collection = Collection(request)
+        self.collection = Collection(shape)
         self.n_restarts = 0
         self.late: set[int] = set()
 

@@ -187,7 +187,7 @@ class _Run(PoolRun):
     worker = "Actor"
 
     def __init__(self, evaluator: RayEvaluator, request: EvaluationRequest) -> None:
-        super().__init__(evaluator, request)
+        super().__init__(evaluator, request.seeds.shape)
         self.evaluator, self.actors = evaluator, evaluator.actors
         seeds = request.seeds.reshape(-1).tolist()
         jobs = zip(request.jobs, seeds, strict=True)

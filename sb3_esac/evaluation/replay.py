@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, OnStep, Pending
+from sb3_esac.evaluation.evaluator import EvaluationResult, OnStep, Pending
 from sb3_esac.evaluation.lane import Played
 from sb3_esac.evaluation.monitor_files import MonitorFiles
 from sb3_esac.evaluation.rollout import Episode, Transitions, stack
@@ -128,13 +128,12 @@ class Collection:
     """
     What has come back of a request so far, in whatever order.
 
-    :param request: What is played.
+    :param shape: (n, k) members and episodes of each.
     """
 
-    def __init__(self, request: EvaluationRequest) -> None:
-        self.request = request
-        self.episodes: list[Episode | None] = [None] * request.seeds.size
-        self.n_missing = request.seeds.size
+    def __init__(self, shape: tuple[int, int]) -> None:
+        self.shape, self.n_missing = shape, shape[0] * shape[1]
+        self.episodes: list[Episode | None] = [None] * self.n_missing
         self._waiting: dict[int, Played] = {}
         self._n_replayed = 0
 
@@ -173,4 +172,4 @@ class Collection:
 
     def result(self) -> EvaluationResult:
         """Everything, once nothing is missing."""
-        return EvaluationResult([episode for episode in self.episodes if episode is not None], self.request.seeds.shape)
+        return EvaluationResult([episode for episode in self.episodes if episode is not None], self.shape)

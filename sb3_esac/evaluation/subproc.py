@@ -195,7 +195,7 @@ class SubprocEvaluator(PoolEvaluator):
 
     def _launch(self, request: EvaluationRequest) -> Pending:
         self._open()
-        return _Run(self, request)
+        return _Run(self, request.seeds.shape, *self.publish(request))
 
     def _open(self) -> None:
         busy = [worker.slot for worker in self.workers if worker.busy]
@@ -258,12 +258,12 @@ def _wait(workers: list[_Worker]) -> list[_Worker]:
 class _Run(PoolRun):
     """One evaluation, as the parent sees it."""
 
-    def __init__(self, evaluator: SubprocEvaluator, request: EvaluationRequest) -> None:
-        super().__init__(evaluator, request)
+    def __init__(self, evaluator: SubprocEvaluator, shape: tuple[int, int], task: Task, generation: Generation) -> None:
+        super().__init__(evaluator, shape)
         assert evaluator.board is not None
         self.board, self.workers = evaluator.board, evaluator.workers
         self.inbox: queue.SimpleQueue[Report | Death] = queue.SimpleQueue()
-        self.task, self.generation = evaluator.publish(request)
+        self.task, self.generation = task, generation
         self.board.stop[0] = 0
         for worker in self.workers:
             worker.launch(self.task, self.inbox)

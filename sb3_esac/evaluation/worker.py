@@ -24,6 +24,7 @@ from sb3_esac.evaluation.factories import LaneRecipe
 from sb3_esac.evaluation.journal import Call
 from sb3_esac.evaluation.lane import Job, Lane, Played, make_lane
 from sb3_esac.evaluation.players import Player
+from sb3_esac.evaluation.policies import Act
 from sb3_esac.evaluation.rollout import Recording
 from sb3_esac.evaluation.shared import FREE, Board, Generation, Layout, SharedMemory
 
@@ -128,7 +129,7 @@ class LanePlayer:
         self.recipe = recipe
         self.copies = {0: _Copy(recipe, 0)}
         self.rules: Rules | None = None
-        self._bound: tuple[int, int, Any] | None = None
+        self._bound: tuple[int, Act] | None = None
 
     @property
     def env(self) -> gym.Env:
@@ -170,10 +171,10 @@ class LanePlayer:
         assert self.rules is not None
         try:
             made = self._copy(0 if self.rules.lanes is None else int(self.rules.lanes[member, index]))
-            if self._bound is None or self._bound[:2] != (member, made.number):
-                self._bound = member, made.number, made.lane.bind(self.rules.player, vector)
+            if self._bound is None or self._bound[0] != member:
+                self._bound = member, self.rules.player.bind(vector)
             job = Job(member, index, seed, self.rules.recording, self.rules.max_episode_steps)
-            return made.lane.play(self._bound[2], job, stop)
+            return made.lane.play(self._bound[1], job, stop)
         # Also what is meant to end the process: the environment is not asked to decide that.
         except BaseException as error:
             where = f"Member {member}, episode {index} (seed {seed}): the worker's environment or policy raised "
