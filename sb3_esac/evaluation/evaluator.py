@@ -9,7 +9,7 @@ import numpy as np
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_esac.evaluation.players import Player
-from sb3_esac.evaluation.rollout import Episode, Recording
+from sb3_esac.evaluation.rollout import EpisodeResult, Recording
 from sb3_esac.evaluation.vec_normalize import frozen, snapshot
 
 UNBOUNDED_EPISODE_STEPS = 100_000
@@ -54,7 +54,7 @@ class EvaluationResult:
     :param shape: (n, k).
     """
 
-    episodes: list[Episode]
+    episodes: list[EpisodeResult]
     shape: tuple[int, int]
 
     @property

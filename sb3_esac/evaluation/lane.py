@@ -13,7 +13,7 @@ from sb3_esac.evaluation.evaluator import UNBOUNDED_EPISODE_STEPS, EvaluationReq
 from sb3_esac.evaluation.factories import LaneRecipe
 from sb3_esac.evaluation.lockstep import LockstepEvaluator
 from sb3_esac.evaluation.policies import Act, LanePolicies, SinglePolicies
-from sb3_esac.evaluation.rollout import Episode, EpisodeRecorder, Recording
+from sb3_esac.evaluation.rollout import EpisodeRecorder, EpisodeResult, Recording
 from sb3_esac.evaluation.vec_envs import base_vec_env
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -39,9 +39,9 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Played:
+class ReplayableEpisode:
     """
-    An episode as it comes back from a worker.
+    An episode as it comes back from a worker, with what callbacks are told of it when it is replayed to them.
 
     :param episode: The episode.
     :param rewards: (T,) raw rewards, for callbacks that want to hear of every step.
@@ -49,7 +49,7 @@ class Played:
     :param last_info: What ``Recording.info_keys`` asked for of the last ``info``, as far as it was there.
     """
 
-    episode: Episode
+    episode: EpisodeResult
     rewards: np.ndarray
     terminated: bool
     last_info: dict[str, Any] = field(default_factory=dict)
@@ -58,7 +58,7 @@ class Played:
 class Lane(Protocol):
     """Plays whole episodes."""
 
-    def play(self, act: Act, job: Job, stop: Sequence[int]) -> Played | None:
+    def play(self, act: Act, job: Job, stop: Sequence[int]) -> ReplayableEpisode | None:
         """
         Play one episode.
 
@@ -104,7 +104,7 @@ class WrappedLane:
         if self.evaluator.vec_normalize is not None:
             self.evaluator.vec_normalize.obs_rms = obs_rms
 
-    def play(self, act: Act, job: Job, stop: Sequence[int]) -> Played | None:
+    def play(self, act: Act, job: Job, stop: Sequence[int]) -> ReplayableEpisode | None:
         rewards: list[float] = []
         ended: list[dict[str, Any]] = []
         vec_normalize = self.evaluator.vec_normalize
@@ -117,14 +117,14 @@ class WrappedLane:
             return not stop[0]
 
         seeds = np.array([[job.seed]])
-        request = EvaluationRequest(np.zeros((1, 0)), seeds, _Bound(act), job.recording, job.max_episode_steps)
+        request = EvaluationRequest(np.zeros((1, 0)), seeds, _BoundPlayer(act), job.recording, job.max_episode_steps)
         result = self.evaluator.evaluate(request, on_step)
         self.evaluator.base.finished.clear()
         if result is None:
             return None
         episode = replace(result.episodes[0], member=job.member, index=job.index)
         terminated = not ended[0].get("TimeLimit.truncated", False)
-        return Played(episode, np.array(rewards, dtype=np.float32), terminated, _kept(ended[0], job))
+        return ReplayableEpisode(episode, np.array(rewards, dtype=np.float32), terminated, _kept(ended[0], job))
 
 
 def _kept(info: dict[str, Any], job: Job) -> dict[str, Any]:
@@ -132,7 +132,7 @@ def _kept(info: dict[str, Any], job: Job) -> dict[str, Any]:
     return {key: info[key] for key in job.recording.info_keys if key in info}
 
 
-class _Bound:
+class _BoundPlayer:
     """A player whose parameters are given already."""
 
     def __init__(self, act: Act) -> None:
@@ -167,7 +167,7 @@ class DirectLane:
             self.vec_normalize.obs_rms = obs_rms
             self.normalize = _Normalize(self.vec_normalize)
 
-    def play(self, act: Act, job: Job, stop: Sequence[int]) -> Played | None:
+    def play(self, act: Act, job: Job, stop: Sequence[int]) -> ReplayableEpisode | None:
         recorder = EpisodeRecorder(job.member, job.index, job.recording)
         limit = min(job.max_episode_steps or UNBOUNDED_EPISODE_STEPS, UNBOUNDED_EPISODE_STEPS)
         step, normalize = self.env.step, self.normalize
@@ -196,7 +196,7 @@ class DirectLane:
                     raise RuntimeError(unbounded_episode(job.member))
                 truncated = truncated or not terminated
         episode = recorder.finish(self._last(raw, observation), bool(terminated), info.get("episode"))
-        return Played(episode, recorder.rewards(), bool(terminated), _kept(info, job))
+        return ReplayableEpisode(episode, recorder.rewards(), bool(terminated), _kept(info, job))
 
     def _cleared(self, raw: Any) -> tuple[np.ndarray, bool]:
         """Observation as a ``DummyVecEnv`` would give it, zeros in the place of NaN and infinity, and whether it had none."""

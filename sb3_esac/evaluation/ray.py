@@ -18,11 +18,8 @@ from ray.exceptions import RayError
 
 from sb3_esac.evaluation.evaluator import EvaluationRequest, Pending
 from sb3_esac.evaluation.factories import LaneRecipe
-from sb3_esac.evaluation.lane import Played
 from sb3_esac.evaluation.pool import GRACE_SECONDS, PoolEvaluator, PoolRun
-from sb3_esac.evaluation.worker import Failure, LanePlayer, prepare_process, unbuilt
-
-Outcomes = list[tuple[int, Played | Failure]]
+from sb3_esac.evaluation.worker import Failure, LanePlayer, Outcomes, prepare_process, unbuilt
 
 CHUNKS_PER_WORKER = 4
 """Jobs are handed out in chunks: large ones at first, one by one in the end, so that nobody waits for long."""

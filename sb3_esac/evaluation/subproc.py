@@ -19,10 +19,9 @@ from stable_baselines3.common.vec_env import SubprocVecEnv
 
 from sb3_esac.evaluation.evaluator import EvaluationRequest, Pending
 from sb3_esac.evaluation.factories import LaneRecipe
-from sb3_esac.evaluation.lane import Played
 from sb3_esac.evaluation.pool import GRACE_SECONDS, PoolEvaluator, PoolRun
-from sb3_esac.evaluation.shared import FREE, Board, Generation, Layout, SharedMemory
-from sb3_esac.evaluation.worker import EvaluationError, Failure, Task, WorkerFactory
+from sb3_esac.evaluation.shared import FREE, Layout, SharedJobs, SharedMemory, WorkerSlots
+from sb3_esac.evaluation.worker import EvaluationError, Outcomes, Task, WorkerFactory
 
 GUARD = (
     "A worker process died before it was ready. If the script that you run has no `__main__` guard, this is why: each worker "
@@ -55,7 +54,7 @@ class Report:
     """
 
     slot: int
-    outcomes: list[tuple[int, Played | Failure]]
+    outcomes: Outcomes
     finished: bool
 
 
@@ -77,14 +76,14 @@ class _Worker:
     The parent's side of one worker: a ``SubprocVecEnv`` with one environment, so that its death concerns no other.
 
     :param factory: What runs in the process.
-    :param board: Shared with the process.
+    :param slots: Shared with the process.
     :param start_method: How the process is started.
     """
 
     _forking = threading.Lock()
 
-    def __init__(self, factory: WorkerFactory, board: Board, start_method: str | None) -> None:
-        self.factory, self.board, self.start_method = factory, board, start_method
+    def __init__(self, factory: WorkerFactory, slots: WorkerSlots, start_method: str | None) -> None:
+        self.factory, self.slots, self.start_method = factory, slots, start_method
         self.slot = factory.slot
         self.venv: SubprocVecEnv | None = None
         self.thread: threading.Thread | None = None
@@ -111,7 +110,7 @@ class _Worker:
             inbox.put(Death(self.slot, error))
 
     def _start(self) -> None:
-        self.board.pids[self.slot], self.board.jobs[self.slot] = 0, FREE
+        self.slots.pids[self.slot], self.slots.jobs[self.slot] = 0, FREE
         if self.start_method == "fork":
             with self._forking:
                 self.venv = SubprocVecEnv([self.factory], self.start_method)
@@ -129,7 +128,7 @@ class _Worker:
 
     def kill(self) -> None:
         """End the process at once; the thread that waits for it will notice."""
-        pid = int(self.board.pids[self.slot])
+        pid = int(self.slots.pids[self.slot])
         if self.venv is not None:
             self.venv.processes[0].kill()
         elif pid > 0:
@@ -141,7 +140,7 @@ class _Worker:
     def discard(self) -> None:
         """Forget a process that is dead or is to be."""
         self.kill()
-        self.board.pids[self.slot], self.board.jobs[self.slot] = 0, FREE
+        self.slots.pids[self.slot], self.slots.jobs[self.slot] = 0, FREE
         venv, self.venv = self.venv, None
         if venv is not None:
             venv.processes[0].join(GRACE_SECONDS)
@@ -189,8 +188,8 @@ class SubprocEvaluator(PoolEvaluator):
         super().__init__(recipe, n_workers, **rules)
         self.start_method = start_method
         self.workers: list[_Worker] = []
-        self.board: Board | None = None
-        self.generation: Generation | None = None
+        self.slots: WorkerSlots | None = None
+        self.jobs: SharedJobs | None = None
         self._n_evaluations = 0
 
     def _launch(self, request: EvaluationRequest) -> Pending:
@@ -202,33 +201,33 @@ class SubprocEvaluator(PoolEvaluator):
         assert not busy, f"workers {busy} still play the last request"
         if self.workers:
             return
-        self.board = Board(SharedMemory(Board.size(self.n_workers)), self.n_workers)
-        self.board.jobs[:] = FREE
+        self.slots = WorkerSlots(SharedMemory(WorkerSlots.size(self.n_workers)), self.n_workers)
+        self.slots.jobs[:] = FREE
         recipe = cloudpickle.dumps(self.recipe)
-        path, advice = self.board.memory.path, self.recipe.advice
+        path, advice = self.slots.memory.path, self.recipe.advice
         factories = [WorkerFactory(recipe, path, self.n_workers, slot, advice) for slot in range(self.n_workers)]
-        self.workers = [_Worker(factory, self.board, self.start_method) for factory in factories]
+        self.workers = [_Worker(factory, self.slots, self.start_method) for factory in factories]
 
-    def publish(self, request: EvaluationRequest) -> tuple[Task, Generation]:
-        """Write a generation where the workers can read it."""
+    def publish(self, request: EvaluationRequest) -> tuple[Task, SharedJobs]:
+        """Write a request where the workers can read it."""
         n_jobs = request.seeds.size
         parameters = np.ascontiguousarray(request.parameters)
         layout = Layout(n_jobs, parameters.shape, parameters.dtype.str)
-        known = self.generation.memory if self.generation is not None else None
+        known = self.jobs.memory if self.jobs is not None else None
         memory = SharedMemory(layout.size) if known is None or known.size < layout.size else known
-        self.generation = generation = Generation(memory, layout)
-        generation.seeds[:] = request.seeds.reshape(-1)
-        generation.parameters[...] = parameters
-        generation.owners[:] = FREE
+        self.jobs = jobs = SharedJobs(memory, layout)
+        jobs.seeds[:] = request.seeds.reshape(-1)
+        jobs.parameters[...] = parameters
+        jobs.owners[:] = FREE
         self._n_evaluations += 1
         task = Task(self._n_evaluations, memory.path, layout, request.seeds.shape[1], self.rules(request))
-        return task, generation
+        return task, jobs
 
     def close(self) -> None:
         """End all processes and give their memory back. The evaluator can be used again."""
         workers, self.workers = self.workers, []
-        if self.board is not None:
-            self.board.stop[0] = 1
+        if self.slots is not None:
+            self.slots.stop[0] = 1
         _wait(workers)
         closing = [threading.Thread(target=worker.close, daemon=True) for worker in workers]
         for thread in closing:
@@ -236,14 +235,14 @@ class SubprocEvaluator(PoolEvaluator):
         for thread in closing:
             thread.join()
         self.files.close()
-        board, generation = self.board, self.generation
-        self.board, self.generation = None, None
+        slots, jobs = self.slots, self.jobs
+        self.slots, self.jobs = None, None
         # An exception on its way to the user has our frames in its traceback: they shall not keep the memory.
         if not any(worker.busy for worker in workers):
-            if board is not None:
-                board.close()
-            if generation is not None:
-                generation.close()
+            if slots is not None:
+                slots.close()
+            if jobs is not None:
+                jobs.close()
 
 
 def _wait(workers: list[_Worker]) -> list[_Worker]:
@@ -258,13 +257,13 @@ def _wait(workers: list[_Worker]) -> list[_Worker]:
 class _Run(PoolRun):
     """One evaluation, as the parent sees it."""
 
-    def __init__(self, evaluator: SubprocEvaluator, shape: tuple[int, int], task: Task, generation: Generation) -> None:
+    def __init__(self, evaluator: SubprocEvaluator, shape: tuple[int, int], task: Task, jobs: SharedJobs) -> None:
         super().__init__(evaluator, shape)
-        assert evaluator.board is not None
-        self.board, self.workers = evaluator.board, evaluator.workers
+        assert evaluator.slots is not None
+        self.slots, self.workers = evaluator.slots, evaluator.workers
         self.inbox: queue.SimpleQueue[Report | Death] = queue.SimpleQueue()
-        self.task, self.generation = task, generation
-        self.board.stop[0] = 0
+        self.task, self.jobs = task, jobs
+        self.slots.stop[0] = 0
         for worker in self.workers:
             worker.launch(self.task, self.inbox)
 
@@ -285,14 +284,14 @@ class _Run(PoolRun):
                 worker.thread.join()
 
     def call_back(self) -> None:
-        self.board.stop[0] = 1
+        self.slots.stop[0] = 1
         for worker in _wait(self.workers):
             worker.close()
 
     def playing_since(self) -> Iterable[tuple[int, float]]:
         for worker in self.workers:
-            if worker.busy and self.board.jobs[worker.slot] != FREE:
-                yield worker.slot, float(self.board.started[worker.slot])
+            if worker.busy and self.slots.jobs[worker.slot] != FREE:
+                yield worker.slot, float(self.slots.started[worker.slot])
 
     def kill(self, slot: int) -> None:
         self.workers[slot].kill()
@@ -302,12 +301,12 @@ class _Run(PoolRun):
         worker = self.workers[death.slot]
         if worker.thread is not None:
             worker.thread.join()
-        if not any(other.was_ready for other in self.workers) and self.board.pids[death.slot] == 0:
+        if not any(other.was_ready for other in self.workers) and self.slots.pids[death.slot] == 0:
             raise EvaluationError(GUARD) from death.error
-        where = self.where(int(self.board.jobs[death.slot]))
+        where = self.where(int(self.slots.jobs[death.slot]))
         worker.discard()
         self.count_death(death.slot, where, death.error)
-        self.generation.give_back(death.slot, self.collection.done)
+        self.jobs.give_back(death.slot, self.collection.done)
         for other in self.workers:
             if not other.busy:
                 other.launch(self.task, self.inbox)
@@ -317,4 +316,4 @@ class _Run(PoolRun):
         if number == FREE:
             return "between two episodes"
         member, index = divmod(number, self.task.episodes_per_member)
-        return f"in the episode {index} of member {member} (seed {self.generation.seeds[number]})"
+        return f"in the episode {index} of member {member} (seed {self.jobs.seeds[number]})"

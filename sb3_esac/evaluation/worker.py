@@ -22,11 +22,11 @@ from stable_baselines3.common.monitor import Monitor
 
 from sb3_esac.evaluation.factories import LaneRecipe
 from sb3_esac.evaluation.journal import Call
-from sb3_esac.evaluation.lane import Job, Lane, Played, make_lane
+from sb3_esac.evaluation.lane import Job, Lane, ReplayableEpisode, make_lane
 from sb3_esac.evaluation.players import Player
 from sb3_esac.evaluation.policies import Act
 from sb3_esac.evaluation.rollout import Recording
-from sb3_esac.evaluation.shared import FREE, Board, Generation, Layout, SharedMemory
+from sb3_esac.evaluation.shared import FREE, Layout, SharedJobs, SharedMemory, WorkerSlots
 
 SLICE_SECONDS = 0.1
 """A worker reports about so often: rarely enough to cost nothing, often enough for callbacks to hear of steps in time."""
@@ -45,6 +45,10 @@ class Failure:
     """
 
     text: str
+
+
+Outcomes = list[tuple[int, ReplayableEpisode | Failure]]
+"""Number and outcome of each job that a worker has played."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +161,9 @@ class LanePlayer:
             made.lane.set_statistics(self.rules.obs_rms)
         _forget_episodes(made.env)
 
-    def play(self, member: int, index: int, seed: int, vector: np.ndarray, stop: Sequence[int]) -> Played | Failure | None:
+    def play(
+        self, member: int, index: int, seed: int, vector: np.ndarray, stop: Sequence[int]
+    ) -> ReplayableEpisode | Failure | None:
         """
         Play one episode.
 
@@ -225,16 +231,16 @@ class WorkerEnv(gym.Wrapper):
     An environment whose method :meth:`play_slice` plays whole episodes; everything else stays as it is.
 
     :param recipe: How the lane is built.
-    :param board: Shared with the parent.
+    :param slots: Shared with the parent.
     :param slot: Number of the worker.
     """
 
-    def __init__(self, recipe: LaneRecipe, board: Board, slot: int) -> None:
+    def __init__(self, recipe: LaneRecipe, slots: WorkerSlots, slot: int) -> None:
         self.player = LanePlayer(recipe)
         super().__init__(self.player.env)
-        self.board, self.slot = board, slot
+        self.slots, self.slot = slots, slot
         self.task: Task | None = None
-        self.generation: Generation | None = None
+        self.jobs: SharedJobs | None = None
 
     def close(self) -> None:
         """End. A copy of an object of the user's may share a connection or a folder with it, which is not ours to close."""
@@ -251,28 +257,28 @@ class WorkerEnv(gym.Wrapper):
         :return: Pickled list of (number of the job, outcome), and whether no job is left.
         """
         if task is not None and (self.task is None or task.number != self.task.number):
-            self.task, self.generation = task, Generation(SharedMemory(path=task.path), task.layout)
+            self.task, self.jobs = task, SharedJobs(SharedMemory(path=task.path), task.layout)
             self.player.begin(pickle.loads(task.rules))
-        outcomes: list[tuple[int, Played | Failure]] = []
+        outcomes: Outcomes = []
         deadline = time.monotonic() + SLICE_SECONDS
         finished = False
         while not finished and time.monotonic() < deadline:
             finished = not self._play_next(outcomes)
         return _dumps(outcomes, finished)
 
-    def _play_next(self, outcomes: list[tuple[int, Played | Failure]]) -> bool:
+    def _play_next(self, outcomes: Outcomes) -> bool:
         """Play one more job; False if there is none."""
-        assert self.task is not None and self.generation is not None
+        assert self.task is not None and self.jobs is not None
         _end_with_parent()
-        number = None if self.board.stop[0] else self.generation.take(self.slot)
+        number = None if self.slots.stop[0] else self.jobs.take(self.slot)
         if number is None:
             return False
-        self.board.started[self.slot] = time.monotonic()
-        self.board.jobs[self.slot] = number
+        self.slots.started[self.slot] = time.monotonic()
+        self.slots.jobs[self.slot] = number
         member, index = divmod(number, self.task.episodes_per_member)
-        vector = self.generation.parameters[member]
-        outcome = self.player.play(member, index, int(self.generation.seeds[number]), vector, self.board.stop)
-        self.board.jobs[self.slot] = FREE
+        vector = self.jobs.parameters[member]
+        outcome = self.player.play(member, index, int(self.jobs.seeds[number]), vector, self.slots.stop)
+        self.slots.jobs[self.slot] = FREE
         if outcome is not None:
             outcomes.append((number, outcome))
         return outcome is not None and not isinstance(outcome, Failure)
@@ -282,7 +288,7 @@ _kept: list[LanePlayer] = []
 """Until the process is gone, so that no environment closes itself as it is collected."""
 
 
-def _dumps(outcomes: list[tuple[int, Played | Failure]], finished: bool) -> bytes:
+def _dumps(outcomes: Outcomes, finished: bool) -> bytes:
     """Pickle here, where an object that cannot be pickled is still a failure and not the end of the process."""
     try:
         return pickle.dumps((outcomes, finished), protocol=pickle.HIGHEST_PROTOCOL)
@@ -333,23 +339,23 @@ class WorkerFactory:
     What a ``SubprocVecEnv`` is given to run.
 
     :param recipe: Pickled :class:`LaneRecipe`; unpickled only when the process is prepared.
-    :param board_path: Path of the board's block.
-    :param n_workers: Number of slots of the board.
+    :param slots_path: Path of the block with the slots.
+    :param n_workers: Number of slots.
     :param slot: This worker's.
     :param advice: What to tell of an environment that cannot be built.
     """
 
     recipe: bytes
-    board_path: str
+    slots_path: str
     n_workers: int
     slot: int
     advice: str = ""
 
     def __call__(self) -> gym.Env:
-        board = Board(SharedMemory(path=self.board_path), self.n_workers)
-        board.pids[self.slot] = os.getpid()
+        slots = WorkerSlots(SharedMemory(path=self.slots_path), self.n_workers)
+        slots.pids[self.slot] = os.getpid()
         try:
             prepare_process()
-            return WorkerEnv(cloudpickle.loads(self.recipe), board, self.slot)
+            return WorkerEnv(cloudpickle.loads(self.recipe), slots, self.slot)
         except Exception as error:
             return Unbuilt(unbuilt("a worker process", error, self.advice))
