@@ -17,7 +17,7 @@ from sb3_esac.arguments import Applied
 from sb3_esac.champion import PROBE_FRACTION, STAGES, Candidate, Champion, ChampionRecord, most_trusted
 from sb3_esac.clock import ClockedCallback, without_callbacks
 from sb3_esac.episode_caps import EpisodeCaps, EpisodeLengthSchedule, horizon_of
-from sb3_esac.evaluation.backends import asks_for_workers, check_lanes, make_evaluator, prepare_workers
+from sb3_esac.evaluation.backends import asks_for_workers, lanes_differ, make_evaluator, prepare_workers
 from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, Evaluator, Pending
 from sb3_esac.evaluation.finite import warn_non_finite
 from sb3_esac.evaluation.first_layers import update_normalizers
@@ -158,7 +158,7 @@ class PlayingAlgorithm(BaseAlgorithm):
         self._lanes_differ = False
         if self.env is not None:
             wants_workers = asks_for_workers(self.env, self.backend, self.n_workers)
-            self._lanes_differ = check_lanes(self.env, self.n_eval_episodes, self.env_fn, wants_workers=wants_workers)
+            self._lanes_differ = lanes_differ(self.env, self.n_eval_episodes, self.env_fn, wants_workers=wants_workers)
             prepare_workers(self.env, self.backend, self.n_workers)
 
     def _on_lanes(self, request: EvaluationRequest, first: int = 0) -> EvaluationRequest:

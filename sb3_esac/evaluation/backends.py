@@ -67,10 +67,10 @@ def prepare_workers(env: VecEnv, backend: str | Evaluator, n_workers: int | None
         start_server()
 
 
-def check_lanes(env: VecEnv, n_eval_episodes: int, env_fn: Callable[[], gym.Env] | None, *, wants_workers: bool) -> bool:
+def lanes_differ(env: VecEnv, n_eval_episodes: int, env_fn: Callable[[], gym.Env] | None, *, wants_workers: bool) -> bool:
     """
-    See whether the lanes of an environment are different tasks, and whether members can be compared then: each has to play
-    all of them.
+    Decide whether the lanes of an environment are different tasks. Members can only be compared then if each plays all of
+    them.
 
     :param env: The user's ``VecEnv``.
     :param n_eval_episodes: Episodes of each member in a generation.
