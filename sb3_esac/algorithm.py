@@ -25,7 +25,7 @@ from sb3_esac.dashboard import write_layout
 from sb3_esac.evaluation.arena import Arena, ArenaSettings
 from sb3_esac.evaluation.clock import StepListener
 from sb3_esac.evaluation.episode_caps import EpisodeLengthSchedule, check_budget, horizon_of
-from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, Pending
+from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, Evaluator, Pending
 from sb3_esac.evaluation.first_layers import update_normalizers
 from sb3_esac.evaluation.players import make_player
 from sb3_esac.evaluation.progress import Progress
@@ -69,7 +69,7 @@ class PopulationAlgorithm(BaseAlgorithm):
     deploy: str
     env_fn: Callable[[], gym.Env] | None
     n_workers: int | None
-    backend: str
+    backend: str | Evaluator
     episode_timeout: float | None
     max_worker_restarts: int
     stats_window_size: int

@@ -38,7 +38,7 @@ from sb3_esac.callbacks import (
 from sb3_esac.environments import check_lanes
 from sb3_esac.evaluation.clock import StepListener
 from sb3_esac.evaluation.episode_caps import EpisodeLengthSchedule
-from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, Pending
+from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, Evaluator, Pending
 from sb3_esac.evaluation.observations import can_normalize
 from sb3_esac.evaluation.vec_normalize import merge_episodes, moments_of
 from sb3_esac.evaluation.vectors import row_groups, to_vector
@@ -136,8 +136,8 @@ class ESAC(PopulationAlgorithm):
         a ``SubprocVecEnv``; a name, or an environment that can be pickled, needs none.
     :param n_workers: Processes that play offspring. None means one for each environment of a ``SubprocVecEnv``, else none.
     :param backend: "auto", "lockstep" (on the environment's own lanes) or "subproc" (whole episodes in worker processes),
-        "ray" (on a cluster that is started for the run), "ray:auto" or "ray://host:port" (on one that is there). The result is
-        the same.
+        "ray" (on a cluster that is started for the run), "ray:auto" or "ray://host:port" (on one that is there), or an
+        :class:`~sb3_esac.evaluation.evaluator.Evaluator` of your own, which is not saved. The result is the same.
     :param overlap: Let the agent play and learn while the population of the same generation is evaluated, so that it learns
         from offspring one generation later. Saves time with workers. The result does not depend on who is faster.
     :param episode_timeout: Seconds after which an episode in a worker is taken for one that hangs, None to wait for ever.
@@ -209,7 +209,7 @@ class ESAC(PopulationAlgorithm):
         updates: str = "stock",
         env_fn: Callable[[], gym.Env] | None = None,
         n_workers: int | None = None,
-        backend: str = "auto",
+        backend: str | Evaluator = "auto",
         overlap: bool = False,
         episode_timeout: float | None = None,
         max_worker_restarts: int = 3,

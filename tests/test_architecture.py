@@ -179,7 +179,7 @@ SAMPLE_PACKAGES = {"sb3_esac", "sb3_esac.evolution", "sb3_esac.evaluation", "sb3
 @pytest.mark.parametrize(
     "module, source",
     [
-        ("sb3_esac.evolution.operators", "from sb3_esac.evaluation.rollout import Episode"),
+        ("sb3_esac.evolution.operators", "from sb3_esac.evaluation.rollout import EpisodeResult"),
         ("sb3_esac.evolution.operators", "import sb3_esac.evaluation"),
         ("sb3_esac.evolution.operators", "import sb3_esac"),
         ("sb3_esac.evolution.operators", "from sb3_esac import ESAC"),
@@ -240,7 +240,7 @@ def test_forbidden_imports_are_found(module, source):
         ("sb3_esac.evolution.operators", "import math\nimport numpy as np\nimport torch as th\nfrom . import noise"),
         ("sb3_esac.evolution.population", "from sb3_esac.evolution.noise import perturbations"),
         ("sb3_esac.evaluation.evaluator", "from sb3_esac.evolution.noise import episode_seed\nimport gymnasium"),
-        ("sb3_esac.evaluation.evaluator", "from sb3_esac.evaluation.rollout import Episode"),
+        ("sb3_esac.evaluation.evaluator", "from sb3_esac.evaluation.rollout import EpisodeResult"),
         ("sb3_esac.callbacks", "from sb3_esac.evolution import operators\nfrom sb3_esac.evaluation import parameters"),
         (
             "sb3_esac.agent.building",

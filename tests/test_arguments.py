@@ -17,6 +17,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_esac import ES, ESAC
 from sb3_esac.agent.building import AGENT_DEFAULTS
+from sb3_esac.evaluation.lockstep import LockstepEvaluator
 
 NAN, INF = float("nan"), float("inf")
 
@@ -64,7 +65,10 @@ WRONG = [
     (dict(amt_rule="up"), "amt_rule", "up", "one of 'paper', 'two_sided'"),
     (dict(deploy="champion"), "deploy", "champion", "one of 'best', 'agent', 'population'"),
     (dict(updates="fast"), "updates", "fast", "one of 'auto', 'stock'"),
-    (dict(backend="threads"), "backend", "threads", "'auto', 'lockstep', 'subproc'"),
+    *[
+        (dict(backend=value), "backend", value, "'subproc', 'ray', 'ray:' with an address or an `Evaluator`")
+        for value in ("threads", "ray:", None, 2, LockstepEvaluator)
+    ],
     # Counts
     *[
         (dict([(name, value)]), name, value, f"an integer >= {least}")

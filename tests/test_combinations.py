@@ -9,18 +9,23 @@ from stable_baselines3.common.buffers import ReplayBuffer
 
 from sb3_esac import ES, ESAC
 from sb3_esac.arguments import defaults_of
+from sb3_esac.evaluation.lockstep import LockstepEvaluator
 from sb3_esac.validation import EFFECTS, ES_EFFECTS
 
 TABLES = {ESAC: EFFECTS, ES: ES_EFFECTS}
 
+OWN = LockstepEvaluator(drift())
+"""An evaluator of the user's."""
+
 # Algorithm, argument, its value, beside what it has no effect, and beside what it has one
 WORKERS = [
-    ("env_fn", Drift, dict(backend="lockstep"), dict(backend="auto")),
-    ("n_workers", 2, dict(backend="lockstep"), dict(backend="subproc")),
+    *[("env_fn", Drift, dict(backend=backend), dict(backend="auto")) for backend in ("lockstep", OWN)],
+    *[("n_workers", 2, dict(backend=backend), dict(backend="subproc")) for backend in ("lockstep", OWN)],
+    ("n_workers", 1, dict(backend=OWN), dict(backend="lockstep")),
     *[
         (name, value, beside, dict(backend="subproc"))
         for name, value in (("episode_timeout", 9.0), ("max_worker_restarts", 1))
-        for beside in (dict(backend="lockstep"), dict(backend="auto"), dict(backend="auto", n_workers=1))
+        for beside in (dict(backend="lockstep"), dict(backend=OWN), dict(backend="auto"), dict(backend="auto", n_workers=1))
     ],
 ]
 ROWS = [

@@ -24,7 +24,7 @@ from sb3_esac.evaluation.disturbance import Patience
 from sb3_esac.evaluation.first_layers import update_normalizers
 from sb3_esac.evaluation.normalization import normalizers
 from sb3_esac.evaluation.progress import Progress
-from sb3_esac.evaluation.rollout import Episode, stack
+from sb3_esac.evaluation.rollout import EpisodeResult, stack
 from sb3_esac.evaluation.seeded_episodes import ASLEEP, Asleep, SeededEpisodes, adopt
 from sb3_esac.evaluation.statistics import ObservationMoments, observation_moments
 from sb3_esac.evaluation.vec_envs import forbids_early_resets
@@ -212,7 +212,7 @@ class Learner:
 
     # -- experience ----------------------------------------------------------------------------------------------------
 
-    def take_episodes(self, episodes: Sequence[Episode]) -> None:
+    def take_episodes(self, episodes: Sequence[EpisodeResult]) -> None:
         """
         Put episodes of offspring into the population's store.
 

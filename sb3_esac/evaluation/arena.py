@@ -10,7 +10,7 @@ import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
 
-from sb3_esac.evaluation.backends import asks_for_workers, check_lanes, make_evaluator, prepare_workers
+from sb3_esac.evaluation.backends import asks_for_workers, lanes_differ, make_evaluator, prepare_workers
 from sb3_esac.evaluation.clock import without_callbacks
 from sb3_esac.evaluation.episode_caps import EpisodeCaps, EpisodeLengthSchedule, horizon_of
 from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, Evaluator, OnStep, Pending
@@ -32,7 +32,7 @@ class ArenaSettings:
     :param env_id: Name of the environment, where that is what the user gave.
     """
 
-    backend: str = "auto"
+    backend: str | Evaluator = "auto"
     n_workers: int | None = None
     env_fn: Callable[[], gym.Env] | None = None
     env_id: str | None = None
@@ -80,7 +80,7 @@ class Arena:
         """
         self.env, self.base, self.vec_normalize = env, adopt(env), unwrap_vec_normalize(env)
         wants_workers = asks_for_workers(env, settings.backend, settings.n_workers)
-        self.lanes_differ = check_lanes(env, settings.n_eval_episodes, settings.env_fn, wants_workers=wants_workers)
+        self.lanes_differ = lanes_differ(env, settings.n_eval_episodes, settings.env_fn, wants_workers=wants_workers)
         prepare_workers(env, settings.backend, settings.n_workers)
         self._start_again(settings)
 
