@@ -1,12 +1,15 @@
 """Updates by hand and by graphs are those of SAC: gradients, steps, random numbers, files; and when they are left to SB3."""
 
 import functools
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch as th
-from helpers import SMALL, Drift, make_model
+from anywhere import CASES as RUNS
+from anywhere import TOTAL, At, go_on, whole_state
+from helpers import SMALL, Drift, differences, drift, keep_log, make_model, state_of, without_clock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stable_baselines3 import SAC, TD3
@@ -459,3 +462,45 @@ def test_mirror(device):
     agent.actor.mu.bias.data.fill_(7.0)
     assert th.equal(mirror.receive(), after) and not th.equal(after, before)
     assert mirror.receive().device.type == "cpu" and th.equal(received, before)
+
+
+# -- whole runs --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["plain", "normalized", "n_step", "overlap_workers", "fixed_entropy"])
+def test_resume(name, device, tmp_path):
+    """A run that was saved at any step and goes on ends as one that was never stopped."""
+    case = RUNS[name]
+    case = replace(case, options={**case.options, "updates": "auto", "device": device})
+    calls, seen = {60, 151, 399}, []
+    model = case.new_model()
+    model.learn(TOTAL, callback=At(calls, tmp_path, lambda model: seen.append(model.num_timesteps)))
+    assert model._updates.is_fast and len(seen) == len(calls)
+    final = whole_state(model)
+    for steps in seen:
+        loaded = ESAC.load(tmp_path / f"run_{steps}_steps", env=case.make_env(), device=device)
+        loaded.load_replay_buffer(tmp_path / f"run_replay_buffer_{steps}_steps")
+        assert differences(final, go_on(loaded)) == []
+        assert loaded._updates.is_fast
+
+
+def play(**options):
+    """A short run, its state and its log."""
+    model = make_model(ESAC, drift(), seed=5, updates="auto", agent_fraction=0.4, **options)
+    log = keep_log(model)
+    model.learn(300)
+    assert model._updates.is_fast and model._n_updates > 0
+    return state_of(model), without_clock(log)
+
+
+@pytest.mark.parametrize(
+    "options", [dict(), dict(normalize_observations=True, gradient_steps=3, share_experience=0.0)], ids=str
+)
+def test_same_seed(options, device):
+    assert differences(*(play(device=device, **options) for _ in range(2))) == []
+
+
+@pytest.mark.parametrize("n_workers", [1, 3])
+def test_workers_change_nothing(n_workers, device):
+    workers = play(device=device, backend="subproc", n_workers=n_workers)
+    assert differences(play(device=device)[0], workers[0]) == []
