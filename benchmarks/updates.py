@@ -40,6 +40,9 @@ FAST = {"cpu": ", by hand", "cuda": ", by graph"}
 Train = Callable[[int, int], None]
 """``train`` of SB3: how many updates, and batch size."""
 
+Times = dict[tuple[str, str], list[tuple[float, float]]]
+"""By device and agent, milliseconds of CPU and of the clock in each turn."""
+
 
 def agents(env: str, device: str) -> dict[str, tuple[Train, int]]:
     """
@@ -119,11 +122,26 @@ def measure(train: Train, batch_size: int, n_updates: int, per_call: int) -> tup
     return per_update * (time.process_time() - start), per_update * (time.perf_counter() - clock)
 
 
-def print_ratios(times: dict[tuple[str, str], list[tuple[float, float]]]) -> None:
+def summarize(times: Times) -> list[dict[str, Any]]:
+    """
+    Make the table's rows.
+
+    :param times: What was measured.
+    :return: For each device and agent a row.
+    """
+    rows = []
+    for (device, name), turns in times.items():
+        cpu, clock = zip(*turns, strict=True)
+        numbers = {"ms_per_update": median(cpu), "fastest": min(cpu), "slowest": max(cpu), "clock_ms": median(clock)}
+        rows.append({"device": device, "agent": name, **{key: round(value, 2) for key, value in numbers.items()}})
+    return rows
+
+
+def print_ratios(times: Times) -> None:
     """
     Print what updates take as parts of what SB3's take, turn by turn.
 
-    :param times: By device and agent, CPU time and the clock's of each turn.
+    :param times: What was measured.
     """
     for (device, name), turns in times.items():
         if not name.endswith(FAST[device]):
@@ -146,33 +164,22 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
     parser.add_argument("--updates", type=int, default=200, help="of each in each turn")
     parser.add_argument("--per-call", type=int, default=1, help="updates in a call, as `gradient_steps`")
     parser.add_argument("--turns", type=int, default=9)
+    parser.add_argument("--sbx", action=argparse.BooleanOptionalAction, default=True, help="whether SBX takes part")
     parser.add_argument("--output", type=Path, default=RESULTS / "updates.csv")
     options = parser.parse_args(arguments)
     quieten_mujoco()
     found: dict[tuple[str, str], tuple[Train, int]] = {}
     for device in options.devices:
-        all_of_them = agents(options.env, device) | agents_of_sbx(options.env, device)
+        all_of_them = agents(options.env, device) | (agents_of_sbx(options.env, device) if options.sbx else {})
         found |= {(device, name): agent for name, agent in all_of_them.items()}
-    times: dict[tuple[str, str], list[tuple[float, float]]] = {key: [] for key in found}
+    times: Times = {key: [] for key in found}
     for train, batch_size in found.values():
         # Compilers and graphs begin with a delay.
         train(options.per_call, batch_size)
     for _ in range(options.turns):
         for key, (train, batch_size) in found.items():
             times[key].append(measure(train, batch_size, max(options.updates, options.per_call), options.per_call))
-    rows = [
-        {
-            "env": options.env,
-            "device": device,
-            "agent": name,
-            "ms_per_update": round(median(cpu for cpu, _ in turns), 2),
-            "fastest": round(min(cpu for cpu, _ in turns), 2),
-            "slowest": round(max(cpu for cpu, _ in turns), 2),
-            "clock_ms": round(median(clock for _, clock in turns), 2),
-            "per_call": options.per_call,
-        }
-        for (device, name), turns in times.items()
-    ]
+    rows = [{"env": options.env, **row, "per_call": options.per_call} for row in summarize(times)]
     for row in rows:
         print(*row.values(), sep="  ")
     print_ratios(times)

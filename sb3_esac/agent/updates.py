@@ -190,6 +190,9 @@ class FastUpdates:
     """
     ``SAC.train`` by hand, on the CPU.
 
+    Products are numpy's. They take as many threads as OpenBLAS was told when numpy was imported (``OMP_NUM_THREADS``, else
+    one for each core), which ``torch.set_num_threads`` does not change.
+
     :param agent: An agent for which :func:`reason_for_stock` has none.
     """
 
