@@ -79,7 +79,7 @@ def test_a_generation_by_hand():
 def test_the_path_stalls():
     """While steps are much longer than expected the path of the covariance shrinks, and variances lose less."""
     strategy = SeparableCMA(np.zeros(2), 1.0, PopulationConfig(size=4, n_winners=2, strategy="sep_cma_es"))
-    strategy.move(np.full((4, 2), 100.0), np.arange(4.0), np.array([3, 2]), None)
+    strategy.move(np.full((4, 2), 100.0), np.arange(4.0), np.array([3, 2]))
     np.testing.assert_array_equal(strategy.path, 0.0)
     weights = parent_weights(4)
     rates = Rates.of(2, 1 / (weights**2).sum())

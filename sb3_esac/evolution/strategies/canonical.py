@@ -12,7 +12,7 @@ from sb3_esac.evolution.strategies.protocol import Strategy
 class Canonical(Strategy):
     """The mean moves to the log-weighted mean of the winners."""
 
-    def move(self, offspring: np.ndarray, returns: np.ndarray, winners: np.ndarray, counted: np.ndarray | None) -> None:
+    def move(self, offspring: np.ndarray, returns: np.ndarray, winners: np.ndarray) -> None:
         self.mean = recombine(offspring[winners]).astype(self.dtype)
 
 

@@ -73,7 +73,7 @@ class CrossEntropy(Strategy):
         deviations: np.ndarray = np.sqrt(self.variance)
         return deviations
 
-    def move(self, offspring: np.ndarray, returns: np.ndarray, winners: np.ndarray, counted: np.ndarray | None) -> None:
+    def move(self, offspring: np.ndarray, returns: np.ndarray, winners: np.ndarray) -> None:
         weights = elite_weights(len(winners))
         steps = offspring[winners].astype(self.dtype) - self.mean
         self.variance = weights @ steps**2 + self.noise

@@ -29,12 +29,8 @@ class OpenAI(Strategy):
         super().__init__(mean, sigma, config)
         self.optimizer = OPTIMIZERS[config.es_optimizer](config.es_learning_rate)
 
-    def move(self, offspring: np.ndarray, returns: np.ndarray, winners: np.ndarray, counted: np.ndarray | None) -> None:
+    def move(self, offspring: np.ndarray, returns: np.ndarray, winners: np.ndarray) -> None:
         utilities = operators.centered_ranks(returns)
-        if counted is not None:
-            if not counted.any():
-                return
-            offspring, utilities = offspring[counted], utilities[counted]
         gradient = operators.es_gradient(utilities, (offspring - self.mean) / self.sigma, self.sigma)
         if self.config.weight_decay:
             gradient = operators.decay(gradient, self.mean, self.sigma, self.config.weight_decay)

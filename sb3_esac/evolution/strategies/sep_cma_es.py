@@ -117,7 +117,7 @@ class SeparableCMA(Strategy):
         deviations: np.ndarray = self.step_size * np.sqrt(self.variance)
         return deviations
 
-    def move(self, offspring: np.ndarray, returns: np.ndarray, winners: np.ndarray, counted: np.ndarray | None) -> None:
+    def move(self, offspring: np.ndarray, returns: np.ndarray, winners: np.ndarray) -> None:
         dimension, weights = self.mean.size, parent_weights(self.config.size)
         rates = Rates.of(dimension, effective(weights))
         # Where returns are unknown parents may be missing; the path is as long without them.
