@@ -300,7 +300,6 @@ class ESAC(HybridAlgorithm):
             es_optimizer=self.es_optimizer,
             mirrored=self.mirrored,
             strategy=RECOMBINATIONS[self.recombination],
-            guest_gradient=self.guest_gradient,
         )
 
     def _use_arguments(self, changed: set[str]) -> None:
