@@ -4,10 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sb3_esac.evolution.arguments import check_population
 from sb3_esac.evolution.config import PopulationConfig
 from sb3_esac.evolution.operators import select_winners
-from sb3_esac.evolution.strategies.ask_tell import AskTell, check_start
+from sb3_esac.evolution.strategies.ask_tell import AskTell, search_config
 from sb3_esac.evolution.strategies.protocol import Strategy
 
 
@@ -197,8 +196,6 @@ class SeparableCMAES(AskTell):
     """
 
     def __init__(self, mean: np.ndarray, sigma: float, population_size: int | None = None, seed: int = 0) -> None:
-        check_start(mean, sigma, seed)
-        size = default_size(np.size(mean)) if population_size is None else population_size
-        check_population(size, False, 0.5)
-        config = PopulationConfig(size=size, n_winners=size // 2, mirrored=False, strategy="sep_cma_es")
+        size = default_size(max(1, np.size(mean))) if population_size is None else population_size
+        config = search_config("sep_cma_es", mean, sigma, size, winner_fraction=0.5)
         super().__init__(SeparableCMA(mean, sigma, config), seed)
