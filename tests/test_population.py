@@ -61,6 +61,11 @@ def test_config_is_frozen():
         make().config.size = 8
 
 
+def test_origins_are_three():
+    """Saved models hold these numbers."""
+    assert {origin.name: int(origin) for origin in Origin} == {"MEAN": 0, "WINNER": 1, "AGENT": 2}
+
+
 # -- perturb --------------------------------------------------------------------------------------------------------------
 
 
@@ -387,6 +392,27 @@ def test_some_unknown_returns_spoil_nothing(changes, returns):
         assert_all_finite(population)
 
 
+# -- other rules ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "size, origins, first",
+    [
+        (8, [MEAN] * 5 + [WINNER, WINNER, AGENT], [-1] * 5 + [10, 11, 20]),
+        (6, [MEAN] * 3 + [WINNER, WINNER, AGENT], [-1] * 3 + [10, 11, 20]),
+        (4, [MEAN, WINNER, WINNER, AGENT], [-1, 10, 11, 20]),
+        (2, [WINNER, WINNER], [10, 11]),
+    ],
+)
+def test_another_size(size, origins, first):
+    """Guests stay for as long as there is room; members of the mean come and go."""
+    population = make_mixed(n_crossed=2, n_agent=1, size=6)
+    population.configure(dataclasses.replace(population.config, size=size))
+    assert population.origins.tolist() == origins
+    np.testing.assert_array_equal(population.members[:, 0], first)
+    assert population.perturb(0).shape == (size, DIMENSION)
+
+
 # -- set_mean and state dict ----------------------------------------------------------------------------------------------
 
 
@@ -451,7 +477,7 @@ def test_load_state_dict_sets_the_mean(strict):
 def test_load_state_dict_refuses_what_does_not_fit(state, strict):
     population = make()
     with pytest.raises(RuntimeError, match="population"):
-        population.load_state_dict(state, strict=strict)
+        population.load_state_dict(state, **({} if strict else {"strict": False}))
     np.testing.assert_array_equal(population.mean, THETA)
 
 
