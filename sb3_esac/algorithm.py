@@ -519,7 +519,9 @@ class PopulationAlgorithm(BaseAlgorithm):
 
     def _excluded_save_params(self) -> list[str]:
         hidden = ["env_fn", "_env_id", "_applied", "_boundary", "_pending", "_mean_actor"]
-        return [*super()._excluded_save_params(), *hidden, *self.parts]
+        # An evaluator has processes and environments: after loading it is the default one's turn.
+        own = ["backend"] if isinstance(self.backend, Evaluator) else []
+        return [*super()._excluded_save_params(), *hidden, *own, *self.parts]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["population", "champion.actor"], []
@@ -553,7 +555,8 @@ class PopulationAlgorithm(BaseAlgorithm):
 
         :param path: Zip file that ``save`` wrote.
         :param args: As in SB3.
-        :param kwargs: As in SB3: ``env``, ``device``, ..., and arguments that take the place of the saved ones.
+        :param kwargs: As in SB3: ``env``, ``device``, ..., and arguments that take the place of the saved ones. An
+            ``Evaluator`` that was passed as ``backend`` is not saved: the backend is "auto" unless one is passed here.
         :return: The model.
         :raises ValueError: If another version of this package has written the file in another form.
         """

@@ -27,6 +27,7 @@ from support import DictWalk, vec
 
 from sb3_esac import ES, ESAC
 from sb3_esac.evolution.episode_lengths import ProgressiveEpisodeLength
+from sb3_esac.evolution.strategies import STRATEGIES
 
 TOTAL = 420
 """Steps of a whole run: about eight generations."""
@@ -112,9 +113,8 @@ CASES = {
     ),
     "dict": Case(WRAPPED, lambda: vec(1, DictWalk), policy="MultiInputPolicy"),
     "es": Case(dict(normalize_observations=True, champion_episodes=3), algorithm=ES),
+    **{f"es_{name}": Case(dict(strategy=name, n_eval_episodes=2), algorithm=ES) for name in STRATEGIES},
     "es_canonical": Case(dict(strategy="canonical", population_size=5), algorithm=ES, **TWO),
-    "es_cem": Case(dict(strategy="cem", n_eval_episodes=2), algorithm=ES),
-    "es_sep_cma_es": Case(dict(strategy="sep_cma_es", population_size=5), algorithm=ES),
     "es_workers": Case(dict(backend="subproc", n_workers=2), algorithm=ES),
     "es_vec_normalize": Case(dict(sigma=lambda remaining: 0.1 * remaining + 0.01), vec_normalize=True, algorithm=ES),
     "es_lengths": Case(dict(episode_length_schedule=ProgressiveEpisodeLength(horizon=12)), algorithm=ES),

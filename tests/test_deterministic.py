@@ -16,6 +16,7 @@ from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.vec_env import SubprocVecEnv
 
 from sb3_esac import ES, ESAC
+from sb3_esac.evolution.strategies import STRATEGIES
 
 
 def remember_fitness(model):
@@ -46,11 +47,9 @@ def run(algorithm=ESAC, env=None, steps=300, callback=None, **kwargs):
         (ESAC, dict(action_noise=NormalActionNoise(np.zeros(1), 0.1 * np.ones(1)), normalize_observations=True)),
         (ESAC, dict(overlap=True, agent_fraction=0.4)),
         (ES, dict(normalize_observations=True)),
-        (ES, dict(strategy="canonical")),
-        (ES, dict(strategy="cem")),
-        (ES, dict(strategy="sep_cma_es")),
+        *[(ES, dict(strategy=name)) for name in STRATEGIES],
     ],
-    ids=["fraction", "paper", "noise", "overlap", "openai", "canonical", "cem", "sep_cma_es"],
+    ids=["fraction", "paper", "noise", "overlap", "normalized", *STRATEGIES],
 )
 def test_same_seed(algorithm, options):
     one, other = (run(algorithm, seed=5, **deepcopy(options)) for _ in range(2))
@@ -184,10 +183,11 @@ def test_callbacks_change_nothing(algorithm):
     assert differences(watched, plain) == []
 
 
-@pytest.mark.parametrize("action_space", [spaces.Box(-1.0, 1.0, (1,), np.float32), spaces.Discrete(3)], ids=str)
-def test_workers_change_nothing(action_space):
+@pytest.mark.parametrize("discrete, strategy", [(True, "openai"), *[(False, name) for name in STRATEGIES]])
+def test_workers_change_nothing(discrete, strategy):
     """Whole episodes in processes, or step by step in this one."""
-    options = dict(seed=4, normalize_observations=True, champion_episodes=2)
+    action_space = spaces.Discrete(3) if discrete else spaces.Box(-1.0, 1.0, (1,), np.float32)
+    options = dict(seed=4, strategy=strategy, normalize_observations=True, champion_episodes=2)
     lockstep = run(ES, make_vec_env(partial(Choice, action_space)), **options)
     options.update(backend="subproc", n_workers=2, env_fn=partial(Choice, action_space))
     workers = run(ES, make_vec_env(partial(Choice, action_space)), **options)

@@ -1,6 +1,5 @@
 """An evaluator of the user's as ``backend``: the run is the built-in one's, bit for bit, and it is looked after."""
 
-import pickle
 import threading
 
 import numpy as np
@@ -132,7 +131,3 @@ def test_another_one_is_taken_up_by_the_next_generation(algorithm):
     model.backend = "threads"
     with pytest.raises(ValueError, match="`backend` must be"):
         model.learn(100)
-
-
-def test_what_stands_in_its_place_in_a_file():
-    assert pickle.loads(pickle.dumps({"backend": OneByOne()})) == {"backend": "auto"}

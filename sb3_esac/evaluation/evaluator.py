@@ -92,10 +92,6 @@ class Evaluator(ABC):
     vec_normalize: VecNormalize | None = None
     """The ``VecNormalize`` around the training environment, None if there is none."""
 
-    def __reduce__(self) -> tuple[type[str], tuple[str]]:
-        """Let a file hold the default in its place: processes and environments cannot be pickled."""
-        return str, ("auto",)
-
     @abstractmethod
     def evaluate(self, request: EvaluationRequest, on_step: OnStep) -> EvaluationResult | None:
         """
