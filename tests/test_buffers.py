@@ -491,7 +491,7 @@ def test_a_buffer_can_be_handed_over():
             buffer.add(observation, observation, np.zeros((1, 1)), np.full(1, reward), np.zeros(1), [{}])
     assert plain.size() == taken.size() == 7 and np.shares_memory(plain.observations, taken.observations)
     assert plain.rewards[:7, 0].tolist() == [1.0] * 3 + [2.0] * 4 == taken.rewards[:7, 0].tolist()
-    model.learn(40, reset_num_timesteps=False)
+    model.learn(200, reset_num_timesteps=False)
     assert plain.size() == taken.size() > 7 and model.agent.replay_buffer is taken
     assert type(plain) is ReplayBuffer
 
