@@ -560,6 +560,7 @@ class PopulationAlgorithm(BaseAlgorithm):
         :return: The model.
         :raises ValueError: If another version of this package has written the file in another form.
         """
+        saving.check_form(path)
         model = super().load(path, *args, **kwargs)
         saving.restore(model)
         return model

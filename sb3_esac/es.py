@@ -15,7 +15,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule, TensorDict
 
-from sb3_esac import saving, validation
+from sb3_esac import validation
 from sb3_esac.algorithm import PopulationAlgorithm
 from sb3_esac.arguments import Applied
 from sb3_esac.environments import check_lanes
@@ -162,7 +162,6 @@ class ES(PopulationAlgorithm):
     # -- construction --------------------------------------------------------------------------------------------------
 
     def _setup_model(self) -> None:
-        saving.check_form(self)
         validation.check_es_arguments(self)
         if self.normalize_observations is None:
             self.normalize_observations = can_normalize(

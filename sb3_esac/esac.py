@@ -19,7 +19,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule, TrainFreq
 from stable_baselines3.sac.policies import SACPolicy
 
-from sb3_esac import saving, validation
+from sb3_esac import validation
 from sb3_esac.agent.building import AGENT_DEFAULTS, AgentSpec, accepted_arguments, arguments_of, make_agent
 from sb3_esac.agent.learner import NO_INTERVAL, IntervalReport, Learner
 from sb3_esac.algorithm import PopulationAlgorithm, Selection
@@ -46,7 +46,7 @@ from sb3_esac.evolution.operators import winner_count
 from sb3_esac.evolution.population import Origin, PopulationConfig
 from sb3_esac.evolution.strategies import is_mirrored
 from sb3_esac.evolution.strategies.protocol import known_winners
-from sb3_esac.removed import REMOVED, explain_removed
+from sb3_esac.removed import REMOVED, explain_removed, refuse_removed
 
 SelfESAC = TypeVar("SelfESAC", bound="ESAC")
 
@@ -272,7 +272,8 @@ class ESAC(PopulationAlgorithm):
         return self.agent_class.policy_aliases
 
     def _setup_model(self) -> None:
-        saving.check_form(self)
+        # Whatever is given to `load` is an attribute by now.
+        refuse_removed(REMOVED, vars(self))
         validation.check_arguments(self)
         if self.normalize_observations is None:
             self.normalize_observations = can_normalize(

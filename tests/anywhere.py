@@ -77,9 +77,9 @@ class Case:
         return model
 
 
-WRAPPED = dict(share_from="all", buffer_size=60)
+WRAPPED = dict(winner_fraction=0.75, buffer_size=60)
 HINDSIGHT = dict(
-    replay_buffer_class=HerReplayBuffer, replay_buffer_kwargs=dict(n_sampled_goal=2), learning_starts=20, share_from="all"
+    replay_buffer_class=HerReplayBuffer, replay_buffer_kwargs=dict(n_sampled_goal=2), learning_starts=20, winner_fraction=0.75
 )
 TWO = dict(make_env=lambda: drift(2))
 
@@ -99,7 +99,7 @@ CASES = {
     "vec_normalize": Case(vec_normalize=True),
     "vec_normalize_overlap": Case(dict(overlap=True), vec_normalize=True, **TWO),
     "lengths": Case(dict(episode_length_schedule=ProgressiveEpisodeLength(horizon=12))),
-    "paper": Case(dict(agent_fraction=None, gradient_interval=1, amt_clip=0.01, amt_rule="two_sided")),
+    "paper": Case(dict(agent_fraction=None, gradient_interval=1, amt_clip=0.01)),
     "es_adam": Case(dict(strategy="openai", es_optimizer="adam", n_eval_episodes=2)),
     "fixed_entropy": Case(dict(ent_coef=0.1, agent_average=0.0)),
     "td3": Case(

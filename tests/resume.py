@@ -48,7 +48,7 @@ CASES = {
     "plain": Case(),
     "normalize_observations": Case(dict(normalize_observations=True)),
     "vec_normalize": Case(vec_normalize=True),
-    "two_environments": Case(dict(share_from="all"), n_envs=2),
+    "two_environments": Case(dict(share_experience=1.0), n_envs=2),
     "paper": Case(dict(agent_fraction=None, gradient_interval=1, amt_clip=0.01)),
     "es_adam": Case(dict(strategy="openai", es_optimizer="adam", n_eval_episodes=2)),
     "overlap": Case(dict(overlap=True, normalize_observations=True)),

@@ -59,6 +59,8 @@ class Arena:
         self.caps = EpisodeCaps()
         self.lanes_differ = False
         self._evaluator: Evaluator | None = None
+        # Whether it is another one that should play the next generation.
+        self._is_outdated = False
         self.start_count()
 
     def start_count(self) -> None:
@@ -73,7 +75,7 @@ class Arena:
 
     def adopt(self, env: VecEnv, settings: ArenaSettings) -> None:
         """
-        Play on an environment; workers get ready in the background.
+        Play on an environment; workers get ready in the background. Whoever plays goes on until :meth:`configure` is called.
 
         :param env: The user's ``VecEnv``.
         :param settings: Who plays.
@@ -82,26 +84,23 @@ class Arena:
         wants_workers = asks_for_workers(env, settings.backend, settings.n_workers)
         self.lanes_differ = lanes_differ(env, settings.n_eval_episodes, settings.env_fn, wants_workers=wants_workers)
         prepare_workers(env, settings.backend, settings.n_workers)
-        self._start_again(settings)
+        self.settings, self._is_outdated = settings, True
 
     def configure(self, settings: ArenaSettings) -> None:
         """
-        Let others play from now on.
+        Let others play from now on, between two generations.
 
-        :param settings: Who plays; the same ones change nothing.
+        :param settings: Who plays; the same ones on the same environment change nothing.
         """
-        if settings != self.settings:
-            self._start_again(settings)
-
-    def _start_again(self, settings: ArenaSettings) -> None:
-        is_open, self.settings = self._evaluator is not None, settings
-        if is_open:
+        self._is_outdated |= settings != self.settings
+        self.settings = settings
+        if self._is_outdated and self._evaluator is not None:
             self.close()
             self.open()
 
     def open(self) -> None:
         """Begin to play; to be followed by :meth:`close`."""
-        wanted = self.settings
+        wanted, self._is_outdated = self.settings, False
         self._evaluator = make_evaluator(
             self.env,
             backend=wanted.backend,
