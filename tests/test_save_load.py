@@ -20,6 +20,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from sb3_esac import ES, ESAC
 from sb3_esac.callbacks import AutomaticMutationTuning, HindsightCrossover
 from sb3_esac.evaluation.vectors import to_vector
+from sb3_esac.evolution.strategies import STRATEGIES
 
 INFINITY = float("inf")
 OBSERVATIONS = np.random.Generator(np.random.Philox(0)).standard_normal((20, 3)).astype(np.float32)
@@ -34,10 +35,15 @@ def actions_of(model):
 
 
 def randomized(parameters):
-    """The same parameters with random numbers, optimisers left alone."""
+    """The same parameters with random numbers, optimisers and what the population has beside its mean left alone."""
     changed = deepcopy(parameters)
     for name, state in changed.items():
-        if "optim" not in name:
+        if name == "population":
+            mean = state["mean"] = th.rand_like(state["mean"])
+            # Who starts from the mean starts from this one.
+            state["strategy"]["mean"] = mean.to(state["strategy"]["mean"].dtype)
+            state["_bases"][0] = mean
+        elif "optim" not in name:
             changed[name] = {key: th.rand_like(value.float()).to(value.dtype) for key, value in state.items()}
     return changed
 
@@ -285,6 +291,20 @@ def test_sigma_given_on_load(tmp_path, algorithm):
     loaded.population.sigma = 0.4
     loaded.save(tmp_path / "model")
     assert algorithm.load(tmp_path / "model").population.sigma == 0.4
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("before", STRATEGIES)
+def test_strategy_given_on_load(tmp_path, algorithm, before):
+    """Another one begins at the mean and the mutation rate that there are."""
+    model = trained(algorithm, strategy=before)
+    model.save(tmp_path / "model")
+    for name in STRATEGIES:
+        loaded = algorithm.load(tmp_path / "model", env=drift(), strategy=name)
+        assert loaded.population.config.strategy == name and type(loaded.population.strategy) is STRATEGIES[name]
+        assert np.array_equal(loaded.population.mean, model.population.mean)
+        assert loaded.population.sigma == pytest.approx(model.population.sigma)
+        loaded.learn(50)
 
 
 def test_optimizer_given_on_load(tmp_path):
