@@ -18,7 +18,7 @@ from sb3_esac.evaluation.worker import Rules, check_arguments
 
 class PoolEvaluator(Evaluator):
     """
-    Plays whole episodes in workers that are opened by the first :meth:`evaluate` and stay until :meth:`close`.
+    Plays whole episodes in workers that are opened by the first :meth:`evaluate` and stay until ``close``.
 
     A worker that dies or hangs is replaced and its episodes are played again. Any exception that leaves :meth:`evaluate`
     leaves no worker behind.
