@@ -20,10 +20,10 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from benchmarks.evaluation import RESULTS, write
 from sb3_esac import ES
-from sb3_esac.evaluation import lockstep
 from sb3_esac.evaluation.evaluator import EvaluationRequest
-from sb3_esac.evaluation.players import make_player
-from sb3_esac.evaluation.policies import make_policies
+from sb3_esac.evaluation.lockstep import LockstepEvaluator
+from sb3_esac.evaluation.players import Player, make_player
+from sb3_esac.evaluation.policies import Act, LanePolicies
 from sb3_esac.evaluation.vectors import to_vector
 
 FIELDS = ["simulator", "lanes", "way", "rate", "slowest", "fastest", "of_simulator"]
@@ -129,6 +129,25 @@ def play_alone(env: VecEnv, n_steps: int) -> float:
     return n_steps / (time.process_time() - start)
 
 
+class OneByOne:
+    """
+    Lanes that never act in one forward.
+
+    :param player: How a vector plays.
+    """
+
+    def __init__(self, player: Player) -> None:
+        self.player = player
+
+    def bind(self, vector: np.ndarray) -> Act:
+        """Make the policy of one member."""
+        return self.player.bind(vector)
+
+    def policies(self, env: VecEnv, *, together: bool) -> LanePolicies:
+        """Let the lanes act one by one."""
+        return self.player.policies(env, together=False)
+
+
 def play_offspring(env: VecEnv, n_steps: int, *, together: bool) -> float:
     """
     Play members of a population in lockstep, one to a lane.
@@ -144,19 +163,14 @@ def play_offspring(env: VecEnv, n_steps: int, *, together: bool) -> float:
     rng = np.random.default_rng(0)
     mean = to_vector(model.actor)
     vectors = (mean + 0.1 * rng.standard_normal((env.num_envs, mean.size))).astype(np.float32)
-    request = EvaluationRequest(vectors, np.arange(env.num_envs)[:, None], make_player(model.actor))
-    evaluator, counted = lockstep.LockstepEvaluator(env), 0
-    module: Any = lockstep
-    before = module.make_policies
-    module.make_policies = lambda player, env, **_: make_policies(player, env, together=together)
+    player = make_player(model.actor)
+    request = EvaluationRequest(vectors, np.arange(env.num_envs)[:, None], player if together else OneByOne(player))
+    evaluator, counted = LockstepEvaluator(env), 0
     start = time.process_time()
-    try:
-        while counted < n_steps:
-            result = evaluator.evaluate(request, lambda _: True)
-            assert result is not None
-            counted += int(result.lengths.sum())
-    finally:
-        module.make_policies = before
+    while counted < n_steps:
+        result = evaluator.evaluate(request, lambda _: True)
+        assert result is not None
+        counted += int(result.lengths.sum())
     return counted / (time.process_time() - start)
 
 

@@ -118,6 +118,12 @@ def render_mode() -> str:
     return markdown(columns, [[row[name] for name in columns] for row in read("benchmarks/results/render_mode.csv")])
 
 
+def separable_cma_es() -> str:
+    """Evaluations of the separable CMA-ES and of the package ``cma``, medians over seeds."""
+    columns = ["function", "dimension", "seeds", "sep_cma_es", "cma", "cma_passive", "ratio", "ratio_passive"]
+    return markdown(columns, [[row[name] for name in columns] for row in read("benchmarks/results/strategies.csv")])
+
+
 def overlap() -> str:
     """Seconds per generation, sequential and overlapping."""
     columns = ["env", "setting", "overlap", "seconds", "slowest", "fastest", "ratio"]
@@ -360,6 +366,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "evaluation ratios": evaluation_ratios,
     "scaling": scaling,
     "overlap": overlap,
+    "separable CMA-ES": separable_cma_es,
     "updates": updates,
     "updates with a GPU": updates_gpu,
     "render mode": render_mode,

@@ -2,8 +2,6 @@
 
 import io
 import pathlib
-import sys
-import time
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
@@ -19,18 +17,18 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 
-from sb3_esac import saving
+from sb3_esac import reporting, saving
 from sb3_esac.agent.learner import Learner
 from sb3_esac.arguments import Applied
-from sb3_esac.champion import Candidate, Challenge, Champion
+from sb3_esac.champion import Challenge, Champion
 from sb3_esac.dashboard import write_layout
 from sb3_esac.evaluation.arena import Arena, ArenaSettings
 from sb3_esac.evaluation.clock import StepListener
 from sb3_esac.evaluation.episode_caps import EpisodeLengthSchedule, check_budget, horizon_of
-from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, Pending
+from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, Evaluator, Pending
 from sb3_esac.evaluation.first_layers import update_normalizers
 from sb3_esac.evaluation.players import make_player
-from sb3_esac.evaluation.progress import Level, Progress
+from sb3_esac.evaluation.progress import Progress
 from sb3_esac.evaluation.statistics import ObservationMoments
 from sb3_esac.evaluation.vec_normalize import merge_episodes, moments_of
 from sb3_esac.evaluation.vectors import copy_actor, load_vector
@@ -71,7 +69,7 @@ class PopulationAlgorithm(BaseAlgorithm):
     deploy: str
     env_fn: Callable[[], gym.Env] | None
     n_workers: int | None
-    backend: str
+    backend: str | Evaluator
     episode_timeout: float | None
     max_worker_restarts: int
     stats_window_size: int
@@ -344,9 +342,6 @@ class PopulationAlgorithm(BaseAlgorithm):
                     break
                 if log_interval is not None and self.population.generation % log_interval == 0:
                     self.dump_logs()
-            else:
-                self._boundary = saving.Boundary.of(self)
-                self._probe(listener, is_last=True)
         finally:
             self.arena.close()
             if self._boundary is not None:
@@ -377,10 +372,7 @@ class PopulationAlgorithm(BaseAlgorithm):
         if not self.arena.lay_out(schedule, self.run_seed, self.population.generation, callback.tell):
             return False
         progress = self._progress()
-        if self.arena.caps.advance(schedule, progress.remaining, progress.timesteps, self._total_timesteps):
-            # Offspring's returns will be of other lengths. Members that start from winners are played anew in any case, and
-            # the champion's record is of whole episodes.
-            self.champion.forget("mean", "winner")
+        self.arena.caps.advance(schedule, progress.remaining, progress.timesteps, self._total_timesteps)
         return True
 
     def _begin_generation(self) -> None:
@@ -441,75 +433,42 @@ class PopulationAlgorithm(BaseAlgorithm):
 
     # -- the champion --------------------------------------------------------------------------------------------------
 
-    def _candidates(self) -> dict[str, Candidate]:
-        """Policies that could be the champion, by source."""
-        # The best member's return is more than the mean or the winner will show again, so it rules out what has no chance. It
-        # is no trend: luck has it near the task's maximum long before the mean is there.
-        typical, best = self.arena.member_returns
-        bound = np.inf if self.arena.caps.cut else best
-        candidates = {"mean": Candidate(self.population.mean, typical, bound)}
-        if len(self.population.winners):
-            candidates["winner"] = Candidate(self.population.winners[0], typical, bound)
-        return candidates
+    def _candidates(self) -> dict[str, np.ndarray]:
+        """Parameters that could be the champion's, by source."""
+        candidates = {"mean": self.population.mean}
+        return {**candidates, "winner": self.population.winners[0]} if len(self.population.winners) else candidates
 
-    def _probe(self, callback: StepListener, *, is_last: bool = False) -> bool:
-        """Probe what might be better than the champion; False if a callback asked to stop."""
-        if self.num_timesteps >= self._total_timesteps and not is_last:
-            # Another probe ends the run.
-            return True
+    def _probe(self, callback: StepListener) -> bool:
+        """Let the best candidate challenge the champion; False if a callback asked to stop."""
         challenge = Challenge(
             candidates=self._candidates(),
             actor=self.actor,
-            level=self._level,
             generation=self.population.generation,
             run_seed=self.run_seed,
             n_episodes=self.champion_episodes,
             timesteps=self.num_timesteps,
         )
-        verdict = self.champion.step(challenge, self.arena, callback.tell, is_last=is_last)
-        if verdict.agent_lost and self.learner is not None:
+        verdict = self.champion.step(challenge, self.arena, callback.tell)
+        if verdict.defeated == "agent" and self.learner is not None:
             self.learner.withdraw()
         return verdict.goes_on
-
-    @property
-    def _level(self) -> Level:
-        """What the agent has shown, exploring."""
-        return Level() if self.learner is None else self.learner.level
 
     # -- logs ----------------------------------------------------------------------------------------------------------
 
     def _log_population(self, result: EvaluationResult) -> None:
-        returns = result.returns.mean(axis=1)
-        finite = returns[np.isfinite(returns)]
-        if finite.size:
-            self.logger.record("population/return_mean", float(finite.mean()))
-            self.logger.record("population/return_max", float(finite.max()))
-            self.logger.record("population/return_std", float(finite.std()))
-        self.logger.record("population/length_mean", float(result.lengths.mean()))
-        self.logger.record("population/sigma", self.population.sigma)
-        if self.arena.caps.cap is not None:
-            self.logger.record("population/episode_length_cap", self.arena.caps.cap)
-        if self.champion.record is not None:
-            self.logger.record("champion/return_mean", self.champion.record.return_mean)
+        reporting.record_population(self.logger, result, self.population, self.arena, self.champion)
 
     def dump_logs(self) -> None:
         """Write what has been recorded since the last time."""
         assert self.ep_info_buffer is not None and self.ep_success_buffer is not None
-        elapsed = max((time.time_ns() - self.start_time) / 1e9, sys.float_info.epsilon)
-        if len(self.ep_info_buffer) > 0 and len(self.ep_info_buffer[0]) > 0:
-            self.logger.record("rollout/ep_rew_mean", utils.safe_mean([info["r"] for info in self.ep_info_buffer]))
-            self.logger.record("rollout/ep_len_mean", utils.safe_mean([info["l"] for info in self.ep_info_buffer]))
-        if len(self.ep_success_buffer) > 0:
-            self.logger.record("rollout/success_rate", utils.safe_mean(self.ep_success_buffer))
+        reporting.record_episodes(self.logger, self.ep_info_buffer, self.ep_success_buffer)
         self.logger.record("time/generations", self.population.generation)
         self.logger.record("time/episodes", self._episode_num, exclude="tensorboard")
-        self.logger.record("time/fps", int((self.num_timesteps - self._num_timesteps_at_start) / elapsed))
-        self.logger.record("time/time_elapsed", int(elapsed), exclude="tensorboard")
-        self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
         for name in ("agent_timesteps", "population_timesteps", "probe_timesteps", "paper_timesteps"):
             self.logger.record(f"time/{name}", int(getattr(self, name)))
-        for phase, seconds in self.seconds.items():
-            self.logger.record(f"time/{phase}_seconds", round(seconds, 3))
+        n_new = self.num_timesteps - self._num_timesteps_at_start
+        reporting.record_seconds(self.logger, self.start_time, n_new, self.seconds)
+        self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
         self.logger.dump(step=self.num_timesteps)
 
     # -- acting --------------------------------------------------------------------------------------------------------
@@ -519,7 +478,8 @@ class PopulationAlgorithm(BaseAlgorithm):
         """What ``predict`` plays, as ``deploy`` says: the champion, the agent or the mean of the population."""
         if self.deploy == "population":
             return self._policy_of_mean()
-        if self.deploy == "best" and self.champion.record is not None and not self.champion.is_overtaken(self._level):
+        level = float("nan") if self.learner is None else self.learner.level
+        if self.deploy == "best" and self.champion.record is not None and not self.champion.is_overtaken(level):
             return self.champion.actor
         return self._policy_of_mean() if self.learner is None else self.learner.deployed_actor
 
@@ -559,7 +519,9 @@ class PopulationAlgorithm(BaseAlgorithm):
 
     def _excluded_save_params(self) -> list[str]:
         hidden = ["env_fn", "_env_id", "_applied", "_boundary", "_pending", "_mean_actor"]
-        return [*super()._excluded_save_params(), *hidden, *self.parts]
+        # An evaluator has processes and environments: after loading it is the default one's turn.
+        own = ["backend"] if isinstance(self.backend, Evaluator) else []
+        return [*super()._excluded_save_params(), *hidden, *own, *self.parts]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["population", "champion.actor"], []
@@ -593,10 +555,12 @@ class PopulationAlgorithm(BaseAlgorithm):
 
         :param path: Zip file that ``save`` wrote.
         :param args: As in SB3.
-        :param kwargs: As in SB3: ``env``, ``device``, ..., and arguments that take the place of the saved ones.
+        :param kwargs: As in SB3: ``env``, ``device``, ..., and arguments that take the place of the saved ones. An
+            ``Evaluator`` that was passed as ``backend`` is not saved: the backend is "auto" unless one is passed here.
         :return: The model.
         :raises ValueError: If another version of this package has written the file in another form.
         """
+        saving.check_form(path)
         model = super().load(path, *args, **kwargs)
         saving.restore(model)
         return model

@@ -9,6 +9,7 @@ import numpy as np
 from stable_baselines3.common.noise import VectorizedActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
+from sb3_esac.evaluation.evaluator import Evaluator
 from sb3_esac.evaluation.observations import parameters_of
 from sb3_esac.evolution.arguments import is_number
 
@@ -206,7 +207,7 @@ class Applied:
 
 def same(one: Any, other: Any) -> bool:
     """
-    Whether two values of an argument are the same; containers are looked into.
+    Whether two values of an argument are the same; containers are looked into, evaluators are not.
 
     :param one: A value.
     :param other: Another one.
@@ -215,7 +216,7 @@ def same(one: Any, other: Any) -> bool:
         return True
     if is_number(one) and is_number(other):
         return bool(one == other)
-    if type(one) is not type(other):
+    if type(one) is not type(other) or isinstance(one, Evaluator):
         return False
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(same(value, other[key]) for key, value in one.items())

@@ -130,6 +130,36 @@ class HindsightCrossover(Operator):
             population.children = np.concatenate([population.children, child])
 
 
+def start(operator: BaseCallback, model: BaseAlgorithm) -> None:
+    """
+    Get an operator ready, as SB3 does for callbacks.
+
+    :param operator: The operator.
+    :param model: The model that learns.
+    """
+    operator.init_callback(model)
+    operator.on_training_start({}, {})
+
+
+def apply_operators(operators: Sequence[BaseCallback], generation: Generation, model: BaseAlgorithm) -> bool:
+    """
+    Let operators change a generation, one after the other.
+
+    :param operators: The operators.
+    :param generation: What they are given.
+    :param model: The model that learns.
+    :return: False if one asked to stop.
+    """
+    for operator in operators:
+        if getattr(operator, "model", None) is not model:
+            # It has come while the model learns.
+            start(operator, model)
+        operator.update_locals({"generation": generation, "self": model})
+        if not operator.on_step():
+            return False
+    return True
+
+
 def default_operators(arguments: Mapping[str, Any]) -> list[Operator]:
     """
     Make the operators that the arguments of a model ask for.

@@ -15,13 +15,14 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule, TensorDict
 
-from sb3_esac import saving, validation
+from sb3_esac import validation
 from sb3_esac.algorithm import PopulationAlgorithm
 from sb3_esac.arguments import Applied
 from sb3_esac.environments import check_lanes
 from sb3_esac.es_policies import CnnPolicy, ESPolicy, LinearPolicy, MlpPolicy, MultiInputPolicy
 from sb3_esac.evaluation.clock import StepListener
 from sb3_esac.evaluation.episode_caps import EpisodeLengthSchedule
+from sb3_esac.evaluation.evaluator import Evaluator
 from sb3_esac.evaluation.observations import can_normalize, normalized_policy_kwargs
 from sb3_esac.evaluation.vectors import load_vector, to_vector
 from sb3_esac.evolution.population import PopulationConfig
@@ -71,8 +72,8 @@ class ES(PopulationAlgorithm):
         a ``SubprocVecEnv``; a name, or an environment that can be pickled, needs none.
     :param n_workers: Processes that play members. None means one for each environment of a ``SubprocVecEnv``, else none.
     :param backend: "auto", "lockstep" (on the environment's own lanes) or "subproc" (whole episodes in worker processes),
-        "ray" (on a cluster that is started for the run), "ray:auto" or "ray://host:port" (on one that is there). The result is
-        the same.
+        "ray" (on a cluster that is started for the run), "ray:auto" or "ray://host:port" (on one that is there), or an
+        :class:`~sb3_esac.evaluation.evaluator.Evaluator` of your own, which is not saved. The result is the same.
     :param episode_timeout: Seconds after which an episode in a worker is taken for one that hangs, None to wait for ever.
     :param max_worker_restarts: How many dead or hanging workers are replaced in one generation.
     :param stats_window_size: Number of episodes that ``rollout/*`` averages over.
@@ -115,7 +116,7 @@ class ES(PopulationAlgorithm):
         episode_length_schedule: EpisodeLengthSchedule | dict[str, Any] | None = None,
         env_fn: Callable[[], gym.Env] | None = None,
         n_workers: int | None = None,
-        backend: str = "auto",
+        backend: str | Evaluator = "auto",
         episode_timeout: float | None = None,
         max_worker_restarts: int = 3,
         stats_window_size: int = 100,
@@ -161,7 +162,6 @@ class ES(PopulationAlgorithm):
     # -- construction --------------------------------------------------------------------------------------------------
 
     def _setup_model(self) -> None:
-        saving.check_form(self)
         validation.check_es_arguments(self)
         if self.normalize_observations is None:
             self.normalize_observations = can_normalize(

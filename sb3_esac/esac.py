@@ -19,18 +19,26 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule, TrainFreq
 from stable_baselines3.sac.policies import SACPolicy
 
-from sb3_esac import saving, validation
+from sb3_esac import validation
 from sb3_esac.agent.building import AGENT_DEFAULTS, AgentSpec, accepted_arguments, arguments_of, make_agent
-from sb3_esac.agent.learner import IntervalReport, Learner
+from sb3_esac.agent.learner import NO_INTERVAL, IntervalReport, Learner
 from sb3_esac.algorithm import PopulationAlgorithm, Selection
 from sb3_esac.arguments import Applied, collect_arguments, defaults_of, delegate_arguments
 from sb3_esac.budget import make_budget
-from sb3_esac.callbacks import Generation, are_same, brought_up_to_date, default_operators, pack, unpack
-from sb3_esac.champion import Candidate
+from sb3_esac.callbacks import (
+    Generation,
+    apply_operators,
+    are_same,
+    brought_up_to_date,
+    default_operators,
+    pack,
+    start,
+    unpack,
+)
 from sb3_esac.environments import check_lanes
 from sb3_esac.evaluation.clock import StepListener
 from sb3_esac.evaluation.episode_caps import EpisodeLengthSchedule
-from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, Pending
+from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, Evaluator, Pending
 from sb3_esac.evaluation.observations import can_normalize
 from sb3_esac.evaluation.vec_normalize import merge_episodes, moments_of
 from sb3_esac.evaluation.vectors import row_groups, to_vector
@@ -38,7 +46,7 @@ from sb3_esac.evolution.operators import winner_count
 from sb3_esac.evolution.population import Origin, PopulationConfig
 from sb3_esac.evolution.strategies import is_mirrored
 from sb3_esac.evolution.strategies.protocol import known_winners
-from sb3_esac.removed import REMOVED, explain_removed
+from sb3_esac.removed import REMOVED, explain_removed, refuse_removed
 
 SelfESAC = TypeVar("SelfESAC", bound="ESAC")
 
@@ -128,8 +136,8 @@ class ESAC(PopulationAlgorithm):
         a ``SubprocVecEnv``; a name, or an environment that can be pickled, needs none.
     :param n_workers: Processes that play offspring. None means one for each environment of a ``SubprocVecEnv``, else none.
     :param backend: "auto", "lockstep" (on the environment's own lanes) or "subproc" (whole episodes in worker processes),
-        "ray" (on a cluster that is started for the run), "ray:auto" or "ray://host:port" (on one that is there). The result is
-        the same.
+        "ray" (on a cluster that is started for the run), "ray:auto" or "ray://host:port" (on one that is there), or an
+        :class:`~sb3_esac.evaluation.evaluator.Evaluator` of your own, which is not saved. The result is the same.
     :param overlap: Let the agent play and learn while the population of the same generation is evaluated, so that it learns
         from offspring one generation later. Saves time with workers. The result does not depend on who is faster.
     :param episode_timeout: Seconds after which an episode in a worker is taken for one that hangs, None to wait for ever.
@@ -201,7 +209,7 @@ class ESAC(PopulationAlgorithm):
         updates: str = "stock",
         env_fn: Callable[[], gym.Env] | None = None,
         n_workers: int | None = None,
-        backend: str = "auto",
+        backend: str | Evaluator = "auto",
         overlap: bool = False,
         episode_timeout: float | None = None,
         max_worker_restarts: int = 3,
@@ -264,7 +272,8 @@ class ESAC(PopulationAlgorithm):
         return self.agent_class.policy_aliases
 
     def _setup_model(self) -> None:
-        saving.check_form(self)
+        # Whatever is given to `load` is an attribute by now.
+        refuse_removed(REMOVED, vars(self))
         validation.check_arguments(self)
         if self.normalize_observations is None:
             self.normalize_observations = can_normalize(
@@ -480,7 +489,7 @@ class ESAC(PopulationAlgorithm):
         # What was given to the constructor has not been told how many lanes there are.
         self.action_noise = self.agent.action_noise
         for operator in self.operators:
-            self._start_operator(operator)
+            start(operator, self)
         return total, callback
 
     def _share_episode_buffers(self) -> None:
@@ -493,27 +502,23 @@ class ESAC(PopulationAlgorithm):
         selection = None if self.overlap else self._play_and_select(offspring, callback)  # lines 7-11
         if selection is None and not self.overlap:
             return False
-        if selection is not None and self.champion.record is None and not self._probe(callback):
-            return False
         interval = self._play_interval(callback)  # lines 12-23
-        if interval is not None and not interval.goes_on:
+        if not interval.goes_on:
             return False
-        if interval is not None and not self.overlap:
-            self.champion.expect_another()
         selection = selection or self._play_and_select(offspring, callback, pending)  # lines 7-11
         if selection is None or not self._probe(callback):
             return False
-        if not self._operate(selection.fitness, interval is not None):  # lines 24 and 26
+        if not self._operate(selection.fitness, interval.was_played):  # lines 24 and 26
             return False
         self._log_population(selection.result)
         self.population.form(to_vector(self.actor))  # line 27
         return True
 
-    def _play_interval(self, callback: StepListener) -> IntervalReport | None:
+    def _play_interval(self, callback: StepListener) -> IntervalReport:
         """Let the agent play and learn (Algorithm 1, lines 12-23), if it is its turn."""
         progress = self._progress()
         if progress.is_spent or not self._budget.begins(progress):
-            return None
+            return NO_INTERVAL
         interval = self.learner.play_interval(self._budget, self._progress, callback)
         if interval.returns:
             self.logger.record("agent/return_mean", float(sum(interval.returns) / len(interval.returns)))
@@ -530,25 +535,12 @@ class ESAC(PopulationAlgorithm):
 
     def _operate(self, fitness: np.ndarray, agent_trained: bool) -> bool:
         """Let operators change the population; False if one asked to stop."""
-        population = self.population
-        generation = Generation(
-            population.generation, self.run_seed, population, fitness, agent_trained, lambda: row_groups(self.actor)
-        )
-        for operator in self.operators:
-            if getattr(operator, "model", None) is not self:
-                # It has come while the model learns.
-                self._start_operator(operator)
-            operator.update_locals({"generation": generation, "self": self})
-            if not operator.on_step():
-                return False
-        return True
+        population, number = self.population, self.population.generation
+        generation = Generation(number, self.run_seed, population, fitness, agent_trained, lambda: row_groups(self.actor))
+        return apply_operators(self.operators, generation, self)
 
-    def _start_operator(self, operator: BaseCallback) -> None:
-        operator.init_callback(self)
-        operator.on_training_start({}, {})
-
-    def _candidates(self) -> dict[str, Candidate]:
-        return {"agent": Candidate(self.learner.vector, self.learner.level.mean), **super()._candidates()}
+    def _candidates(self) -> dict[str, np.ndarray]:
+        return {"agent": self.learner.vector, **super()._candidates()}
 
     def _merge_statistics(self, result: EvaluationResult) -> None:
         # What plays next to nothing sees little of the world: inputs on the scale of that would saturate an agent that

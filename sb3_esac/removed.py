@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 P = ParamSpec("P")
 
@@ -16,6 +16,18 @@ REMOVED = {
 """What was an argument of ESAC in version 0.1, and what to do instead."""
 
 
+def refuse_removed(removed: Mapping[str, str], given: Mapping[str, Any]) -> None:
+    """
+    Explain arguments that are not taken any more.
+
+    :param removed: Their names, and what to do instead.
+    :param given: Arguments by name.
+    :raises ValueError: If one of those is among them.
+    """
+    for name in sorted(given.keys() & removed.keys()):
+        raise ValueError(f"`{name}={given[name]!r}` is no argument since version 0.2: {removed[name]}")
+
+
 def explain_removed(removed: Mapping[str, str]) -> Callable[[Callable[P, None]], Callable[P, None]]:
     """
     Let a constructor explain arguments that it does not take any more.
@@ -27,8 +39,7 @@ def explain_removed(removed: Mapping[str, str]) -> Callable[[Callable[P, None]],
     def decorate(init: Callable[P, None]) -> Callable[P, None]:
         @functools.wraps(init)
         def checked(*args: P.args, **kwargs: P.kwargs) -> None:
-            for name in kwargs.keys() & removed.keys():
-                raise ValueError(f"`{name}={kwargs[name]!r}` is no argument since version 0.2: {removed[name]}")
+            refuse_removed(removed, kwargs)
             init(*args, **kwargs)
 
         return checked

@@ -8,6 +8,10 @@ the middle of a generation the same of the moment in which that began, to be gon
 import copy
 import hashlib
 import inspect
+import io
+import json
+import pathlib
+import zipfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -19,7 +23,7 @@ import numpy as np
 import torch as th
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.running_mean_std import RunningMeanStd
-from stable_baselines3.common.save_util import recursive_getattr
+from stable_baselines3.common.save_util import open_path, recursive_getattr
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_esac.evolution.population import Population
@@ -62,17 +66,30 @@ class Part(Protocol):
         """
 
 
-def check_form(model: Any) -> None:
+def check_form(path: str | pathlib.Path | io.BufferedIOBase) -> None:
     """
-    Check that a model is not being loaded from a file of another form.
+    Check that a file is not of another form. What is in it is not unpickled: it may need modules that are gone.
 
-    :param model: The model, with the attributes of the file.
+    :param path: What is to be loaded.
     :raises ValueError: If version 0.1 of this package has written it.
     """
-    if OF_VERSION_0_1 in vars(model):
+    file = open_path(path, "r", suffix="zip")
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names = json.loads(archive.read("data")).keys() if "data" in archive.namelist() else set()
+    except zipfile.BadZipFile:
+        # SB3 says so.
+        return
+    finally:
+        if file is path:
+            file.seek(0)
+        else:
+            file.close()
+    if OF_VERSION_0_1 in names:
+        way = " To go on with its agent here, save `model.agent` there, and use `ESAC.from_agent`."
         raise ValueError(
-            "The file was saved by sb3_esac 0.1, whose models have another form: load it with `pip install sb3_esac==0.1.0`. "
-            "To go on with its agent here, save `model.agent` there, and use `ESAC.from_agent`."
+            "The file was saved by sb3_esac 0.1, whose models have another form: load it with `pip install sb3_esac==0.1.0`."
+            + way * ("agent_class" in names)
         )
 
 

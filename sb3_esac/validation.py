@@ -13,7 +13,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from sb3_esac.arguments import defaults_of, same
-from sb3_esac.evaluation.backends import BACKENDS, asks_for_workers, is_backend
+from sb3_esac.evaluation.backends import BACKENDS, asks_for_workers, is_backend, may_make_workers
 from sb3_esac.evolution.arguments import (
     check_population,
     is_number,
@@ -164,7 +164,7 @@ def check_workers(backend: Any, n_workers: Any, episode_timeout: Any) -> None:
     :param n_workers: Number of processes, or None.
     :param episode_timeout: Seconds, or None.
     """
-    expected = ", ".join(map(repr, BACKENDS)) + " or 'ray:' with an address"
+    expected = ", ".join(map(repr, BACKENDS)) + ", 'ray:' with an address or an `Evaluator`"
     require(is_backend(backend), "backend", backend, expected)
     if n_workers is not None:
         require_count("n_workers", n_workers, 1)
@@ -216,15 +216,15 @@ class Effect:
 def _has_workers(model: Any) -> bool:
     if getattr(model, "env", None) is None:
         # Nobody knows yet what it will learn from.
-        return bool(model.backend != "lockstep")
+        return may_make_workers(model.backend)
     return asks_for_workers(model.env, model.backend, model.n_workers)
 
 
 _WORKERS = (
-    Effect("env_fn", lambda m: m.backend != "lockstep", ("backend",), "`backend='auto'` or `'subproc'`"),
+    Effect("env_fn", lambda m: may_make_workers(m.backend), ("backend",), "`backend='auto'` or `'subproc'`"),
     Effect(
         "n_workers",
-        lambda m: m.backend != "lockstep" or m.n_workers in (None, 1),
+        lambda m: may_make_workers(m.backend) or (m.backend == "lockstep" and m.n_workers in (None, 1)),
         ("backend",),
         "`backend='auto'` or `'subproc'`",
     ),

@@ -27,6 +27,7 @@ from support import DictWalk, vec
 
 from sb3_esac import ES, ESAC
 from sb3_esac.evolution.episode_lengths import ProgressiveEpisodeLength
+from sb3_esac.evolution.strategies import STRATEGIES
 
 TOTAL = 420
 """Steps of a whole run: about eight generations."""
@@ -76,9 +77,9 @@ class Case:
         return model
 
 
-WRAPPED = dict(share_from="all", buffer_size=60)
+WRAPPED = dict(winner_fraction=0.75, buffer_size=60)
 HINDSIGHT = dict(
-    replay_buffer_class=HerReplayBuffer, replay_buffer_kwargs=dict(n_sampled_goal=2), learning_starts=20, share_from="all"
+    replay_buffer_class=HerReplayBuffer, replay_buffer_kwargs=dict(n_sampled_goal=2), learning_starts=20, winner_fraction=0.75
 )
 TWO = dict(make_env=lambda: drift(2))
 
@@ -98,7 +99,7 @@ CASES = {
     "vec_normalize": Case(vec_normalize=True),
     "vec_normalize_overlap": Case(dict(overlap=True), vec_normalize=True, **TWO),
     "lengths": Case(dict(episode_length_schedule=ProgressiveEpisodeLength(horizon=12))),
-    "paper": Case(dict(agent_fraction=None, gradient_interval=1, amt_clip=0.01, amt_rule="two_sided")),
+    "paper": Case(dict(agent_fraction=None, gradient_interval=1, amt_clip=0.01)),
     "es_adam": Case(dict(strategy="openai", es_optimizer="adam", n_eval_episodes=2)),
     "fixed_entropy": Case(dict(ent_coef=0.1, agent_average=0.0)),
     "td3": Case(
@@ -112,9 +113,8 @@ CASES = {
     ),
     "dict": Case(WRAPPED, lambda: vec(1, DictWalk), policy="MultiInputPolicy"),
     "es": Case(dict(normalize_observations=True, champion_episodes=3), algorithm=ES),
+    **{f"es_{name}": Case(dict(strategy=name, n_eval_episodes=2), algorithm=ES) for name in STRATEGIES},
     "es_canonical": Case(dict(strategy="canonical", population_size=5), algorithm=ES, **TWO),
-    "es_cem": Case(dict(strategy="cem", n_eval_episodes=2), algorithm=ES),
-    "es_sep_cma_es": Case(dict(strategy="sep_cma_es", population_size=5), algorithm=ES),
     "es_workers": Case(dict(backend="subproc", n_workers=2), algorithm=ES),
     "es_vec_normalize": Case(dict(sigma=lambda remaining: 0.1 * remaining + 0.01), vec_normalize=True, algorithm=ES),
     "es_lengths": Case(dict(episode_length_schedule=ProgressiveEpisodeLength(horizon=12)), algorithm=ES),

@@ -217,6 +217,7 @@ def state_of(model: Any) -> dict[str, Any]:
             name: getattr(model, name)
             for name in ("num_timesteps", "population_timesteps", "probe_timesteps", "paper_timesteps", "_episode_num")
         },
+        "arena": (model.arena.mean_length, model.arena.member_returns),
         "progress": model._current_progress_remaining,
         "population": {
             name: np.array(getattr(population, name))
@@ -230,9 +231,29 @@ def state_of(model: Any) -> dict[str, Any]:
     }
     if hasattr(model, "agent"):
         state["counters"].update(agent_timesteps=model.agent_timesteps, n_updates=model._n_updates)
+        state["learner"] = model.learner.state_dict()
         state["entropy"] = deepcopy(model.log_ent_coef)
         state["buffers"] = stores_of(model)
     return state
+
+
+def keep_selections(model: Any) -> list[Any]:
+    """
+    Keep what generations come to.
+
+    :param model: The model.
+    :return: What ``_play_and_select`` returns for each generation, filled as the model learns.
+    """
+    selections, original = [], model._play_and_select
+
+    def keep(*args: Any, **kwargs: Any) -> Any:
+        selection = original(*args, **kwargs)
+        if selection is not None:
+            selections.append(selection)
+        return selection
+
+    model._play_and_select = keep
+    return selections
 
 
 def stores_of(model: Any) -> list[dict[str, Any]]:

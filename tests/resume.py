@@ -16,6 +16,7 @@ from helpers import HYBRIDS, Tell, drift, keep_log, make_model, state_of, withou
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from sb3_esac import ES, ESAC
+from sb3_esac.evolution.strategies import STRATEGIES
 
 TOTAL = 900
 """Steps of a whole run."""
@@ -47,17 +48,16 @@ CASES = {
     "plain": Case(),
     "normalize_observations": Case(dict(normalize_observations=True)),
     "vec_normalize": Case(vec_normalize=True),
-    "two_environments": Case(dict(share_from="all"), n_envs=2),
+    "two_environments": Case(dict(share_experience=1.0), n_envs=2),
     "paper": Case(dict(agent_fraction=None, gradient_interval=1, amt_clip=0.01)),
-    "es_adam": Case(dict(strategy="openai", es_optimizer="adam", guest_gradient="displacement", n_eval_episodes=2)),
+    "es_adam": Case(dict(strategy="openai", es_optimizer="adam", n_eval_episodes=2)),
     "overlap": Case(dict(overlap=True, normalize_observations=True)),
     "schedules": Case(
         dict(learning_rate=lambda remaining: 1e-2 * remaining, agent_fraction=lambda remaining: 0.5 - 0.4 * remaining)
     ),
+    **{name: Case(dict(strategy=name, n_eval_episodes=2), algorithm=ES) for name in STRATEGIES},
     "openai": Case(dict(normalize_observations=True, weight_decay=0.005, champion_episodes=3), algorithm=ES),
     "canonical": Case(dict(strategy="canonical", population_size=5, n_eval_episodes=2), n_envs=2, algorithm=ES),
-    "cem": Case(dict(strategy="cem", n_eval_episodes=2), algorithm=ES),
-    "sep_cma_es": Case(dict(strategy="sep_cma_es", population_size=5), algorithm=ES),
     "es_vec_normalize": Case(dict(es_optimizer="sgd"), vec_normalize=True, algorithm=ES),
 }
 

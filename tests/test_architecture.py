@@ -18,15 +18,19 @@ DOWNWARD = {
     "envs": set(),
     "plotting": set(),
     "plot": {"plotting"},
+    # The parts of a model know those that they are handed, and not each other
+    "agent": {"evaluation", "evolution"},
+    "champion": {"evaluation", "evolution"},
+    "budget": {"evaluation", "evolution"},
     "callbacks": {"evaluation", "evolution"},
-    # Modules that have no row of their own (agent.py, buffers.py, ...): what the algorithms are put together from
-    "parts": {"callbacks", "evaluation", "evolution"},
-    "esac": {"parts", "callbacks", "evaluation", "evolution"},
-    "es": {"parts", "callbacks", "evaluation", "evolution"},
+    # Modules that have no row of their own (algorithm.py, saving.py, ...): what the algorithms have in common
+    "common": {"agent", "champion", "evaluation", "evolution"},
+    "esac": {"agent", "budget", "callbacks", "champion", "common", "evaluation", "evolution"},
+    "es": {"common", "evaluation", "evolution"},
     "__init__": {"esac", "es", "envs"},
-    "recording": {"__init__", "parts", "envs"},
+    "recording": {"__init__", "common", "envs"},
     "video": {"recording"},
-    "zoo": {"__init__", "esac", "es", "parts", "callbacks", "evaluation", "evolution", "envs", "plotting", "recording"},
+    "zoo": {"__init__", "esac", "es", "common", "callbacks", "evaluation", "evolution", "envs", "plotting", "recording"},
 }
 
 # The mathematics knows neither environments nor Stable-Baselines3
@@ -52,7 +56,7 @@ class Import:
     One imported name.
 
     :param target: Dotted name, with the imported name if there is one: it may be a module or what is in it.
-    :param at_load: Whether it is imported as the module is loaded, not only when a function is called.
+    :param at_load: Whether it is imported as the module is loaded, not only when a function is called, or by a type checker.
     :param line: Line number.
     """
 
@@ -70,7 +74,7 @@ def is_type_checking(node: ast.AST) -> bool:
 
 
 def find_imports(module: str, source: str, *, is_package: bool = False) -> list[Import]:
-    """List what a module imports, relative names made absolute; imports for the type checker alone are left out."""
+    """List what a module imports, relative names made absolute; what is for the type checker alone is known to it as well."""
     found: list[Import] = []
     package = module.split(".") if is_package else module.split(".")[:-1]
 
@@ -82,6 +86,8 @@ def find_imports(module: str, source: str, *, is_package: bool = False) -> list[
             prefix = ".".join([*base, node.module] if node.module else base)
             found.extend(Import(f"{prefix}.{alias.name}", at_load, node.lineno) for alias in node.names)
         elif is_type_checking(node):
+            for child in node.body:
+                visit(child, False)
             for child in node.orelse:
                 visit(child, at_load)
         else:
@@ -98,7 +104,7 @@ def layer_of(target: str, layers: set[str]) -> str:
     name = target.split(".")[1] if "." in target else "__init__"
     if name not in layers:
         return "__init__"
-    return name if name in DOWNWARD else "parts"
+    return name if name in DOWNWARD else "common"
 
 
 def is_inside(name: str, place: str | None) -> bool:
@@ -140,7 +146,7 @@ FILES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for path in sorted((ROOT / PACKAGE).rglob("*.py"))
 }
-LAYERS = {name.split(".")[1] for name in FILES if "." in name} | set(DOWNWARD) - {"__init__", "parts"}
+LAYERS = {name.split(".")[1] for name in FILES if "." in name} | set(DOWNWARD) - {"__init__", "common"}
 
 
 @pytest.mark.parametrize("module", FILES)
@@ -155,31 +161,60 @@ def test_modules_are_found():
     assert f"{PACKAGE}.evolution.noise.perturbations" in {each.target for each in found if each.at_load}
 
 
-def test_no_cycles():
-    """Nor within a layer: a module can be understood, and loaded, before those that import it."""
+def test_every_layer_is_there():
+    """A rule about something that is gone, or has another name by now, forbids nothing."""
+    assert set(DOWNWARD) - {"__init__", "common"} <= {name.split(".")[1] for name in FILES if "." in name}
+
+
+def cycles(sources: dict[str, tuple[str, bool]]) -> set[str]:
+    """
+    Find modules that import each other, in a function or for the type checker alone as well, and those that import these.
+
+    :param sources: Text of each module, and whether it is the ``__init__`` of a package.
+    """
     graph = {}
-    for module, path in FILES.items():
-        found = find_imports(module, path.read_text(), is_package=path.name == "__init__.py")
+    for module, (source, is_package) in sources.items():
+        found = find_imports(module, source, is_package=is_package)
         # "from a.b import c" needs a.b.c if that is a module, and a.b otherwise
-        targets = {each.target if each.target in FILES else each.target.rpartition(".")[0] for each in found}
-        graph[module] = targets & set(FILES) - {module}
+        targets = {each.target if each.target in sources else each.target.rpartition(".")[0] for each in found}
+        graph[module] = targets & set(sources) - {module}
     # Take away what imports nothing that is left, until nothing is left but cycles
     while leaves := [module for module, targets in graph.items() if not targets & set(graph)]:
         for module in leaves:
             del graph[module]
-    assert not graph
+    return set(graph)
+
+
+def test_no_cycles():
+    """Nor within a layer: a module can be understood, and loaded, before those that import it."""
+    assert not cycles({module: (path.read_text(), path.name == "__init__.py") for module, path in FILES.items()})
+
+
+@pytest.mark.parametrize(
+    "back",
+    [
+        "from sb3_esac.algorithm import f",
+        "def g():\n    from sb3_esac import algorithm",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from sb3_esac.algorithm import f",
+    ],
+)
+def test_cycles_are_found(back):
+    sources = {"sb3_esac.algorithm": "from sb3_esac.saving import g", "sb3_esac.saving": back, "sb3_esac.removed": ""}
+    packages = {name: (source, False) for name, source in sources.items()}
+    assert cycles(packages) == {"sb3_esac.algorithm", "sb3_esac.saving"}
+    assert not cycles({**packages, "sb3_esac.saving": ("from sb3_esac import removed", False)})
 
 
 # -- the test itself ------------------------------------------------------------------------------------------------------
 
-SAMPLE_LAYERS = {*DOWNWARD, "agent", "buffers", "experimental"} - {"__init__", "parts"}
-SAMPLE_PACKAGES = {"sb3_esac", "sb3_esac.evolution", "sb3_esac.evaluation", "sb3_esac.zoo"}
+SAMPLE_LAYERS = {*DOWNWARD, "algorithm", "saving", "experimental"} - {"__init__", "common"}
+SAMPLE_PACKAGES = {"sb3_esac", "sb3_esac.agent", "sb3_esac.evolution", "sb3_esac.evaluation", "sb3_esac.zoo"}
 
 
 @pytest.mark.parametrize(
     "module, source",
     [
-        ("sb3_esac.evolution.operators", "from sb3_esac.evaluation.rollout import Episode"),
+        ("sb3_esac.evolution.operators", "from sb3_esac.evaluation.rollout import EpisodeResult"),
         ("sb3_esac.evolution.operators", "import sb3_esac.evaluation"),
         ("sb3_esac.evolution.operators", "import sb3_esac"),
         ("sb3_esac.evolution.operators", "from sb3_esac import ESAC"),
@@ -192,10 +227,27 @@ SAMPLE_PACKAGES = {"sb3_esac", "sb3_esac.evolution", "sb3_esac.evaluation", "sb3
         ("sb3_esac.evolution.operators", "def f():\n    import stable_baselines3"),
         ("sb3_esac.evaluation.evaluator", "from sb3_esac.callbacks import HindsightCrossover"),
         ("sb3_esac.evaluation.evaluator", "from sb3_esac.agent.sharing import SharedExperience"),
+        ("sb3_esac.evaluation.arena", "from sb3_esac.champion import Champion"),
+        ("sb3_esac.evaluation.arena", "from sb3_esac.algorithm import PopulationAlgorithm"),
+        ("sb3_esac.agent.learner", "from sb3_esac.budget import Budget"),
+        ("sb3_esac.agent.learner", "from sb3_esac.champion import Champion"),
+        ("sb3_esac.agent.learner", "from sb3_esac.saving import Part"),
+        ("sb3_esac.champion", "from sb3_esac.agent.learner import Learner"),
+        ("sb3_esac.champion", "from sb3_esac.budget import Budget"),
+        ("sb3_esac.budget", "from sb3_esac.agent.learner import Learner"),
+        ("sb3_esac.budget", "from sb3_esac.saving import Part"),
+        ("sb3_esac.algorithm", "from sb3_esac.budget import Budget"),
+        ("sb3_esac.algorithm", "from sb3_esac.callbacks import Operator"),
+        ("sb3_esac.algorithm", "def f():\n    from sb3_esac.esac import ESAC"),
+        ("sb3_esac.es", "from sb3_esac.agent.learner import Learner"),
         ("sb3_esac.callbacks", "from sb3_esac.esac import ESAC"),
         ("sb3_esac.callbacks", "from sb3_esac import agent"),
-        ("sb3_esac.agent", "from sb3_esac.esac import ESAC"),
+        ("sb3_esac.agent.building", "from sb3_esac.esac import ESAC"),
         ("sb3_esac.agent", "from sb3_esac import ESAC"),
+        # What only a type checker reads is known all the same
+        ("sb3_esac.callbacks", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from sb3_esac.esac import ESAC"),
+        ("sb3_esac.champion", "import typing\nif typing.TYPE_CHECKING:\n    from sb3_esac.algorithm import Selection"),
+        ("sb3_esac.evolution.operators", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import gymnasium"),
         ("sb3_esac.experimental", "from .es import ES"),
         ("sb3_esac.esac", "from sb3_esac.es import ES"),
         ("sb3_esac.es", "from sb3_esac.esac import ESAC"),
@@ -240,14 +292,16 @@ def test_forbidden_imports_are_found(module, source):
         ("sb3_esac.evolution.operators", "import math\nimport numpy as np\nimport torch as th\nfrom . import noise"),
         ("sb3_esac.evolution.population", "from sb3_esac.evolution.noise import perturbations"),
         ("sb3_esac.evaluation.evaluator", "from sb3_esac.evolution.noise import episode_seed\nimport gymnasium"),
-        ("sb3_esac.evaluation.evaluator", "from sb3_esac.evaluation.rollout import Episode"),
+        ("sb3_esac.evaluation.evaluator", "from sb3_esac.evaluation.rollout import EpisodeResult"),
         ("sb3_esac.callbacks", "from sb3_esac.evolution import operators\nfrom sb3_esac.evaluation import parameters"),
         (
             "sb3_esac.agent.building",
             "from sb3_esac.agent.sharing import shared\nfrom sb3_esac.evaluation.rollout import Transitions",
         ),
-        ("sb3_esac.esac", "from sb3_esac import agent, callbacks\nfrom stable_baselines3 import SAC"),
-        ("sb3_esac.es", "from .evaluation import evaluator"),
+        ("sb3_esac.esac", "from sb3_esac import agent, budget, callbacks\nfrom stable_baselines3 import SAC"),
+        ("sb3_esac.algorithm", "from sb3_esac.agent.learner import Learner\nfrom sb3_esac.champion import Champion"),
+        ("sb3_esac.champion", "from sb3_esac.evaluation.arena import Arena"),
+        ("sb3_esac.es", "from .evaluation import evaluator\nfrom .algorithm import PopulationAlgorithm"),
         ("sb3_esac", "from sb3_esac.esac import ESAC\nfrom sb3_esac.es import ES\nfrom .envs import cyclic_mdp"),
         ("sb3_esac.zoo.train", "import rl_zoo3.train\nfrom sb3_esac import ESAC\nfrom sb3_esac.plotting import plot"),
         ("sb3_esac.zoo", "import rl_zoo3"),
@@ -257,7 +311,10 @@ def test_forbidden_imports_are_found(module, source):
         ("sb3_esac.esac", "def f():\n    from sb3_esac.evaluation.ray import RayEvaluator\n    import tensorboard"),
         ("sb3_esac.plotting", "class A:\n    async def f(self):\n        import matplotlib.pyplot"),
         # Never at run time
-        ("sb3_esac.callbacks", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from sb3_esac.esac import ESAC"),
+        (
+            "sb3_esac.callbacks",
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from sb3_esac.evolution import noise",
+        ),
         ("sb3_esac.plotting", "import typing\nif typing.TYPE_CHECKING:\n    from matplotlib.axes import Axes"),
         # Names that only look alike
         ("sb3_esac.esac", "import rayleigh\nimport mujoco_py"),

@@ -17,6 +17,8 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_esac import ES, ESAC
 from sb3_esac.agent.building import AGENT_DEFAULTS
+from sb3_esac.evaluation.lockstep import LockstepEvaluator
+from sb3_esac.removed import REMOVED
 
 NAN, INF = float("nan"), float("inf")
 
@@ -45,9 +47,6 @@ WRONG = [
     # zeta
     *[(dict(agent_average=value), "agent_average", value, "in [0, 1]") for value in (-0.1, 1.1, NAN, "auto")],
     *[(dict(amt_clip=value), "amt_clip", value, "a finite number >= 0") for value in (-1e-9, NAN, INF, "auto")],
-    (dict(sigma=0.2, sigma_max=0.1), "sigma_max", 0.1, "at least sigma = 0.2"),
-    (dict(sigma_max=NAN), "sigma_max", NAN, "at least sigma"),
-    (dict(sigma_max=None), "sigma_max", None, "at least sigma"),
     # More agent members than room
     (dict(n_agent_members=4), "n_agent_members", 4, "at most 3 beside 1 winners of 4"),
     (dict(winner_fraction=1.0, n_agent_members=1), "n_agent_members", 1, "at most 0 beside 4 winners of 4"),
@@ -55,16 +54,23 @@ WRONG = [
     (dict(n_agent_members=0.5), "n_agent_members", 0.5, "an integer >= 0"),
     # Unknown options
     (dict(es_optimizer="rmsprop"), "es_optimizer", "rmsprop", "one of 'adam', 'sgd'"),
-    (dict(recombination="mean"), "recombination", "mean", "one of 'winners', 'es'"),
-    (dict(crossover="column"), "crossover", "column", "one of None, 'row', 'element', 'whole'"),
-    (dict(crossover="none"), "crossover", "none", "one of None, 'row', 'element', 'whole'"),
-    (dict(guest_gradient="include"), "guest_gradient", "include", "one of 'displacement', 'exclude'"),
-    (dict(share_from="losers"), "share_from", "losers", "one of 'winners', 'all'"),
+    *[
+        (dict(strategy=value), "strategy", value, "one of 'openai', 'canonical', 'cem', 'sep_cma_es'")
+        for value in ("cma", "winners", "es", None)
+    ],
+    *[(dict(mirrored=value), "mirrored", value, "one of True, False") for value in ("yes", 1)],
+    *[
+        (dict(crossover=value), "crossover", value, "one of None, 'row', 'element'")
+        # "whole" was one of them in version 0.1.
+        for value in ("column", "none", "whole")
+    ],
     (dict(amt_input="ranks"), "amt_input", "ranks", "one of 'raw', 'rank', 'normalized'"),
-    (dict(amt_rule="up"), "amt_rule", "up", "one of 'paper', 'two_sided'"),
     (dict(deploy="champion"), "deploy", "champion", "one of 'best', 'agent', 'population'"),
     (dict(updates="fast"), "updates", "fast", "one of 'auto', 'stock'"),
-    (dict(backend="threads"), "backend", "threads", "'auto', 'lockstep', 'subproc'"),
+    *[
+        (dict(backend=value), "backend", value, "'subproc', 'ray', 'ray:' with an address or an `Evaluator`")
+        for value in ("threads", "ray:", None, 2, LockstepEvaluator)
+    ],
     # Counts
     *[
         (dict([(name, value)]), name, value, f"an integer >= {least}")
@@ -93,10 +99,7 @@ WRONG = [
 
 WRONG_FOR_ES = [
     *[wrong for wrong in WRONG if not OF_THE_AGENT & wrong[0].keys() and "deploy" not in wrong[0]],
-    (dict(strategy="cma"), "strategy", "cma", "one of 'openai', 'canonical', 'cem', 'sep_cma_es'"),
-    (dict(strategy=None), "strategy", None, "one of 'openai', 'canonical', 'cem', 'sep_cma_es'"),
     (dict(mirrored="yes"), "mirrored", "yes", "one of True, False, None"),
-    (dict(mirrored=1), "mirrored", 1, "one of True, False, None"),
     (dict(deploy="agent"), "deploy", "agent", "one of 'best', 'population'"),
     *[(dict(weight_decay=value), "weight_decay", value, "a finite number >= 0") for value in (-0.1, NAN, INF, None, True)],
     (dict(strategy="canonical", population_size=1), "population_size", 1, "an integer >= 2"),
@@ -110,7 +113,10 @@ WRONG_FOR_ES = [
 
 @pytest.mark.parametrize(
     "algorithm, kwargs, name, value, expected",
-    [*[(ESAC, *wrong) for wrong in WRONG], *[(ES, *wrong) for wrong in WRONG_FOR_ES]],
+    [
+        *[(ESAC, *wrong) for wrong in [*WRONG, (dict(mirrored=None), "mirrored", None, "one of True, False")]],
+        *[(ES, *wrong) for wrong in WRONG_FOR_ES],
+    ],
     ids=lambda part: str(part)[:60],
 )
 def test_wrong_arguments(algorithm, kwargs, name, value, expected):
@@ -131,7 +137,6 @@ def test_wrong_arguments(algorithm, kwargs, name, value, expected):
         dict(winner_fraction=1, n_agent_members=0),
         dict(winner_fraction=0.01),
         dict(winner_fraction=0.25, n_agent_members=3),
-        dict(sigma=1, sigma_max=1.0),
         dict(sigma=1, amt_clip=0),
         dict(share_experience=0, agent_fraction=0, champion_episodes=0),
         dict(share_experience=1, agent_fraction=1),
@@ -159,6 +164,43 @@ def test_the_last_values_that_are_right(kwargs):
 )
 def test_the_last_values_that_are_right_for_es(kwargs):
     make_model(ES, drift(), **kwargs)
+
+
+GONE = [
+    ("recombination", "winners", "`strategy='canonical'`"),
+    ("recombination", "es", "`strategy='openai'`"),
+    ("guest_gradient", "exclude", "leave it out"),
+    ("share_from", "all", "leave it out"),
+    ("amt_rule", "two_sided", "`model.operators`"),
+    ("sigma_max", 0.5, "`amt_clip`"),
+]
+"""Arguments of version 0.1, and what is said to do instead."""
+
+
+@pytest.mark.parametrize("name, value, instead", GONE)
+def test_arguments_that_are_gone(name, value, instead, tmp_path):
+    """Wherever they are given."""
+    make_model(ESAC, drift()).save(tmp_path / "model")
+    SAC("MlpPolicy", drift(), buffer_size=10, policy_kwargs=dict(net_arch=[8])).save(tmp_path / "donor")
+    for make in (
+        lambda **gone: make_model(ESAC, drift(), **gone),
+        lambda **gone: ESAC.load(tmp_path / "model", **gone),
+        lambda **gone: ESAC.from_agent(tmp_path / "donor", drift(), **gone),
+    ):
+        with pytest.raises(ValueError) as error:
+            make(**{name: value})
+        message = str(error.value)
+        assert message.startswith(f"`{name}={value!r}` is no argument since version 0.2: ") and instead in message
+
+
+def test_all_that_are_gone_are_tried():
+    assert {name for name, *_ in GONE} == REMOVED.keys()
+    assert not REMOVED.keys() & inspect.signature(ESAC).parameters.keys()
+
+
+def test_what_was_never_an_argument():
+    with pytest.raises(TypeError, match="unexpected keyword argument 'recombinations'"):
+        make_model(ESAC, drift(), recombinations="es")
 
 
 @pytest.mark.parametrize(

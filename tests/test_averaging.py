@@ -96,7 +96,7 @@ def test_it_is_what_is_deployed_and_probed_of_the_agent():
 def test_what_explores_and_joins_the_population_is_the_agent():
     model = tiny(vec(1), agent_average=1.0, champion_episodes=0, seed=1).learn(400)
     plain = tiny(vec(1), agent_average=0.0, champion_episodes=0, seed=1).learn(400)
-    assert plain.averaged is None and plain.deployed_policy is plain.policy
+    assert plain.learner.averaged is None and plain.deployed_policy is plain.policy
     np.testing.assert_array_equal(to_vector(model.actor), to_vector(plain.actor))
     np.testing.assert_array_equal(model.population.mean, plain.population.mean)
 

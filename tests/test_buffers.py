@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
-from helpers import DEVICE
+from helpers import DEVICE, keep_selections
 from stable_baselines3 import SAC, HerReplayBuffer
 from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.envs import BitFlippingEnv
@@ -15,6 +15,7 @@ from stable_baselines3.common.save_util import load_from_pkl, save_to_pkl
 from stable_baselines3.common.vec_env import DummyVecEnv
 from support import DictWalk, tiny, vec
 
+from sb3_esac.agent.building import new_buffer
 from sb3_esac.agent.sharing import SharedExperience, add_episode, shared
 from sb3_esac.evaluation.finite import NON_FINITE
 from sb3_esac.evaluation.rollout import Transitions
@@ -80,10 +81,15 @@ def test_the_buffer_stays_what_it_was():
     fill(own, 5, 3.0)
     observations = own.observations
     result = shared(own, ReplayBuffer(50, BOX, ACTION, device=DEVICE), 0.5)
-    assert result is own and isinstance(own, ReplayBuffer) and isinstance(own, SharedExperience)
-    assert own.observations is observations and own.size() == 5
-    assert type(shared(own, None, 0.2)) is type(own) and own.population_share == 0.2
-    assert own.population_store is not None, "a store is not thrown away"
+    assert type(own) is ReplayBuffer and isinstance(result, ReplayBuffer) and isinstance(result, SharedExperience)
+    assert result.observations is own.observations is observations and result.size() == own.size() == 5
+    # Whoever writes to either writes to both.
+    fill(result, 2, 4.0)
+    fill(own, 1, 5.0)
+    assert result.pos == own.pos == 8 and result.rewards[5:8, 0].tolist() == [4.0, 4.0, 5.0]
+    assert shared(result, None, 0.2) is result and result.population_share == 0.2
+    store = result.population_store
+    assert store is not None and shared(own, None, 0.2).population_store is store, "a store is not thrown away"
 
 
 def test_models_buffers():
@@ -96,13 +102,54 @@ def test_models_buffers():
     assert without.replay_buffer.population_store is None
 
 
-def test_winners_or_all_are_shared():
-    sizes = {}
-    for who in ("winners", "all"):
-        model = tiny(vec(1), share_from=who, winner_fraction=0.25, agent_fraction=0.0, champion_episodes=0).learn(40)
-        assert model.population.generation == 1
-        sizes[who] = model.replay_buffer.population_store.size()
-    assert sizes == {"winners": 10, "all": 40}
+@pytest.mark.parametrize("n_winners", [1, 2, 4])
+@pytest.mark.parametrize("n_eval_episodes", [1, 2])
+@pytest.mark.parametrize("overlap", [False, True])
+def test_experience_is_the_winners(n_winners, n_eval_episodes, overlap):
+    """All that they have played, in their order, and nothing of others."""
+    options = dict(winner_fraction=n_winners / 4, n_agent_members=0, agent_fraction=0.3, champion_episodes=0, overlap=overlap)
+    model = tiny(vec(1), n_eval_episodes=n_eval_episodes, **options)
+    selections = keep_selections(model)
+    model.learn(300)
+    assert len(selections) >= 3
+    expected = {"observations": [], "actions": [], "rewards": []}
+    of_losers = []
+    for selection in selections:
+        best = np.argsort(-selection.fitness)[:n_winners]
+        for episode in selection.result.episodes:
+            steps = episode.transitions
+            if episode.member in best:
+                expected["observations"].append(steps.observations[:-1])
+                expected["actions"].append(model.policy.scale_action(steps.actions))
+                expected["rewards"].append(steps.rewards)
+            else:
+                of_losers.append(steps.rewards)
+    store = model.replay_buffer.population_store
+    for name, parts in expected.items():
+        np.testing.assert_array_equal(getattr(store, name)[: store.size(), 0], np.concatenate(parts), err_msg=name)
+    assert len(of_losers) == len(selections) * n_eval_episodes * (4 - n_winners)
+    assert not np.isin(np.concatenate(of_losers), store.rewards).any() if of_losers else n_winners == 4
+
+
+@pytest.mark.parametrize("n_unknown", [0, 3])
+def test_it_is_the_winners_that_are_shared(n_unknown):
+    """The steps of the best quarter by fitness, not those of whoever comes first, or of whom nothing is known."""
+    model = tiny(vec(1), population_size=8, winner_fraction=0.25, agent_fraction=0.0, champion_episodes=0)
+    results, fitness_of = [], model._fitness
+
+    def remember(result):
+        fitness = fitness_of(result)
+        fitness[np.argsort(-fitness)[:n_unknown]] = np.nan
+        results.append((result, fitness.copy()))
+        return fitness
+
+    model._fitness = remember
+    model.learn(80)
+    (result, fitness), store = results[0], model.replay_buffer.population_store
+    assert model.population.generation == 1 and len(np.unique(fitness[np.isfinite(fitness)])) == 8 - n_unknown
+    best = np.argsort(-fitness)[:2]
+    rewards = [episode.transitions.rewards.ravel() for episode in result.episodes if episode.member in best]
+    np.testing.assert_array_equal(store.rewards[: store.size()].ravel(), np.concatenate(rewards))
 
 
 def test_shared_actions_are_scaled():
@@ -456,9 +503,39 @@ def test_a_buffer_can_be_handed_over():
     model, other = tiny(vec(1)).learn(100), tiny(vec(1))
     plain = ReplayBuffer(50, model.observation_space, model.action_space, device=DEVICE)
     model.replay_buffer = plain
-    assert model.agent.replay_buffer is plain and isinstance(plain, SharedExperience)
+    taken = model.agent.replay_buffer
+    assert type(plain) is ReplayBuffer and isinstance(taken, SharedExperience) and isinstance(taken, ReplayBuffer)
+    # They are one: whoever writes to either writes to both.
+    for buffer, n_steps, reward in ((plain, 3, 1.0), (taken, 4, 2.0)):
+        for _ in range(n_steps):
+            observation = np.ones((1, 3), np.float32)
+            buffer.add(observation, observation, np.zeros((1, 1)), np.full(1, reward), np.zeros(1), [{}])
+    assert plain.size() == taken.size() == 7 and np.shares_memory(plain.observations, taken.observations)
+    assert plain.rewards[:7, 0].tolist() == [1.0] * 3 + [2.0] * 4 == taken.rewards[:7, 0].tolist()
+    model.learn(200, reset_num_timesteps=False)
+    assert plain.size() == taken.size() > 7 and model.agent.replay_buffer is taken
+    assert type(plain) is ReplayBuffer
+
+    store = taken.population_store
+    assert store.size() > 0
     other.replay_buffer = plain
-    assert other.replay_buffer.population_store is model.replay_buffer.population_store
+    assert other.replay_buffer.population_store is store is model.replay_buffer.population_store, "a store was thrown away"
+
+
+@pytest.mark.parametrize("kind", ["plain", "memory", "n-step", "dict", "her"])
+def test_the_class_of_a_buffer_is_left_alone(kind):
+    """Whichever one is handed over, it stays what it is, and it is what is learned from."""
+    model = MODELS[kind]()
+    base = type(model.replay_buffer).__mro__[2]
+    own = new_buffer(model.agent, 100, 1)
+    assert type(own) is base
+    model.replay_buffer = own
+    model.learn(80)
+    assert type(own) is base and type(own).add is base.add and "add" not in vars(own)
+    assert isinstance(model.agent.replay_buffer, SharedExperience)
+    assert own.size() == model.agent.replay_buffer.size() > 0
+    for one, other in zip(arrays(own).values(), arrays(model.agent.replay_buffer).values(), strict=True):
+        assert np.shares_memory(one, other)
 
 
 def test_both_stores_are_sampled_to_the_same_device():

@@ -1,11 +1,12 @@
 """SB3's callbacks, and ESAC's own."""
 
+import dataclasses
 from copy import deepcopy
 
 import numpy as np
 import pytest
 import stable_baselines3.common.callbacks as sb3_callbacks
-from helpers import ALGORITHMS, DEVICE, HYBRIDS, Drift, Tell, differences, drift, make_model, state_of
+from helpers import ALGORITHMS, DEVICE, HYBRIDS, Drift, Tell, differences, drift, keep_selections, make_model, state_of
 from stable_baselines3 import SAC
 from stable_baselines3.common.callbacks import (
     BaseCallback,
@@ -21,8 +22,8 @@ from stable_baselines3.common.callbacks import (
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_esac import ES, ESAC
-from sb3_esac.callbacks import AutomaticMutationTuning, HindsightCrossover
-from sb3_esac.evaluation.vectors import to_vector
+from sb3_esac.callbacks import AutomaticMutationTuning, Generation, HindsightCrossover, Operator
+from sb3_esac.evaluation.vectors import row_groups, to_vector
 from sb3_esac.evolution.episode_lengths import ProgressiveEpisodeLength
 
 
@@ -358,13 +359,46 @@ def test_callbacks_see_every_episode(algorithm):
 
 
 def test_operators_are_callbacks():
-    model = make_model(ESAC, drift(), amt_clip=0.5, amt_input="raw", amt_rule="two_sided", sigma_max=2.0, crossover="element")
-    tuning, crossover = model.amt_callback, model.crossover_callback
-    assert isinstance(tuning, AutomaticMutationTuning) and isinstance(crossover, HindsightCrossover)
-    assert (tuning.clip, tuning.amt_input, tuning.rule, tuning.sigma_max) == (0.5, "raw", "two_sided", 2.0)
-    assert crossover.unit == "element"
+    tuning, crossover = make_model(ESAC, drift(), amt_clip=0.5, amt_input="raw", crossover="element").operators
+    assert type(tuning) is AutomaticMutationTuning and type(crossover) is HindsightCrossover
+    assert all(isinstance(operator, BaseCallback) for operator in (tuning, crossover))
+    assert (tuning.clip, tuning.amt_input, crossover.unit) == (0.5, "raw", "element")
     # Crossover is for those who ask for it.
-    assert ESAC("MlpPolicy", drift(), device=DEVICE).crossover_callback is None
+    assert [type(operator) for operator in ESAC("MlpPolicy", drift(), device=DEVICE).operators] == [AutomaticMutationTuning]
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_operators_are_told_of_the_generation(overlap):
+    """By an object of a type, whose fields are those of the generation that has just been selected from."""
+    seen = []
+
+    class Look(Operator):
+        def apply(self, generation):
+            assert type(generation) is Generation
+            with pytest.raises(dataclasses.FrozenInstanceError):
+                generation.number = 7
+            assert generation.population is model.population and generation.number == model.population.generation
+            assert generation.run_seed == model.run_seed == 3
+            groups = generation.row_groups()
+            assert groups.shape == model.population.mean.shape and np.array_equal(groups, row_groups(model.actor))
+            agent_steps.append(model.agent_timesteps)
+            seen.append((generation.fitness, generation.agent_trained))
+            winners, best = generation.population.winners, int(np.argmax(generation.fitness))
+            offspring = selections[-1].result
+            assert np.array_equal(generation.fitness, offspring.returns.mean(axis=1)) and len(winners) == 1
+            assert np.array_equal(winners[0], requests[-1].parameters[best])
+
+    agent_steps, requests = [0], []
+    options = dict(agent_fraction=None, gradient_interval=2, agent_probability=1.0, champion_episodes=0)
+    model = make_model(ESAC, drift(), seed=3, overlap=overlap, **options)
+    mutate = model._mutate
+    model._mutate = lambda: requests.append(mutate()) or requests[-1]
+    selections = keep_selections(model)
+    model.operators.append(Look())
+    model.learn(300)
+    assert len(seen) == model.population.generation > 4
+    trained = [trained for _, trained in seen]
+    assert trained == (np.diff(agent_steps) > 0).tolist() and True in trained and False in trained
 
 
 def test_operators_left_out():
@@ -372,68 +406,72 @@ def test_operators_left_out():
     model = make_model(ESAC, drift(), **options).learn(300)
     assert model.population.sigma > 0.1 and (model.population.origins == 1).any()
     model = make_model(ESAC, drift(), **options)
-    model.amt_callback = model.crossover_callback = None
+    model.operators.clear()
     model.learn(300)
+    assert model.operators == []
     assert model.population.sigma == 0.1
     assert model.population.origins.tolist() == [0, 0, 0, 2]
 
 
 def test_operators_replaced():
-    """Any callback will do. It sees the model and what the generation brought, once per generation."""
-    seen = []
+    """Any callback will do. It sees the model and what the generation brought, once per generation, in the list's order."""
+    seen, crossed, order = [], [], []
 
     class Halve(BaseCallback):
         def _on_step(self):
-            population = self.model.population
+            population = self.locals["generation"].population
+            assert population is self.model.population
             population.sigma *= 0.5
-            seen.append((population.generation, self.locals["fitness"].shape, len(self.locals["winners"])))
+            seen.append((population.generation, self.locals["generation"].fitness.shape, len(population.winners)))
             self.logger.record("population/halved", True)
+            order.append("halve")
             return True
 
     class Reverse(HindsightCrossover):
-        def _on_step(self):
-            super()._on_step()
-            self.model.population.children = self.model.population.children[::-1].copy()
-            crossed.append(self.model.population.children)
-            return True
+        def apply(self, generation):
+            super().apply(generation)
+            generation.population.children = generation.population.children[::-1].copy()
+            crossed.append(generation.population.children)
+            order.append("reverse")
 
-    crossed = []
     model = make_model(ESAC, drift(), seed=0, sigma=0.4, agent_fraction=None, gradient_interval=1, agent_probability=1.0)
-    model.amt_callback, model.crossover_callback = Halve(), Reverse()
+    model.operators = [Reverse(), Halve()]
     model.learn(200)
     generations = model.population.generation
     assert generations > 2
     assert seen == [(number, (4,), 1) for number in range(generations)]
     assert model.population.sigma == 0.4 * 0.5**generations
-    assert len(crossed) == generations
+    assert len(crossed) == generations and order == ["reverse", "halve"] * generations
     assert np.array_equal(model.population.members[model.population.origins == 1], crossed[-1])
 
 
 def test_tuning_only_after_gradient_intervals():
     """Algorithm 1, line 24 stands inside the interval."""
-    calls = []
+    trained, tuned = [], []
 
     class Note(AutomaticMutationTuning):
-        def _on_step(self):
-            calls.append(self.model.population.generation)
-            return super()._on_step()
+        def apply(self, generation):
+            before = generation.population.sigma
+            super().apply(generation)
+            trained.extend([generation.number] * generation.agent_trained)
+            tuned.extend([generation.number] * (generation.population.sigma != before))
 
     options = dict(agent_fraction=None, gradient_interval=3, agent_probability=1.0, champion_episodes=0)
     model = make_model(ESAC, drift(), seed=0, **options)
-    model.amt_callback = Note()
+    model.operators[0] = Note()
     model.learn(500)
     assert model.population.generation > 6
     # The last generation spent the budget.
-    assert calls == [number for number in range(model.population.generation - 1) if (number + 1) % 3 == 0]
+    assert trained == tuned == [number for number in range(model.population.generation - 1) if (number + 1) % 3 == 0]
 
 
 def test_operator_can_stop_the_run():
-    class Stop(HindsightCrossover):
+    class Stop(BaseCallback):
         def _on_step(self):
             return self.model.population.generation < 2
 
     model = make_model(ESAC, drift(), seed=0)
-    model.crossover_callback = Stop()
+    model.operators.insert(1, Stop())
     count = Count()
     model.learn(10_000, callback=count)
     assert model.population.generation == 2 and count.events[-1] == "training end"

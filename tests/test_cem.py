@@ -52,6 +52,22 @@ def test_noise_that_is_said():
     assert strategy.strategy.noise == pytest.approx(0.5 * 0.09 + 0.5 * 0.01)
 
 
+@pytest.mark.parametrize("noise_decay, expected", [(0, 0.01), (1, 0.09)])
+def test_noise_at_once_or_never(noise_decay, expected):
+    strategy = CEM(np.zeros(2), 2.0, population_size=4, initial_noise=0.3, final_noise=0.1, noise_decay=noise_decay)
+    strategy.ask()
+    strategy.tell(np.arange(4))
+    assert strategy.strategy.noise == pytest.approx(expected)
+
+
+def test_sigma_of_what_has_collapsed():
+    """Variances that are zero have no proportions to keep."""
+    strategy = CEM(np.zeros(2), 2.0).strategy
+    strategy.variance = np.zeros(2)
+    strategy.sigma = 0.5
+    np.testing.assert_array_equal(strategy.deviations, 0.5)
+
+
 def test_finds_an_optimum():
     """With no noise in the end, to the last digit that a float has."""
     strategy = CEM(np.full(5, 3.0), sigma=1.0, final_noise=0.0, noise_decay=0.7)

@@ -6,6 +6,7 @@ import torch as th
 from helpers import ALGORITHMS, Drift, Tell, drift, make_model
 from stable_baselines3 import TD3
 from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import NormalActionNoise, VectorizedActionNoise
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.utils import FloatSchedule
@@ -38,6 +39,31 @@ def is_set(path, value):
     return check
 
 
+def operator_is(kind, **kwargs):
+    """Whether there is one operator of a class, and what it was made with."""
+
+    def check(model, seen):
+        (found,) = (operator for operator in model.operators if type(operator) is kind)
+        return all(getattr(found, name) == value for name, value in kwargs.items())
+
+    return check
+
+
+class StopAfter(BaseCallback):
+    """
+    Stops after some generations.
+
+    :param n_generations: How many.
+    """
+
+    def __init__(self, n_generations):
+        super().__init__()
+        self.n_generations = n_generations
+
+    def _on_step(self):
+        return self.n_calls < self.n_generations
+
+
 class ByEnvFn(Drift):
     """Made by ``env_fn``."""
 
@@ -52,7 +78,7 @@ COMMON = [
     ("champion_episodes", 0, {}, lambda model, seen: model.probe_timesteps == seen["probed"]),
     ("n_eval_episodes", 2, {}, lambda model, seen: seen["episodes"] == 8),
     ("alive_bonus_offset", 1.0, {}, lambda model, seen: seen["fitness"] < seen["returns"]),
-    ("episode_length_schedule", lambda remaining: 5, {}, is_set("_episode_caps.cap", 5)),
+    ("episode_length_schedule", lambda remaining: 5, {}, is_set("arena.caps.cap", 5)),
     ("env_fn", ByEnvFn, dict(backend="subproc"), lambda model, seen: seen["made"] == 2),
     ("n_workers", 2, dict(backend="subproc"), evaluator_of(n_workers=2)),
     ("backend", "subproc", {}, lambda model, seen: isinstance(seen["evaluator"], SubprocEvaluator)),
@@ -84,28 +110,24 @@ LIVE = {
         ("es_learning_rate", 0.5, {}, is_set("population.config.es_learning_rate", 0.5)),
         ("es_optimizer", "sgd", dict(strategy="openai"), lambda m, seen: type(m.population.strategy.optimizer) is Sgd),
         ("winner_fraction", 0.5, {}, lambda model, seen: len(model.population.winners) == 2),
-        ("recombination", "es", {}, is_set("population.config.strategy", "openai")),
-        ("crossover", None, {}, is_set("crossover_callback", None)),
-        ("crossover", "element", {}, is_set("crossover_callback.unit", "element")),
-        ("crossover", "row", dict(crossover=None), is_set("crossover_callback.unit", "row")),
+        *[("strategy", name, {}, is_set("population.config.strategy", name)) for name in ("openai", "cem", "sep_cma_es")],
+        ("crossover", None, {}, lambda model, seen: [type(each) for each in model.operators] == [AutomaticMutationTuning]),
+        ("crossover", "element", {}, operator_is(HindsightCrossover, unit="element")),
+        ("crossover", "row", dict(crossover=None), operator_is(HindsightCrossover, unit="row")),
         ("n_agent_members", 2, {}, lambda model, seen: (model.population.origins == 2).sum() == 2),
-        ("guest_gradient", "exclude", dict(strategy="openai"), is_set("population.config.guest_gradient", "exclude")),
         ("share_experience", 0.25, {}, is_set("replay_buffer.population_share", 0.25)),
         ("share_experience", 0.25, dict(share_experience=0.0), lambda m, seen: m.replay_buffer.population_store.size() > 0),
-        ("share_from", "all", {}, lambda model, seen: seen["shared"] > 1),
         ("gradient_interval", 1000, dict(agent_fraction=None), lambda m, seen: m.agent_timesteps == seen["agent_steps"]),
         ("agent_episodes", 8, dict(agent_fraction=None, gradient_interval=1), lambda m, seen: seen["agent_played"] > 60),
         ("agent_probability", 0.0, dict(agent_fraction=None), lambda model, seen: model._budget.schedule(1.0) == 0.0),
         ("agent_fraction", 0.0, {}, lambda model, seen: model.agent_timesteps == seen["agent_steps"]),
         ("agent_fraction", None, {}, lambda model, seen: isinstance(model._budget, Annealed)),
-        ("amt_clip", 1e-2, {}, is_set("amt_callback.clip", 1e-2)),
-        ("amt_input", "raw", {}, is_set("amt_callback.amt_input", "raw")),
-        ("amt_rule", "two_sided", {}, is_set("amt_callback.rule", "two_sided")),
-        ("sigma_max", 0.4, {}, is_set("amt_callback.sigma_max", 0.4)),
-        ("agent_average", 0.5, {}, is_set("averaged.window", 0.5)),
-        ("agent_average", 0.0, {}, is_set("averaged", None)),
-        ("agent_average", 0.5, dict(agent_average=0.0), is_set("averaged.window", 0.5)),
-        ("updates", "auto", {}, lambda model, seen: model.learner._updates.is_fast),
+        ("amt_clip", 1e-2, {}, operator_is(AutomaticMutationTuning, clip=1e-2)),
+        ("amt_input", "raw", {}, operator_is(AutomaticMutationTuning, amt_input="raw")),
+        ("agent_average", 0.5, {}, is_set("learner.averaged.window", 0.5)),
+        ("agent_average", 0.0, {}, is_set("learner.averaged", None)),
+        ("agent_average", 0.5, dict(agent_average=0.0), is_set("learner.averaged.window", 0.5)),
+        ("updates", "auto", {}, is_set("learner.updates_are_fast", True)),
         ("overlap", True, {}, lambda model, seen: seen["overlapped"]),
     ],
     ES: [
@@ -165,29 +187,18 @@ def test_every_argument_is_tried(algorithm):
 def watch(model):
     """Note what the last generation was played by."""
     seen = {}
-    share, fitness, interval, request = (
-        getattr(model, name, None) for name in ("_share", "_fitness", "_gradient_interval", "_population_request")
-    )
+    mutate, select, interval = (getattr(model, name, None) for name in ("_mutate", "_play_and_select", "_play_interval"))
 
     def note_request():
-        made = request()
+        made = mutate()
         seen.update(evaluator=model.arena._evaluator, members=len(made.parameters), sigma=model.population.sigma, played=False)
         seen["episodes"] = made.seeds.size
         return made
 
-    def note_fitness(result):
-        found = fitness(result)
-        seen.update(fitness=found.mean(), returns=result.returns.mean(), played=True)
+    def note_selection(*args):
+        found = select(*args)
+        seen.update(fitness=found.fitness.mean(), returns=found.result.returns.mean(), played=True)
         return found
-
-    def note_share(result, values):
-        store = model.replay_buffer.population_store
-        before = 0 if store is None else store.pos
-        share(result, values)
-        played = [episode.member for episode in result.episodes if episode.transitions is not None]
-        lengths = {episode.member: len(episode.transitions.rewards) for episode in result.episodes if episode.member in played}
-        if store is not None:
-            seen["shared"] = (store.pos - before) % store.buffer_size / min(lengths.values())
 
     def note_interval(callback):
         seen["overlapped"] = seen.get("overlapped") or not seen["played"]
@@ -196,9 +207,9 @@ def watch(model):
         seen["agent_played"] = max(seen.get("agent_played", 0), model.agent_timesteps - before)
         return result
 
-    model._population_request, model._fitness = note_request, note_fitness
+    model._mutate, model._play_and_select = note_request, note_selection
     if hasattr(model, "agent"):
-        model._share, model._gradient_interval = note_share, note_interval
+        model._play_interval = note_interval
         sample = model.replay_buffer.sample
         seen["sampled"] = set()
         model.replay_buffer.sample = lambda size, env=None: (seen["sampled"].add(size), sample(size, env=env))[1]
@@ -211,11 +222,12 @@ def test_a_change_takes_effect(monkeypatch, tmp_path, capsys, algorithm, name, v
     monkeypatch.chdir(tmp_path)
     made = []
     if name == "env_fn":
-        monkeypatch.setattr("sb3_esac.algorithm.PopulationAlgorithm._make_evaluator", lambda self: make(self))
 
-        def make(self):
-            made.append(self.env_fn)
-            return LockstepEvaluator(self.env)
+        def make(env, *, env_fn, **settings):
+            made.append(env_fn)
+            return LockstepEvaluator(env)
+
+        monkeypatch.setattr("sb3_esac.evaluation.arena.make_evaluator", make)
 
     if by == "callback" and name in ("tensorboard_log", "verbose"):
         pytest.skip("the logger is made as `learn` begins, as with SAC")
@@ -374,18 +386,34 @@ def test_es_has_no_learning_rate_but_its_own():
         model.learn(50)
 
 
-@pytest.mark.parametrize("own", [None, AutomaticMutationTuning(clip=0.5)])
-def test_an_operator_of_the_users_stays(own):
+@pytest.mark.parametrize("own", [[], [AutomaticMutationTuning(clip=0.5)], [HindsightCrossover("element"), StopAfter(9)]])
+def test_operators_of_the_users_stay(own):
     model = make_model(ESAC, drift())
-    model.amt_callback = own
-    model.amt_clip = 1e-3
+    model.operators = [*own]
+    model.amt_clip, model.crossover = 1e-3, None
     model.learn(50)
-    assert model.amt_callback is own
+    assert model.operators == own
+
+
+def test_other_operators_follow_the_arguments():
+    """In their place, beside those of the user's."""
+    model, own = make_model(ESAC, drift()), StopAfter(9)
+    model.operators.insert(1, own)
+    model.amt_clip, model.crossover = 1e-3, "element"
+    model.learn(50)
+    tuning, still_own, crossover = model.operators
+    assert (tuning.settings, still_own, crossover.settings) == ((1e-3, "rank"), own, ("element",))
+    model.crossover = None
+    model.learn(50)
+    assert model.operators == [tuning, own]
+    model.crossover = "row"
+    model.learn(50)
+    assert model.operators[:2] == [tuning, own] and model.operators[2].settings == ("row",)
 
 
 def test_an_operator_that_comes_while_the_model_learns():
-    model, own = make_model(ESAC, drift(), seed=0), HindsightCrossover("whole")
-    model.learn(200, callback=Tell(on_generation=lambda model: setattr(model, "crossover_callback", own)))
+    model, own = make_model(ESAC, drift(), seed=0), HindsightCrossover("element")
+    model.learn(200, callback=Tell(on_generation=lambda model: setattr(model, "operators", [own])))
     assert own.model is model and own.n_calls > 0
 
 
@@ -397,6 +425,26 @@ def test_another_environment_while_the_model_learns(algorithm):
     tell = Tell(lambda model: seen.append(model.arena._evaluator.env is other), lambda model: model.set_env(other))
     model.learn(200, callback=tell)
     assert model.env is other and not seen[0] and seen[-1]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [dict(), dict(overlap=True), dict(overlap=True, backend="subproc", n_workers=1)],
+    ids=["plain", "overlap", "workers"],
+)
+def test_another_environment_in_the_middle_of_a_generation(options):
+    """What is being played is played to its end, by whoever plays it."""
+    other, played = drift(), []
+    model = make_model(ESAC, drift(), seed=0, agent_fraction=0.5, **options)
+
+    def change(model):
+        played.append(model.arena._evaluator)
+        if model.num_timesteps == 7:
+            model.set_env(other)
+
+    model.learn(300, callback=Tell(change))
+    assert played[6] is played[7] and played[-1] is not played[7] and played[-1].env is other
+    assert model.population.generation > 2 and model.env is model.agent.env is other
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

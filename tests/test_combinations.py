@@ -9,18 +9,23 @@ from stable_baselines3.common.buffers import ReplayBuffer
 
 from sb3_esac import ES, ESAC
 from sb3_esac.arguments import defaults_of
+from sb3_esac.evaluation.lockstep import LockstepEvaluator
 from sb3_esac.validation import EFFECTS, ES_EFFECTS
 
 TABLES = {ESAC: EFFECTS, ES: ES_EFFECTS}
 
+OWN = LockstepEvaluator(drift())
+"""An evaluator of the user's."""
+
 # Algorithm, argument, its value, beside what it has no effect, and beside what it has one
 WORKERS = [
-    ("env_fn", Drift, dict(backend="lockstep"), dict(backend="auto")),
-    ("n_workers", 2, dict(backend="lockstep"), dict(backend="subproc")),
+    *[("env_fn", Drift, dict(backend=backend), dict(backend="auto")) for backend in ("lockstep", OWN)],
+    *[("n_workers", 2, dict(backend=backend), dict(backend="subproc")) for backend in ("lockstep", OWN)],
+    ("n_workers", 1, dict(backend=OWN), dict(backend="lockstep")),
     *[
         (name, value, beside, dict(backend="subproc"))
         for name, value in (("episode_timeout", 9.0), ("max_worker_restarts", 1))
-        for beside in (dict(backend="lockstep"), dict(backend="auto"), dict(backend="auto", n_workers=1))
+        for beside in (dict(backend="lockstep"), dict(backend=OWN), dict(backend="auto"), dict(backend="auto", n_workers=1))
     ],
 ]
 ROWS = [
@@ -29,25 +34,29 @@ ROWS = [
         for name, value in (("gradient_interval", 3), ("agent_episodes", 2), ("agent_probability", 0.5))
     ],
     *[
-        (ESAC, name, value, dict(strategy="canonical"), dict(strategy="openai"))
-        for name, value in (("es_optimizer", "sgd"), ("guest_gradient", "exclude"))
+        (ESAC, "es_optimizer", "sgd", dict(strategy=strategy), dict(strategy="openai"))
+        for strategy in ("canonical", "cem", "sep_cma_es")
     ],
-    (ESAC, "es_learning_rate", 0.1, dict(strategy="canonical", amt_clip=0), dict(strategy="openai", amt_clip=0)),
-    (ESAC, "es_learning_rate", 0.1, dict(strategy="canonical", amt_clip=0), dict(strategy="canonical", amt_clip=1.0)),
     *[
-        (ESAC, "winner_fraction", 0.5, dict(strategy="openai", crossover=None, **sharing), has_one)
-        for sharing in (dict(share_experience=0.0), dict(share_experience=0.5, share_from="all"))
+        (ESAC, "mirrored", False, dict(strategy="sep_cma_es"), dict(strategy=strategy))
+        for strategy in ("openai", "canonical", "cem")
+    ],
+    *[
+        (ESAC, "es_learning_rate", 0.1, dict(strategy=strategy, amt_clip=0), has_one)
+        for strategy in ("canonical", "cem", "sep_cma_es")
+        for has_one in (dict(strategy="openai", amt_clip=0), dict(strategy=strategy, amt_clip=1.0))
+    ],
+    *[
+        (ESAC, "winner_fraction", 0.5, dict(strategy=strategy, crossover=None, share_experience=0.0), has_one)
+        for strategy in ("openai", "sep_cma_es")
         for has_one in (
             dict(strategy="canonical"),
-            dict(strategy="openai", crossover="row"),
-            dict(strategy="openai", crossover=None, share_experience=0.5),
+            dict(strategy="cem"),
+            dict(strategy=strategy, crossover="row"),
+            dict(strategy=strategy, crossover=None, share_experience=0.5),
         )
     ],
-    (ESAC, "share_from", "all", dict(share_experience=0.0), dict(share_experience=0.1)),
-    *[
-        (ESAC, name, value, dict(amt_clip=0), dict(amt_clip=1e-3))
-        for name, value in (("amt_input", "raw"), ("amt_rule", "two_sided"), ("sigma_max", 0.5))
-    ],
+    (ESAC, "amt_input", "raw", dict(amt_clip=0), dict(amt_clip=1e-3)),
     (ESAC, "agent_average", 0.5, dict(deploy="population", champion_episodes=0), dict(deploy="population")),
     (ESAC, "agent_average", 0.5, dict(deploy="population", champion_episodes=0), dict(deploy="agent", champion_episodes=0)),
     *[
@@ -83,7 +92,7 @@ ALWAYS = {
         *("learning_rate", "buffer_size", "learning_starts", "batch_size", "tau", "gamma", "train_freq", "gradient_steps"),
         *("action_noise", "replay_buffer_class", "replay_buffer_kwargs", "optimize_memory_usage", "ent_coef", "use_sde"),
         *("target_update_interval", "stats_window_size", "tensorboard_log", "policy_kwargs", "verbose", "seed", "device"),
-        *("population_size", "sigma", "mirrored", "recombination", "crossover", "n_agent_members", "share_experience"),
+        *("population_size", "sigma", "strategy", "crossover", "n_agent_members", "share_experience"),
         *("agent_fraction", "amt_clip", "deploy", "champion_episodes", "n_eval_episodes", "alive_bonus_offset", "overlap"),
         *("normalize_observations", "episode_length_schedule", "agent_class", "agent_kwargs", "backend", "updates"),
     },

@@ -103,7 +103,8 @@ def test_policies_for_dict_observations_only(algorithm):
 
 def test_transitions_of_the_population_are_those_that_were_played():
     env = vec(1, DictWalk)
-    model = tiny(env, "MultiInputPolicy", agent_fraction=0.0, champion_episodes=0, share_from="all").learn(80)
+    model = tiny(env, "MultiInputPolicy", agent_fraction=0.0, champion_episodes=0, winner_fraction=1.0, n_agent_members=0)
+    model.learn(80)
     store, walk = model.replay_buffer.population_store, walks(env)[0]
     size = store.size()
     assert size == model.num_timesteps == walk.n_steps

@@ -56,7 +56,7 @@ def test_the_schedule_cuts_offspring_and_nobody_else(overlap):
         return 5 if remaining > 0.5 else 50
 
     callback = Dones()
-    options = dict(agent_fraction=0.5, champion_episodes=0, share_experience=0.5, share_from="all", overlap=overlap)
+    options = dict(agent_fraction=0.5, champion_episodes=0, share_experience=0.5, overlap=overlap)
     model = make_model(ESAC, Count(), seed=0, episode_length_schedule=schedule, **options)
     model.learn(600, callback=callback)
     lengths = {(length, truncated) for _, length, truncated in callback.episodes}
@@ -327,15 +327,6 @@ def test_what_was_cut_does_not_count_against_a_candidate():
     caps.phases, caps.cap = caps.phases.advance(10, 10), 20
     caps.note(np.array([20]))
     assert not caps.cut
-
-
-def test_the_mean_of_two_sided_tuning_plays_under_the_same_cap():
-    lengths = []
-    model = make_model(ESAC, Count(), seed=0, episode_length_schedule=lambda _: 5, amt_rule="two_sided", champion_episodes=0)
-    original = model._evaluate_mean
-    model._evaluate_mean = lambda callback: lengths.append(result := original(callback)) or result
-    model.learn(300)
-    assert lengths and all((result.lengths == 5).all() for result in lengths)
 
 
 # -- the horizon ----------------------------------------------------------------------------------------------------------

@@ -34,13 +34,13 @@ from sb3_esac.evaluation import lane as lane_module
 from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult
 from sb3_esac.evaluation.factories import LaneRecipe, lane_recipe
 from sb3_esac.evaluation.first_layers import update_normalizers
-from sb3_esac.evaluation.lane import DirectLane, Played
+from sb3_esac.evaluation.lane import DirectLane, ReplayableEpisode
 from sb3_esac.evaluation.lockstep import LockstepEvaluator
 from sb3_esac.evaluation.normalization import ObservationNormalizer
 from sb3_esac.evaluation.numpy_mlp import NumpyMlp
 from sb3_esac.evaluation.players import TorchActor, make_player
 from sb3_esac.evaluation.replay import Replayer
-from sb3_esac.evaluation.rollout import Episode, Recording
+from sb3_esac.evaluation.rollout import EpisodeResult, Recording
 from sb3_esac.evaluation.statistics import Moments, Observation, observation_moments
 from sb3_esac.evaluation.subproc import SubprocEvaluator
 from sb3_esac.evaluation.vectors import to_vector
@@ -118,7 +118,7 @@ def play_in_one_lane(env: VecEnv, request: EvaluationRequest) -> EvaluationResul
     episodes = []
     for member, index in request.jobs:
         outcome = player.play(member, index, int(request.seeds[member, index]), request.parameters[member], [0])
-        assert isinstance(outcome, Played), outcome
+        assert isinstance(outcome, ReplayableEpisode), outcome
         assert len(outcome.rewards) == outcome.episode.length
         episodes.append(outcome.episode)
     return EvaluationResult(episodes, request.seeds.shape)
@@ -139,7 +139,7 @@ def assert_same_arrays(one: Any, other: Any) -> None:
         np.testing.assert_array_equal(one, other)
 
 
-def assert_same_episode(one: Episode, other: Episode) -> None:
+def assert_same_episode(one: EpisodeResult, other: EpisodeResult) -> None:
     assert (one.member, one.index, one.length) == (other.member, other.index, other.length)
     np.testing.assert_array_equal(one.episode_return, other.episode_return)
     assert_same_arrays(one.observation_moments, other.observation_moments)
@@ -218,7 +218,7 @@ def test_an_episode_that_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
     request = make_request(KINDS["plain"]())
     player.begin(Rules(request.player, Recording(), None))
     outcomes = [player.play(7, 0, seed, request.parameters[0], [0]) for seed in range(4)]
-    texts = [outcome.text for outcome in outcomes if not isinstance(outcome, Played) and outcome is not None]
+    texts = [outcome.text for outcome in outcomes if not isinstance(outcome, ReplayableEpisode) and outcome is not None]
     assert texts and all("member 7 has not ended after 3 steps" in text and "TimeLimit" in text for text in texts)
 
 
@@ -299,7 +299,7 @@ def test_replay_in_rows(kind: str, transitions: bool) -> None:
     replayer = Replayer(lambda variables: rows.append(variables) or True, lanes=4)
     for episode in episodes:
         rewards = np.arange(episode.length, dtype=np.float32)
-        assert replayer.add(Played(episode, rewards, terminated=True))
+        assert replayer.add(ReplayableEpisode(episode, rewards, terminated=True))
     assert replayer.flush()
     n_steps = sum(episode.length for episode in episodes)
     assert [len(row["dones"]) for row in rows] == [4] * (n_steps // 4) + [n_steps % 4] * (n_steps % 4 > 0)
@@ -336,7 +336,7 @@ def test_nothing_to_play() -> None:
     evaluator = SubprocEvaluator(recipe, 1)
     result = evaluator.evaluate(make_request(env, n_members=0), listen)
     assert result is not None and result.returns.shape == (0, 2)
-    assert not evaluator.workers and evaluator.board is None, "no process for nothing"
+    assert not evaluator.workers and evaluator.slots is None, "no process for nothing"
 
 
 def test_begin_now_and_finish_later(subprocs: Any) -> None:

@@ -143,8 +143,8 @@ def test_every_worker_is_killed_from_outside(undisturbed: EvaluationResult) -> N
 
     def kill_all_once(variables: dict[str, Any]) -> bool:
         heard.append(variables)
-        if not killed and evaluator.board is not None:
-            killed.extend(evaluator.board.pids.tolist())
+        if not killed and evaluator.slots is not None:
+            killed.extend(evaluator.slots.pids.tolist())
             for pid in killed:
                 os.kill(pid, signal.SIGKILL)
         return True
@@ -355,9 +355,9 @@ def test_memory_is_flat_over_a_thousand_generations() -> None:
     generations, memory = [], []
     for generation in range(1000):
         assert evaluator.evaluate(request, listen) is not None
-        if generation % 20 == 0 and evaluator.board is not None:
+        if generation % 20 == 0 and evaluator.slots is not None:
             generations.append(generation)
-            memory.append([resident_kib(pid) for pid in [os.getpid(), *evaluator.board.pids.tolist()]])
+            memory.append([resident_kib(pid) for pid in [os.getpid(), *evaluator.slots.pids.tolist()]])
     evaluator.close()
     # The first generations fill pools and caches.
     settled = len(memory) // 4

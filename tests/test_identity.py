@@ -1,13 +1,16 @@
 """It learns the simplest of tasks: to do what it sees."""
 
+import itertools
+
 import numpy as np
 import pytest
-from helpers import ALGORITHMS, HYBRIDS, make_model
+from helpers import HYBRIDS, make_model
 from stable_baselines3.common.envs import IdentityEnv, IdentityEnvBox
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 
 from sb3_esac import ES
+from sb3_esac.evolution.strategies import STRATEGIES
 
 
 class Identity(IdentityEnvBox):
@@ -26,8 +29,8 @@ class Identity(IdentityEnvBox):
         return -float(np.abs(action - self.state).sum()) if self.dense else super()._get_reward(action)
 
 
-RATES = {"openai": dict(es_learning_rate=0.2), "canonical": {}}
-"""What the strategies take beside what they have in common."""
+RATES = {"openai": dict(es_learning_rate=0.2)}
+"""What a strategy takes beside what they have in common."""
 
 
 def mean_return(model, deploy, dense=False):
@@ -44,15 +47,15 @@ def test_identity(algorithm):
     assert mean_return(model, "agent") >= 16
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-@pytest.mark.parametrize("strategy", ["openai", "canonical"])
+@pytest.mark.parametrize(
+    "algorithm, strategy",
+    [*itertools.product(HYBRIDS, ["openai", "canonical"]), *[(ES, name) for name in STRATEGIES]],
+)
 def test_population_alone(algorithm, strategy):
     """Without a single gradient step of the agent."""
     options = dict(agent_fraction=0.0, n_agent_members=0, share_experience=0.0, champion_episodes=0)
-    options.update(population_size=20, sigma=0.2, policy_kwargs=dict(net_arch=[]), **RATES[strategy])
-    rule = dict(strategy="openai" if strategy == "openai" else "winners")
-    rule = rule if algorithm in HYBRIDS else dict(strategy=strategy)
-    model = make_model(algorithm, Identity(dense=True), seed=0, **rule, **options)
+    options.update(population_size=20, sigma=0.2, policy_kwargs=dict(net_arch=[]), **RATES.get(strategy, {}))
+    model = make_model(algorithm, Identity(dense=True), seed=0, strategy=strategy, **options)
     # Far away: the mean plays the opposite of what it sees, and is off by more than 1 on average.
     model.population.set_mean(np.array([-2.0, 0.0], dtype=np.float32))
     before = mean_return(model, "population", dense=True)
@@ -75,10 +78,12 @@ class Choose(IdentityEnv):
         return super().reset(seed=seed, options=options)
 
 
-@pytest.mark.parametrize("policy", ["MlpPolicy", "LinearPolicy"])
-@pytest.mark.parametrize("strategy", ["openai", "canonical"])
+@pytest.mark.parametrize(
+    "policy, strategy", [("MlpPolicy", "openai"), ("MlpPolicy", "canonical"), *[("LinearPolicy", name) for name in STRATEGIES]]
+)
 def test_discrete(policy, strategy):
     """Of 20 steps one of three actions by chance gets 7 right."""
-    options = dict(population_size=20, sigma=0.3, policy_kwargs=None if policy == "LinearPolicy" else {}, **RATES[strategy])
+    options = dict(population_size=20, sigma=0.3, policy_kwargs=None if policy == "LinearPolicy" else {})
+    options |= RATES.get(strategy, {})
     model = make_model(ES, Choose(), policy, seed=0, strategy=strategy, **options).learn(8000)
     assert evaluate_policy(model, Monitor(Choose()), n_eval_episodes=10)[0] >= 18

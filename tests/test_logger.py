@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pandas
 import pytest
-from helpers import ALGORITHMS, DEVICE, HYBRIDS, Counted, Drift, Tell, drift, keep_log, make_model
+from helpers import ALGORITHMS, DEVICE, HYBRIDS, Counted, Drift, Tell, drift, keep_log, keep_selections, make_model
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import configure
 
@@ -73,10 +73,9 @@ def test_values(algorithm):
     env = make_vec_env(lambda: Counted(Drift()), 1)
     model = make_model(algorithm, env, seed=0, learning_starts=0, **INTERVALS)
     log = keep_log(model)
-    fitness = []
-    note = model._fitness
-    model._fitness = lambda result: fitness.append(note(result)) or fitness[-1]
+    selections = keep_selections(model)
     model.learn(400)
+    fitness = [selection.fitness for selection in selections]
     for number, entry in enumerate(log):
         assert entry["time/generations"] == number + 1
         assert entry["time/total_timesteps"] == entry["time/agent_timesteps"] + entry["time/population_timesteps"]
@@ -103,10 +102,9 @@ def test_episodes_are_those_of_members(algorithm, n_envs):
     env = drift(n_envs, n_steps=10, edge=1e6)
     model = make_model(algorithm, env, seed=0, agent_fraction=0.0, champion_episodes=0)
     log = keep_log(model)
-    returns = []
-    note = model._fitness
-    model._fitness = lambda result: returns.extend(result.returns.ravel().tolist()) or note(result)
+    selections = keep_selections(model)
     model.learn(100)
+    returns = np.concatenate([selection.result.returns.ravel() for selection in selections]).tolist()
     assert log[-1]["time/episodes"] == len(returns)
     assert sorted(episode["r"] for episode in model.ep_info_buffer) == pytest.approx(sorted(returns), abs=1e-5)
     assert log[-1]["rollout/ep_rew_mean"] == pytest.approx(np.mean(returns), abs=1e-5)

@@ -149,7 +149,7 @@ def assert_clean(model):
 @pytest.mark.parametrize("kind", USELESS)
 def test_offspring_that_meet_nan_rank_last(kind, fitness):
     env = poisoned(kind, seeds_of_the_population())
-    model = tiny(env, **FEW_UPDATES, share_from="all")
+    model = tiny(env, **FEW_UPDATES, winner_fraction=0.75)
     said = learn(model)
     assert len(said) == 1, "one warning"
     assert len(fitness) >= 5
@@ -271,8 +271,8 @@ def test_frame_stack(kind, normalised):
                 assert there.any() and (frames[there, 2 - age, 2] == 1).all(), "a cleared observation was stored"
 
 
-@pytest.mark.parametrize("recombination", ["winners", "es"])
-def test_a_generation_without_any_return_changes_nothing(recombination, monkeypatch):
+@pytest.mark.parametrize("strategy", ["canonical", "openai", "cem", "sep_cma_es"])
+def test_a_generation_without_any_return_changes_nothing(strategy, monkeypatch):
     lost = {episode_seed(SEED, generation, Stream.POPULATION_EPISODE, i) for generation in (2, 3) for i in range(4)}
     means = []
     original = Population.form
@@ -282,11 +282,11 @@ def test_a_generation_without_any_return_changes_nothing(recombination, monkeypa
         original(self, agent)
 
     monkeypatch.setattr(Population, "form", form)
-    model = tiny(poisoned("reward", lost), **FEW_UPDATES, recombination=recombination)
+    model = tiny(poisoned("reward", lost), **FEW_UPDATES, strategy=strategy)
     assert len(learn(model, 400)) == 1
     assert len(means) > 5 and is_finite(model)
     assert not np.array_equal(means[1], means[0]) and not np.array_equal(means[4], means[3])
-    if recombination == "winners":
+    if strategy != "openai":
         np.testing.assert_array_equal(means[2], means[1])
         np.testing.assert_array_equal(means[3], means[1])
 

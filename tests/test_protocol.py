@@ -129,6 +129,12 @@ def test_sigma_can_be_set(name):
 
 
 @ALL
+def test_sigma_is_adapted_or_not(name):
+    """As the strategy says: a schedule, or a sigma that stays, is for those that leave it alone."""
+    assert (play(make(name), 3).sigma != 0.3) is STRATEGIES[name].adapts_sigma
+
+
+@ALL
 def test_in_a_population(name):
     """Members are float32, and the mean is the same array for as long as it is the same."""
     population = Population(np.ones(D), 0.2, strategy_config(name, N))

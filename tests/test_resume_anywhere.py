@@ -312,47 +312,68 @@ class Halve(AutomaticMutationTuning):
     def _init_callback(self):
         self.n_halved, self.mine = getattr(self, "n_halved", 0), self.model
 
-    def _on_step(self):
-        self.model.population.sigma *= 0.5
+    def apply(self, generation):
+        generation.population.sigma *= 0.5
         self.n_halved += 1
-        return True
 
 
 def test_operators_are_saved(tmp_path):
     model = make_model(ESAC, drift(), seed=0, crossover=None)
-    model.amt_callback, model.crossover_callback = Halve(), HindsightCrossover("element")
+    halve, crossover = model.operators = [Halve(), HindsightCrossover("element")]
     model.learn(200)
-    assert model.amt_callback.n_halved > 0
+    assert halve.n_halved > 0
     model.save(tmp_path / "model")
-    assert model.amt_callback.model is model and model.amt_callback.mine is model
+    assert halve.model is model and halve.mine is model and not hasattr(model, "_operators")
     loaded = ESAC.load(tmp_path / "model", env=drift(), amt_clip=0.5)
-    assert type(loaded.amt_callback) is Halve and loaded.amt_callback.n_halved == model.amt_callback.n_halved
-    assert loaded.amt_callback.model is None and loaded.amt_callback.mine is None
-    assert type(loaded.crossover_callback) is HindsightCrossover and loaded.crossover_callback.unit == "element"
+    again, crossover = loaded.operators
+    assert type(again) is Halve and again.n_halved == halve.n_halved
+    assert again.model is None and again.mine is None
+    assert type(crossover) is HindsightCrossover and crossover.unit == "element"
     assert not hasattr(loaded, "_operators")
+    sigma = loaded.population.sigma
     loaded.learn(100)
+    assert loaded.operators == [again, crossover], "what is replaced stays replaced"
+    assert again.n_halved > halve.n_halved and again.mine is loaded
+    assert loaded.population.sigma == sigma * 0.5 ** (again.n_halved - halve.n_halved)
 
 
-def test_operators_left_out_stay_out(tmp_path):
-    model = make_model(ESAC, drift(), seed=0, crossover="row")
-    model.amt_callback = model.crossover_callback = None
-    model.save(tmp_path / "model")
-    loaded = ESAC.load(tmp_path / "model")
-    assert loaded.amt_callback is None and loaded.crossover_callback is None
+@pytest.mark.parametrize("kept", [[], [0], [1], [1, 0]], ids=str)
+def test_operators_left_out_stay_out(tmp_path, kept):
+    model = make_model(ESAC, drift(), seed=0, crossover="row", agent_fraction=0.4)
+    model.operators = [model.operators[number] for number in kept]
+    expected = [(type(operator), operator.settings) for operator in model.operators]
+    for path in ("model", "again"):
+        model.save(tmp_path / path)
+        model = ESAC.load(tmp_path / path, env=drift())
+        assert [(type(operator), operator.settings) for operator in model.operators] == expected
+    model.learn(100)
+    assert [(type(operator), operator.settings) for operator in model.operators] == expected
 
 
 def test_operators_of_the_arguments_follow_the_arguments(tmp_path):
     model = make_model(ESAC, drift(), seed=0, crossover="row", agent_fraction=0.4).learn(150)
     model.save(tmp_path / "model")
-    loaded = ESAC.load(tmp_path / "model", amt_clip=0.5, crossover="whole")
-    assert loaded.amt_callback.clip == 0.5 and loaded.crossover_callback.unit == "whole"
-    assert ESAC.load(tmp_path / "model", crossover=None).crossover_callback is None
+    tuning, crossover = ESAC.load(tmp_path / "model", amt_clip=0.5, crossover="element").operators
+    assert tuning.clip == 0.5 and crossover.unit == "element"
+    assert [type(operator) for operator in ESAC.load(tmp_path / "model", crossover=None).operators] == [
+        AutomaticMutationTuning
+    ]
 
 
 def test_an_operator_that_cannot_be_saved(tmp_path):
     model = make_model(ESAC, drift(), seed=0)
-    model.amt_callback = Halve()
-    model.amt_callback.lock = threading.Lock()
-    with pytest.warns(UserWarning, match="amt_callback.*set it again"):
+    model.operators[0] = Halve()
+    model.operators[0].lock = threading.Lock()
+    with pytest.warns(UserWarning, match="Halve cannot be saved.*set `model.operators`"):
         model.save(tmp_path / "model")
-    assert type(ESAC.load(tmp_path / "model").amt_callback) is AutomaticMutationTuning
+    assert [type(operator) for operator in ESAC.load(tmp_path / "model").operators] == [HindsightCrossover]
+
+
+def test_an_operator_whose_class_is_gone(tmp_path, monkeypatch):
+    model = make_model(ESAC, drift(), seed=0)
+    model.operators.insert(0, Halve())
+    model.save(tmp_path / "model")
+    monkeypatch.delattr(sys.modules[__name__], "Halve")
+    with pytest.warns(UserWarning, match="An operator of the file cannot be loaded: set `model.operators`"):
+        loaded = ESAC.load(tmp_path / "model")
+    assert [type(operator) for operator in loaded.operators] == [AutomaticMutationTuning, HindsightCrossover]

@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
-from helpers import ALGORITHMS, HYBRIDS, Drift, drift, make_model, pendulum
+from helpers import ALGORITHMS, HYBRIDS, Drift, drift, keep_selections, make_model, pendulum
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
 from stable_baselines3.td3 import TD3
 
 from sb3_esac import ES, ESAC
+from sb3_esac.callbacks import Operator
 from sb3_esac.evaluation.vectors import to_vector
 from sb3_esac.evolution.population import Origin
 
@@ -35,19 +36,22 @@ AGENT_OPTIONS = [
 POPULATION_OPTIONS = [
     dict(population_size=2, winner_fraction=0.5),
     dict(population_size=6, n_agent_members=0),
-    dict(sigma=0.5, sigma_max=0.5),
+    dict(sigma=0.5),
     dict(es_learning_rate=0.1, es_optimizer="sgd", strategy="openai"),
-    dict(es_optimizer="adam", strategy="openai", guest_gradient="exclude"),
-    dict(strategy="openai", guest_gradient="displacement", n_agent_members=2),
+    dict(es_optimizer="adam", strategy="openai"),
+    dict(strategy="openai", n_agent_members=2),
+    dict(strategy="cem", n_agent_members=2),
+    dict(strategy="sep_cma_es", crossover=None),
+    dict(strategy="sep_cma_es", population_size=5),
     dict(mirrored=False, population_size=5),
     dict(winner_fraction=1.0, n_agent_members=0),
     dict(winner_fraction=0.25, n_agent_members=3),
     dict(crossover="element"),
     dict(crossover="row"),
-    dict(crossover="whole"),
+    dict(crossover=None),
     dict(share_experience=0.0),
     dict(share_experience=1.0),
-    dict(share_experience=0.25, share_from="all"),
+    dict(share_experience=0.25),
     dict(agent_fraction=0.0),
     dict(agent_fraction=1.0),
     dict(agent_fraction=lambda remaining: 0.5 * remaining),
@@ -60,7 +64,7 @@ POPULATION_OPTIONS = [
     dict(amt_clip=0.0),
     dict(amt_clip=0.1, amt_input="raw"),
     dict(amt_input="rank"),
-    dict(amt_rule="two_sided", amt_clip=0.01),
+    dict(amt_input="normalized", amt_clip=0.01),
     dict(deploy="agent"),
     dict(deploy="population"),
     dict(champion_episodes=0),
@@ -126,7 +130,7 @@ def test_every_option_of_es(options):
     [
         dict(),
         dict(agent_fraction=None, gradient_interval=1, agent_episodes=2),
-        dict(n_eval_episodes=2, share_from="all", strategy="openai"),
+        dict(n_eval_episodes=2, strategy="openai"),
         dict(normalize_observations=True, action_noise=NormalActionNoise(np.zeros(1), 0.1 * np.ones(1)), gradient_steps=-1),
     ],
     ids=name_of,
@@ -215,8 +219,13 @@ def test_paper_rule_anneals():
 
 
 def test_options_reach_the_population():
-    options = dict(population_size=10, winner_fraction=0.3, n_agent_members=2, crossover="whole", agent_fraction=0.0)
+    class Keep(Operator):
+        def apply(self, generation):
+            generation.population.children = generation.population.previous_winners
+
+    options = dict(population_size=10, winner_fraction=0.3, n_agent_members=2, crossover=None, agent_fraction=0.0)
     model = make_model(ESAC, drift(), seed=0, **options)
+    model.operators.append(Keep())
     model.learn(700)
     assert model.population.winners.shape == (3, model.population.mean.size)
     assert [(model.population.origins == origin).sum() for origin in (Origin.MEAN, Origin.WINNER, Origin.AGENT)] == [5, 3, 2]
@@ -231,14 +240,10 @@ def test_alive_bonus_is_taken_out_of_the_fitness_only(algorithm):
     seen = []
     for offset in (0.0, 1.0):
         model = make_model(algorithm, Drift(), seed=0, alive_bonus_offset=offset, agent_fraction=0.0)
-        fitness = model._fitness
-
-        def remember(result, fitness=fitness):
-            seen.append((fitness(result), result.returns[:, 0], result.lengths[:, 0]))
-            return seen[-1][0]
-
-        model._fitness = remember
+        selections = keep_selections(model)
         model.learn(1)
+        (selection,) = selections
+        seen.append((selection.fitness, selection.result.returns[:, 0], selection.result.lengths[:, 0]))
     (plain, returns, _), (offset_fitness, same_returns, lengths) = seen
     assert np.array_equal(plain, returns) and np.array_equal(returns, same_returns)
     assert np.allclose(offset_fitness, returns - lengths)
@@ -247,20 +252,19 @@ def test_alive_bonus_is_taken_out_of_the_fitness_only(algorithm):
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_fitness_is_the_mean_over_episodes(algorithm):
     model = make_model(algorithm, Drift(), seed=0, n_eval_episodes=3, agent_fraction=0.0)
-    results = []
-    log = model._log_population
-    model._log_population = lambda result: (results.append(result), log(result))
+    selections = keep_selections(model)
     model.learn(50)
-    assert results[0].returns.shape == (4, 3)
-    assert len(np.unique(results[0].returns)) == 12
-    assert np.allclose(model._fitness(results[0]), results[0].returns.mean(axis=1))
+    returns = selections[0].result.returns
+    assert returns.shape == (4, 3)
+    assert len(np.unique(returns)) == 12
+    assert np.allclose(selections[0].fitness, returns.mean(axis=1))
 
 
 @pytest.mark.parametrize("n_steps, edge, is_cut", [(6, 1e6, True), (1000, 0.6, False)])
 def test_time_limits_are_no_terminal_states(n_steps, edge, is_cut):
     """An episode that is cut bootstraps, in the agent's store and in the population's; one that ends does not."""
     env = Drift(n_steps=n_steps, edge=edge)
-    model = make_model(ESAC, env, seed=0, share_from="all", train_freq=1, agent_fraction=0.5, gradient_steps=0).learn(400)
+    model = make_model(ESAC, env, seed=0, train_freq=1, agent_fraction=0.5, gradient_steps=0).learn(400)
     for store in (model.replay_buffer, model.replay_buffer.population_store):
         dones, timeouts = store.dones[: store.size(), 0], store.timeouts[: store.size(), 0]
         assert dones.sum() > 3

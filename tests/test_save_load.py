@@ -18,7 +18,7 @@ from stable_baselines3.common.callbacks import CheckpointCallback
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_esac import ES, ESAC
-from sb3_esac.callbacks import HindsightCrossover
+from sb3_esac.callbacks import AutomaticMutationTuning, HindsightCrossover
 from sb3_esac.evaluation.vectors import to_vector
 
 INFINITY = float("inf")
@@ -504,10 +504,9 @@ seen = {}
 
 
 class Remember(HindsightCrossover):
-    def _on_step(self):
-        population = self.model.population
-        seen.setdefault(population.generation, []).append((self.locals["fitness"].copy(), population.mean.copy()))
-        return super()._on_step()
+    def apply(self, generation):
+        seen.setdefault(generation.number, []).append((generation.fitness.copy(), generation.population.mean.copy()))
+        super().apply(generation)
 
 
 @pytest.mark.parametrize("algorithm", HYBRIDS)
@@ -534,7 +533,7 @@ def test_checkpoint_in_mid_generation(tmp_path, algorithm, phase):
 
     saved = {}
     model = make_model(algorithm, drift(), seed=0, agent_fraction=0.4)
-    model.crossover_callback = Remember()
+    model.operators[-1] = Remember()
     model.learn(600, callback=Tell(at_step, at_generation))
     generation = saved["generation"]
     assert model.population.generation > generation
@@ -544,7 +543,7 @@ def test_checkpoint_in_mid_generation(tmp_path, algorithm, phase):
     assert loaded.population.generation == generation
     assert np.array_equal(loaded.population.members, begun[generation]["members"])
     assert loaded.num_timesteps == saved["steps"] > begun[generation]["steps"]
-    assert type(loaded.crossover_callback) is Remember
+    assert [type(operator) for operator in loaded.operators] == [AutomaticMutationTuning, Remember]
     started = []
     again = Tell(on_generation=lambda model: started.append(model.num_timesteps))
     loaded.learn(600 - loaded.num_timesteps, callback=again, reset_num_timesteps=False)

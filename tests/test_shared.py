@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sb3_esac.evaluation.shared import FREE, Board, Generation, Layout, SharedMemory
+from sb3_esac.evaluation.shared import FREE, Layout, SharedJobs, SharedMemory, WorkerSlots
 
 LAYOUT = Layout(5, (3, 4), "<f4")
 
@@ -17,15 +17,15 @@ def open_files() -> list[str]:
     return [os.readlink(path) for path in paths if os.path.lexists(path)]
 
 
-def make_generation() -> tuple[Generation, Generation]:
-    """A generation as the parent has it, and as a worker sees it."""
-    ours = Generation(SharedMemory(LAYOUT.size), LAYOUT)
+def make_jobs() -> tuple[SharedJobs, SharedJobs]:
+    """Jobs as the parent has them, and as a worker sees them."""
+    ours = SharedJobs(SharedMemory(LAYOUT.size), LAYOUT)
     ours.owners[:] = FREE
-    return ours, Generation(SharedMemory(path=ours.memory.path), LAYOUT)
+    return ours, SharedJobs(SharedMemory(path=ours.memory.path), LAYOUT)
 
 
 def test_what_one_writes_the_other_reads() -> None:
-    ours, theirs = make_generation()
+    ours, theirs = make_jobs()
     ours.parameters[...] = np.arange(12).reshape(3, 4)
     ours.seeds[:] = [2**40, 1, 2, 3, 4]
     np.testing.assert_array_equal(theirs.parameters, np.arange(12).reshape(3, 4))
@@ -34,16 +34,16 @@ def test_what_one_writes_the_other_reads() -> None:
 
 
 def test_every_job_is_taken_once_and_in_order() -> None:
-    ours, theirs = make_generation()
+    ours, theirs = make_jobs()
     assert [ours.take(0), theirs.take(1), theirs.take(1), ours.take(0), theirs.take(1)] == [0, 1, 2, 3, 4]
     assert ours.take(0) is None and theirs.take(1) is None
     ours.give_back(1, done={2})
     assert [ours.take(0), ours.take(0), ours.take(0)] == [1, 4, None]
 
 
-def test_the_slots_of_the_board_are_apart() -> None:
-    ours = Board(SharedMemory(Board.size(3)), 3)
-    theirs = Board(SharedMemory(path=ours.memory.path), 3)
+def test_the_slots_of_workers_are_apart() -> None:
+    ours = WorkerSlots(SharedMemory(WorkerSlots.size(3)), 3)
+    theirs = WorkerSlots(SharedMemory(path=ours.memory.path), 3)
     ours.jobs[:], ours.pids[:], ours.started[:] = FREE, 7, 0.5
     ours.stop[0] = 1
     assert theirs.jobs.tolist() == [FREE] * 3 and theirs.pids.tolist() == [7] * 3 and theirs.started.tolist() == [0.5] * 3
@@ -58,13 +58,13 @@ def test_nothing_is_left(named: bool, monkeypatch: pytest.MonkeyPatch, tmp_path:
     # What other tests have left behind
     gc.collect()
     before = sorted(open_files())
-    ours, theirs = make_generation()
+    ours, theirs = make_jobs()
     assert len(list(tmp_path.iterdir())) == int(named)
     theirs.close()
     ours.close()
     assert not list(tmp_path.iterdir())
     assert sorted(open_files()) == before
-    make_generation()
+    make_jobs()
     gc.collect()
     assert not list(tmp_path.iterdir())
     assert sorted(open_files()) == before

@@ -9,12 +9,12 @@ from simulators import Simulator
 from stable_baselines3.common.vec_env import VecFrameStack, VecMonitor, VecNormalize
 
 from sb3_esac import ES
-from sb3_esac.evaluation import policies
+from sb3_esac.evaluation import numpy_mlp
 from sb3_esac.evaluation.evaluator import EvaluationRequest
 from sb3_esac.evaluation.lockstep import LockstepEvaluator
-from sb3_esac.evaluation.numpy_mlp import NumpyMlp
-from sb3_esac.evaluation.players import make_player
-from sb3_esac.evaluation.policies import SinglePolicies, StackedPolicies, make_policies
+from sb3_esac.evaluation.numpy_mlp import NumpyMlp, StackedPolicies
+from sb3_esac.evaluation.players import TorchActor, make_player
+from sb3_esac.evaluation.policies import SinglePolicies
 from sb3_esac.evaluation.rollout import Recording
 from sb3_esac.evaluation.vectors import to_vector
 
@@ -88,7 +88,7 @@ def test_stacked_policies_act_as_single_ones(n_layers, normalize):
         model.learn(100)
     player = make_player(model.actor)
     assert isinstance(player, NumpyMlp)
-    stacked, single = make_policies(player, env, together=True), make_policies(player, env, together=False)
+    stacked, single = player.policies(env, together=True), player.policies(env, together=False)
     assert isinstance(stacked, StackedPolicies) and isinstance(single, SinglePolicies)
     rng = np.random.default_rng(1)
     for lane in range(6):
@@ -99,12 +99,13 @@ def test_stacked_policies_act_as_single_ones(n_layers, normalize):
     one, other = stacked.act(observations), single.act(observations)
     assert one.shape == other.shape == (6, 1) and one.dtype == other.dtype
     np.testing.assert_allclose(one, other, atol=1e-5)
-    assert set(policies.ACTIVATIONS) == {"relu", "tanh", "clip_tanh", "identity"}
+    assert set(numpy_mlp.ACTIVATIONS) == {"relu", "tanh", "clip_tanh", "identity"}
 
 
 def test_other_networks_act_one_by_one():
     env = Simulator(2)
-    assert isinstance(make_policies(object(), env, together=True), SinglePolicies)
+    player = TorchActor(make_model(ES, env, seed=0).actor)
+    assert isinstance(player.policies(env, together=True), SinglePolicies)
 
 
 def test_lanes_of_single_environments_are_driven():

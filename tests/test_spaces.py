@@ -85,7 +85,7 @@ def test_observation_spaces(algorithm, space):
 @pytest.mark.parametrize("normalized", [False, True])
 def test_action_spaces(algorithm, space, normalized):
     env = Anything(action_space=space)
-    model = learn(algorithm, env, normalize_observations=normalized, share_from="all", n_agent_members=2)
+    model = learn(algorithm, env, normalize_observations=normalized, n_agent_members=2)
     assert len(env.actions) > 90
     for action in env.actions:
         assert action.shape == space.shape

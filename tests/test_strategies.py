@@ -7,9 +7,19 @@ from hypothesis import strategies as st
 
 from sb3_esac.evolution.noise import perturbations
 from sb3_esac.evolution.operators import decay, log_weights
-from sb3_esac.evolution.optimizers import Adam
-from sb3_esac.evolution.population import Population
-from sb3_esac.evolution.strategies import STRATEGIES, AskTell, CanonicalES, OpenAIES, is_mirrored, strategy_config
+from sb3_esac.evolution.optimizers import Adam, Sgd
+from sb3_esac.evolution.population import Population, PopulationConfig
+from sb3_esac.evolution.strategies import (
+    CEM,
+    STRATEGIES,
+    AskTell,
+    CanonicalES,
+    OpenAIES,
+    SeparableCMAES,
+    is_mirrored,
+    strategy_config,
+)
+from sb3_esac.evolution.strategies.openai import OpenAI
 
 NAN, INF = float("nan"), float("inf")
 
@@ -275,6 +285,36 @@ def test_wrong_number_of_returns():
             strategy.tell(returns)
 
 
+@pytest.mark.parametrize(
+    "kind, expected",
+    [
+        (OpenAIES, PopulationConfig(40, 40, es_learning_rate=0.02, es_optimizer="adam", mirrored=True, strategy="openai")),
+        (CanonicalES, PopulationConfig(40, 16, mirrored=False, strategy="canonical")),
+        (CEM, PopulationConfig(40, 20, mirrored=False, strategy="cem")),
+        (SeparableCMAES, PopulationConfig(10, 5, mirrored=False, strategy="sep_cma_es")),
+    ],
+)
+def test_defaults(kind, expected):
+    search = kind(np.zeros(10), 0.1)
+    assert search.strategy.config == expected and search.sigma == pytest.approx(0.1)
+    np.testing.assert_array_equal(search.ask(), kind(np.zeros(10), 0.1, seed=0).ask())
+    np.testing.assert_array_equal(search.ask(), AskTell(STRATEGIES[expected.strategy](np.zeros(10), 0.1, expected)).ask())
+
+
+def test_one_dimension():
+    assert SeparableCMAES([2.0], 0.1).ask().shape == (4, 1) and CanonicalES([2.0], 0.1).ask().shape == (40, 1)
+
+
+def test_another_optimizer():
+    """It begins anew; the same one keeps what it knows, and takes another learning rate."""
+    strategy = OpenAI(np.zeros(3), 0.1, strategy_config("openai", 4))
+    strategy.tell(np.eye(4, 3), np.arange(4.0))
+    strategy.configure(strategy_config("openai", 4, es_learning_rate=0.5))
+    assert strategy.optimizer.steps == 1 and strategy.optimizer.learning_rate == 0.5
+    strategy.configure(strategy_config("openai", 4, es_learning_rate=0.25, es_optimizer="sgd"))
+    assert type(strategy.optimizer) is Sgd and strategy.optimizer.learning_rate == 0.25
+
+
 # -- one mathematics ----------------------------------------------------------------------------------------------------
 
 
@@ -300,5 +340,6 @@ def test_what_was_published_is_the_default():
     assert is_mirrored("openai", None) and not is_mirrored("canonical", None)
     assert is_mirrored("canonical", True) and not is_mirrored("openai", False)
     openai, canonical = strategy_config("openai", 10), strategy_config("canonical", 10)
-    assert (openai.strategy, openai.es_optimizer, openai.mirrored) == ("openai", "adam", True)
-    assert (canonical.strategy, canonical.mirrored, canonical.n_winners) == ("canonical", False, 4)
+    rates = dict(es_learning_rate=0.02, es_optimizer="adam", weight_decay=0.0)
+    assert openai == PopulationConfig(10, 4, mirrored=True, strategy="openai", **rates)
+    assert canonical == PopulationConfig(10, 4, mirrored=False, strategy="canonical", **rates)

@@ -1,11 +1,15 @@
-"""Updates by hand are SAC's: gradients against autograd, steps against ``SAC.train``, and when they are left to it."""
+"""Updates by hand and by graphs are those of SAC: gradients, steps, random numbers, files; and when they are left to SB3."""
 
+import functools
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch as th
-from helpers import SMALL, Drift, make_model
+from anywhere import CASES as RUNS
+from anywhere import TOTAL, At, go_on, whole_state
+from helpers import SMALL, Drift, differences, drift, keep_log, make_model, state_of, without_clock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stable_baselines3 import SAC, TD3
@@ -15,11 +19,23 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from sb3_esac import ESAC
+from sb3_esac.agent.update_graph import ActorMirror, GraphUpdates
 from sb3_esac.agent.updates import FastUpdates, Updates, reason_for_stock
 from sb3_esac.evaluation.normalization import ObservationNormalizer
 from sb3_esac.evaluation.statistics import Moments
 
 NORMALIZER = dict(features_extractor_class=ObservationNormalizer)
+
+
+needs_gpu = pytest.mark.skipif(not th.cuda.is_available(), reason="there is no GPU")
+
+
+@pytest.fixture(params=["by hand", "call by call", pytest.param("graph", marks=needs_gpu)])
+def device(request, monkeypatch):
+    """Where networks are, for each of the ways to compute updates; "call by call" is what a graph does, on the CPU."""
+    if request.param == "call by call":
+        monkeypatch.setattr("sb3_esac.agent.updates.fast_updates", GraphUpdates)
+    return "cuda" if request.param == "graph" else "cpu"
 
 
 def make_agent(env=None, *, n_collected=100, **kwargs):
@@ -36,7 +52,9 @@ def set_statistics(policy):
     for module in policy.modules():
         if isinstance(module, ObservationNormalizer):
             # The target's, too: each network has its own.
-            module.set_moments({"": Moments(50.0, generator.normal(size=3), generator.uniform(0.5, 2.0, size=3))})
+            mean, scale = generator.normal(size=3), generator.uniform(0.5, 2.0, size=3)
+            # Numbers that single precision has, too.
+            module.set_moments({"": Moments(50.0, mean.astype(np.float32), scale.astype(np.float32).astype(np.float64) ** 2)})
 
 
 def optimizers(agent):
@@ -64,14 +82,14 @@ def train(agent, kind, n_updates, batch_size=32):
     th.manual_seed(3)
     updates.train(n_updates, batch_size)
     assert updates.is_fast == (kind == "auto"), updates.reason
-    return tensors(agent), dict(agent.logger.name_to_value), (np.random.rand(), float(th.rand(1)))
+    return tensors(agent), dict(agent.logger.name_to_value), (np.random.rand(), float(th.rand(1, device=agent.device)))
 
 
 def assert_close(one, other, tolerance):
     assert one.keys() == other.keys()
     for name, value in one.items():
         scale = max(float(value.abs().max()), 1e-6)
-        assert float((value - other[name]).abs().max()) <= tolerance * scale, name
+        assert float((value.cpu() - other[name].cpu()).abs().max()) <= tolerance * scale, name
 
 
 # -- gradients -------------------------------------------------------------------------------------------------------------
@@ -90,8 +108,9 @@ widths = st.lists(st.integers(1, 7), max_size=3)
     st.sampled_from(["auto", 0.3]),
     st.integers(1, 9),
     st.integers(0, 1000),
+    st.sampled_from([FastUpdates, GraphUpdates]),
 )
-def test_gradients(actor, critic, n_critics, n_actions, activation, normalized, ent_coef, n_rows, seed):
+def test_gradients(actor, critic, n_critics, n_actions, activation, normalized, ent_coef, n_rows, seed, kind):
     """Those of the three losses are autograd's, for any architecture."""
     arch = dict(net_arch=dict(pi=actor, qf=critic), n_critics=n_critics, activation_fn=activation)
     arguments = dict(buffer_size=10, device="cpu", learning_rate=0.0, tau=0.0, ent_coef=ent_coef, seed=seed)
@@ -110,28 +129,23 @@ def test_gradients(actor, critic, n_critics, n_actions, activation, normalized, 
     data = SimpleNamespace(**data, dones=th.randint(0, 2, (n_rows, 1)).double())
     agent.replay_buffer = SimpleNamespace(sample=lambda batch_size, env: data)
     agent.set_logger(Logger(None, []))
-    fast = FastUpdates(agent)
+    fast = kind(agent)
     fast.train(1, n_rows)
-    losses = reference_losses(agent, data, fast._batch.noise)
-    of_entropy = fast.entropy_adam
-    for adam, loss in zip((fast.actor_adam, fast.critic_adam, of_entropy), losses, strict=True):
+    losses = reference_losses(agent, data, fast._batch.noise if kind is FastUpdates else fast._programs[n_rows].noise)
+    memory = fast.memory
+    for adam, loss in zip((memory.actor_adam, memory.critic_adam, memory.entropy_adam), losses, strict=True):
         if adam is None:
             continue
-        tensors = adam.tensors
-        expected = th.autograd.grad(loss, tensors, retain_graph=True)
-        # A place in the array of gradients is the place of the parameter in the array of parameters.
-        for tensor, gradient, view in zip(tensors, expected, adam_views(adam, fast), strict=True):
-            assert gradient.shape == tensor.shape == view.shape
-            np.testing.assert_allclose(view.numpy(), gradient.numpy(), rtol=1e-9, atol=1e-9)
+        expected = th.autograd.grad(loss, adam.tensors, retain_graph=True)
+        for tensor, gradient in zip(adam.tensors, expected, strict=True):
+            # After the first step the running mean is a tenth of the gradient.
+            found = 10 * adam.optimizer.state[tensor]["exp_avg"].numpy()
+            assert gradient.shape == tensor.shape == found.shape
+            np.testing.assert_allclose(found, gradient.numpy(), rtol=1e-9, atol=1e-9)
     logged = agent.logger.name_to_value
     for name, loss in zip(("actor_loss", "critic_loss", "ent_coef_loss"), losses, strict=True):
         if f"train/{name}" in logged:
             assert logged[f"train/{name}"] == pytest.approx(loss.item(), rel=1e-9, abs=1e-9)
-
-
-def adam_views(adam, fast):
-    layouts = {id(memory.flat): memory.layout for memory in fast._shared}
-    return layouts[id(adam.parameters)].views(adam.gradient)
 
 
 def reference_losses(agent, data, noise):
@@ -194,35 +208,47 @@ CASES = {
 }
 
 
+def run_case(name, kind, n_updates, device):
+    case = dict(CASES[name], device=device)
+    make_env = case.pop("env", lambda: None)
+    agent = make_agent(make_env(), **case)
+    found = train(agent, kind, n_updates)
+    assert agent._n_updates == n_updates
+    return found
+
+
+@functools.cache
+def run_stock(name, n_updates, device):
+    return run_case(name, "stock", n_updates, device)
+
+
 @pytest.mark.parametrize("n_updates, tolerance", [(1, 1e-5), (200, 1e-3)])
 @pytest.mark.parametrize("name", CASES)
-def test_steps(name, n_updates, tolerance):
+def test_steps(name, n_updates, tolerance, device):
     """After the same batches and noise every tensor is what it is after ``SAC.train``, and so is the log."""
-    case = dict(CASES[name])
-    make_env = case.pop("env", lambda: None)
-    stock, logged, drawn = train(make_agent(make_env(), **case), "stock", n_updates)
-    agent = make_agent(make_env(), **case)
-    fast, fast_logged, fast_drawn = train(agent, "auto", n_updates)
+    stock, logged, drawn = run_stock(name, n_updates, device)
+    fast, fast_logged, fast_drawn = run_case(name, "auto", n_updates, device)
     assert_close(stock, fast, tolerance)
     assert drawn == fast_drawn, "other random numbers"
-    assert logged.keys() == fast_logged.keys() and agent._n_updates == n_updates
+    assert logged.keys() == fast_logged.keys()
     assert logged == pytest.approx(fast_logged, rel=tolerance, abs=1e-5)
 
 
-def test_shared_experience():
+def test_shared_experience(device):
     found = []
     for kind in ("stock", "auto"):
-        model = make_model(ESAC, Drift(), seed=0, updates="stock", share_experience=0.5, share_from="all").learn(300)
+        options = dict(share_experience=0.5, share_from="all", device=device)
+        model = make_model(ESAC, Drift(), seed=0, updates="stock", **options).learn(300)
         assert model.replay_buffer.population_store.size() > 0
         found.append(train(model.agent, kind, 5)[0])
     assert_close(*found, 1e-4)
 
 
-def test_turns():
+def test_turns(device):
     """The optimisers' state is one truth: SB3's own updates go on from it, and the other way round."""
     found = []
     for kinds in (("stock", "stock", "stock"), ("auto", "stock", "auto")):
-        agent = make_agent()
+        agent = make_agent(device=device)
         for kind in kinds:
             state = train(agent, kind, 5)[0]
         found.append(state)
@@ -230,10 +256,10 @@ def test_turns():
     assert {float(value) for name, value in found[1].items() if name.endswith("step")} == {15.0}
 
 
-def test_batch_size_may_change():
+def test_batch_size_may_change(device):
     found = []
     for kind in ("stock", "auto"):
-        agent = make_agent()
+        agent = make_agent(device=device)
         updates = Updates(agent, kind)
         agent.set_logger(Logger(None, []))
         np.random.seed(0)
@@ -244,15 +270,16 @@ def test_batch_size_may_change():
     assert_close(*found, 1e-4)
 
 
-def test_file_of_the_agent_is_plain(tmp_path):
-    agent = make_agent()
+def test_file_of_the_agent_is_plain(tmp_path, device):
+    agent = make_agent(device=device)
     before = train(agent, "auto", 5)[0]
     agent.save(tmp_path / "agent.zip")
     agent.save_replay_buffer(tmp_path / "buffer.pkl")
-    loaded = SAC.load(tmp_path / "agent.zip", env=Drift(n_actions=2), device="cpu")
+    loaded = SAC.load(tmp_path / "agent.zip", env=Drift(n_actions=2), device=device)
     loaded.load_replay_buffer(tmp_path / "buffer.pkl")
     for name, value in tensors(loaded).items():
-        assert th.equal(value, before[name]), name
+        # SB3 loads Adam's steps to the GPU, where torch does not keep them.
+        assert th.equal(value.cpu(), before[name].cpu()), name
     assert_close(train(loaded, "stock", 5)[0], train(agent, "auto", 5)[0], 1e-4)
 
 
@@ -316,11 +343,11 @@ def decay(agent):
 
 
 @pytest.mark.parametrize("change", [freeze, listen, exchange, override, decay])
-def test_changes_that_need_sb3(change):
+def test_changes_that_need_sb3(change, device):
     """They are noticed between two calls, and what follows is what SB3 does."""
     found = []
     for kind in ("stock", "auto"):
-        agent = make_agent()
+        agent = make_agent(device=device)
         train(agent, kind, 1)
         updates = Updates(agent, kind)
         np.random.seed(0)
@@ -342,15 +369,15 @@ def alias_parameters(agent):
 
 
 def replace_data(agent):
-    agent.log_ent_coef.data = th.tensor([-1.0])
+    agent.log_ent_coef.data = th.tensor([-1.0], device=agent.device)
 
 
 @pytest.mark.parametrize("change", [load_parameters, alias_parameters, replace_data])
-def test_new_memory(change):
+def test_new_memory(change, device):
     """Tensors that were put in the place of others are the truth from then on."""
     found = []
     for kind in ("stock", "auto"):
-        agent = make_agent()
+        agent = make_agent(device=device)
         train(agent, kind, 3)
         updates = Updates(agent, kind)
         updates.train(1, 8)
@@ -363,10 +390,10 @@ def test_new_memory(change):
     assert_close(*found, 1e-4)
 
 
-def test_nan_is_reported_as_by_sb3():
+def test_nan_is_reported_as_by_sb3(device):
     messages = []
     for kind in ("stock", "auto"):
-        agent = make_agent()
+        agent = make_agent(device=device)
         with th.no_grad():
             agent.actor.mu.bias.fill_(float("nan"))
         with pytest.raises(ValueError, match="Expected parameter loc") as error:
@@ -379,3 +406,101 @@ def test_images_are_left_to_sb3():
     agent = make_agent()
     agent.observation_space = SimpleNamespace()
     assert reason_for_stock(agent) == "observations are no plain vectors"
+
+
+# -- graphs ------------------------------------------------------------------------------------------------------------------
+
+
+def test_settings_of_adam_may_change(device):
+    found = []
+    for kind in ("stock", "auto"):
+        agent = make_agent(device=device)
+        train(agent, kind, 2)
+        updates = Updates(agent, kind)
+        updates.train(1, 8)
+        agent.critic.optimizer.param_groups[0].update(betas=(0.5, 0.9), eps=1e-3)
+        agent.tau, agent.gamma, agent.target_entropy = 0.5, 0.5, -5.0
+        th.manual_seed(0)
+        np.random.seed(0)
+        updates.train(3, 8)
+        found.append(tensors(agent))
+    assert_close(*found, 1e-4)
+
+
+def test_samples_stay_where_they_belong(device):
+    """Whoever samples between two updates gets tensors of the agent's device."""
+    agent = make_agent(device=device)
+    train(agent, "auto", 2)
+    assert agent.replay_buffer.sample(4).observations.device.type == device
+    assert th.device(agent.replay_buffer.device).type == device
+
+
+def test_capturing_draws_nothing(device):
+    """A new graph is made for each size of a batch, at any time: the random numbers are those of SB3."""
+    drawn = []
+    for kind in ("stock", "auto"):
+        agent = make_agent(device=device)
+        updates = Updates(agent, kind)
+        th.manual_seed(0)
+        for batch_size in (4, 8, 4):
+            updates.train(2, batch_size)
+            drawn.append(float(th.rand(1, device=device)))
+    assert drawn[:3] == drawn[3:]
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_gpu)])
+def test_mirror(device):
+    """What is received is what was sent, whatever has happened to the actor since."""
+    agent = make_agent(device=device)
+    mirror = ActorMirror(agent.actor)
+    before = parameters_to_vector(agent.actor.parameters()).detach().cpu().clone()
+    received = mirror.receive()
+    train(agent, "auto", 3)
+    assert th.equal(received, before) and th.equal(mirror.receive(), before)
+    mirror.send()
+    after = parameters_to_vector(agent.actor.parameters()).detach().cpu()
+    agent.actor.mu.bias.data.fill_(7.0)
+    assert th.equal(mirror.receive(), after) and not th.equal(after, before)
+    assert mirror.receive().device.type == "cpu" and th.equal(received, before)
+
+
+# -- whole runs --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["plain", "normalized", "n_step", "overlap_workers", "fixed_entropy"])
+def test_resume(name, device, tmp_path):
+    """A run that was saved at any step and goes on ends as one that was never stopped."""
+    case = RUNS[name]
+    case = replace(case, options={**case.options, "updates": "auto", "device": device})
+    calls, seen = {60, 151, 399}, []
+    model = case.new_model()
+    model.learn(TOTAL, callback=At(calls, tmp_path, lambda model: seen.append(model.num_timesteps)))
+    assert model._updates.is_fast and len(seen) == len(calls)
+    final = whole_state(model)
+    for steps in seen:
+        loaded = ESAC.load(tmp_path / f"run_{steps}_steps", env=case.make_env(), device=device)
+        loaded.load_replay_buffer(tmp_path / f"run_replay_buffer_{steps}_steps")
+        assert differences(final, go_on(loaded)) == []
+        assert loaded._updates.is_fast
+
+
+def play(**options):
+    """A short run, its state and its log."""
+    model = make_model(ESAC, drift(), seed=5, updates="auto", agent_fraction=0.4, **options)
+    log = keep_log(model)
+    model.learn(300)
+    assert model._updates.is_fast and model._n_updates > 0
+    return state_of(model), without_clock(log)
+
+
+@pytest.mark.parametrize(
+    "options", [dict(), dict(normalize_observations=True, gradient_steps=3, share_experience=0.0)], ids=str
+)
+def test_same_seed(options, device):
+    assert differences(*(play(device=device, **options) for _ in range(2))) == []
+
+
+@pytest.mark.parametrize("n_workers", [1, 3])
+def test_workers_change_nothing(n_workers, device):
+    workers = play(device=device, backend="subproc", n_workers=n_workers)
+    assert differences(play(device=device)[0], workers[0]) == []

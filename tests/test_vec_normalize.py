@@ -5,7 +5,7 @@ from itertools import pairwise
 import gymnasium as gym
 import numpy as np
 import pytest
-from helpers import ALGORITHMS, DEVICE, HYBRIDS
+from helpers import ALGORITHMS, DEVICE, HYBRIDS, keep_selections
 from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback, EvalCallback
 from stable_baselines3.common.envs import FakeImageEnv
 from stable_baselines3.common.monitor import Monitor
@@ -153,20 +153,13 @@ def test_statistics_stay_as_they_are_without_training(algorithm):
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_fitness_is_the_raw_reward(algorithm, monkeypatch):
-    returns = []
-    original = algorithm._fitness
-
-    def watch(self, result):
-        fitness = original(self, result)
-        returns.append(fitness)
-        return fitness
-
-    monkeypatch.setattr(algorithm, "_fitness", watch)
+def test_fitness_is_the_raw_reward(algorithm):
     env = VecNormalize(vec(1))
-    tiny(env, algorithm=algorithm, n_agent_members=0, **POPULATION_ONLY).learn(120)
+    model = tiny(env, algorithm=algorithm, n_agent_members=0, **POPULATION_ONLY)
+    selections = keep_selections(model)
+    model.learn(120)
     played = np.array([sum(np.float64(np.float32(reward)) for reward in episode) for episode in walks(env)[0].rewards])
-    np.testing.assert_allclose(np.concatenate(returns), played, rtol=1e-6)
+    np.testing.assert_allclose(np.concatenate([selection.fitness for selection in selections]), played, rtol=1e-6)
     assert abs(played).max() > 1, "raw rewards could not be told from normalised ones"
 
 

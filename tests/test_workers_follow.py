@@ -21,7 +21,7 @@ from test_spaces import ACTION_SPACES, OBSERVATION_SPACES, Anything
 from sb3_esac import ES
 from sb3_esac.evaluation.evaluator import EvaluationRequest
 from sb3_esac.evaluation.factories import lane_recipe
-from sb3_esac.evaluation.lane import Played
+from sb3_esac.evaluation.lane import ReplayableEpisode
 from sb3_esac.evaluation.layers import lane_difference
 from sb3_esac.evaluation.lockstep import LockstepEvaluator
 from sb3_esac.evaluation.players import make_player
@@ -237,7 +237,7 @@ def test_workers_give_what_lanes_and_predict_give(observation: Any, action: Any,
     episodes = []
     for member, index in request.jobs:
         played = player.play(member, index, int(request.seeds[member, index]), request.parameters[member], [0])
-        assert isinstance(played, Played), played
+        assert isinstance(played, ReplayableEpisode), played
         episodes.append(played.episode)
     in_worker: Any = player.env.unwrapped
     if not random:

@@ -211,7 +211,7 @@ def share_experience(agent: OffPolicyAlgorithm, share: float) -> SharedExperienc
     """
     buffer = agent.replay_buffer
     assert buffer is not None
-    has_store = isinstance(buffer, SharedExperience) and buffer.population_store is not None
+    has_store = getattr(buffer, "population_store", None) is not None
     store = None
     if not has_store and share > 0:
         store = new_buffer(agent, min(agent.buffer_size, POPULATION_STORE_SIZE), 1)

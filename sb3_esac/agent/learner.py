@@ -23,8 +23,8 @@ from sb3_esac.evaluation.clock import StepListener, without_callbacks
 from sb3_esac.evaluation.disturbance import Patience
 from sb3_esac.evaluation.first_layers import update_normalizers
 from sb3_esac.evaluation.normalization import normalizers
-from sb3_esac.evaluation.progress import Level, Progress
-from sb3_esac.evaluation.rollout import Episode, stack
+from sb3_esac.evaluation.progress import Progress
+from sb3_esac.evaluation.rollout import EpisodeResult, stack
 from sb3_esac.evaluation.seeded_episodes import ASLEEP, Asleep, SeededEpisodes, adopt
 from sb3_esac.evaluation.statistics import ObservationMoments, observation_moments
 from sb3_esac.evaluation.vec_envs import forbids_early_resets
@@ -69,18 +69,25 @@ class IntervalReport:
 
     :param goes_on: False if a callback asked to stop.
     :param returns: Of the whole episodes that were played.
+    :param was_played: Whether it was the agent's turn.
     """
 
-    goes_on: bool
-    returns: list[float]
+    goes_on: bool = True
+    returns: Sequence[float] = ()
+    was_played: bool = True
+
+
+NO_INTERVAL = IntervalReport(was_played=False)
+"""It was not the agent's turn."""
 
 
 class Learner:
     """
     A stock off-policy algorithm, which is the one truth for its networks, buffer and counters, and what ESAC does with it.
 
-    To be read: ``agent``, ``averaged`` (None without averaging), ``level`` and ``n_episodes``; ``statistics_version`` grows
-    when the statistics of observations change.
+    To be read: ``agent``, ``averaged`` (None without averaging), ``n_episodes``, ``level``, what the agent, exploring, has
+    returned in its last episodes (NaN if nothing is known), and ``statistics_version``, which grows when the statistics of
+    observations change.
 
     :param agent: The agent.
     :param share: Fraction of each batch that comes from the population's store.
@@ -102,8 +109,7 @@ class Learner:
         """Count from zero."""
         self.agent.num_timesteps = 0
         self.n_episodes, self._n_random_episodes = 0, 0
-        self._level, self._error = float("nan"), 0.0
-        self._random_returns: list[float] = []
+        self.level = float("nan")
         self.seconds = {"agent": 0.0, "gradient": 0.0}
 
     # -- what it is made of --------------------------------------------------------------------------------------------
@@ -131,15 +137,9 @@ class Learner:
         assert isinstance(self.agent.replay_buffer, SharedExperience)
         return self.agent.replay_buffer
 
-    @property
-    def level(self) -> Level:
-        """What the agent, exploring, returns by now."""
-        random = float(np.mean(self._random_returns)) if self._random_returns else None
-        return Level(self._level, self._error, random)
-
     def withdraw(self) -> None:
         """Forget its level: without noise it plays worse than its last episodes promised."""
-        self._level = float("nan")
+        self.level = float("nan")
 
     @property
     def has_begun(self) -> bool:
@@ -212,7 +212,7 @@ class Learner:
 
     # -- experience ----------------------------------------------------------------------------------------------------
 
-    def take_episodes(self, episodes: Sequence[Episode]) -> None:
+    def take_episodes(self, episodes: Sequence[EpisodeResult]) -> None:
         """
         Put episodes of offspring into the population's store.
 
@@ -367,7 +367,6 @@ class Learner:
         if self.agent.num_timesteps <= self.agent.learning_starts:
             # They tell nothing of the agent.
             self._n_random_episodes = len(finished)
-            self._random_returns += [episode_return for episode_return, _ in finished[n_before:]]
         if n_before < len(finished) >= LEVEL_EPISODES:
             self._note_level()
 
@@ -376,8 +375,7 @@ class Learner:
         own = self.base.finished[self._n_random_episodes :]
         if own:
             last = [episode_return for episode_return, _ in own[-LEVEL_EPISODES:]]
-            self._level = float(np.mean(last))
-            self._error = float(np.std(last) / np.sqrt(len(last))) if np.isfinite(last).all() else 0.0
+            self.level = float(np.mean(last))
 
     def _n_observations_known(self) -> float:
         """How many observations the normalisation is made from, 0 if there is none."""
@@ -401,7 +399,7 @@ class Learner:
 
     # -- state ---------------------------------------------------------------------------------------------------------
 
-    COUNTS = ("n_episodes", "_level", "_error", "_n_random_episodes", "_random_returns")
+    COUNTS = ("n_episodes", "level", "_n_random_episodes")
 
     def state_dict(self) -> dict[str, Any]:
         """Counters and level; networks and optimisers are parameters of the model."""

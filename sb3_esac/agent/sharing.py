@@ -142,7 +142,8 @@ def shared(buffer: ReplayBuffer, population_store: ReplayBuffer | None, populati
         kind = _shared_class(type(buffer))
         own = kind.__new__(kind)
         own.__dict__ = buffer.__dict__
-        own.population_store = None
+        # It may be that of another model already.
+        vars(own).setdefault("population_store", None)
     if population_store is not None:
         own.population_store = population_store
     own.population_share = population_share

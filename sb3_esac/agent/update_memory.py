@@ -1,10 +1,10 @@
-"""Memory that torch's parameters and Adam's moments share with numpy: one array for each network."""
+"""Memory that torch's parameters and Adam's moments share with the arithmetic: one array for each network."""
 
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch as th
+from stable_baselines3 import SAC
 
 ALIGNMENT = 16
 """Blocks begin at multiples of so many numbers."""
@@ -12,10 +12,12 @@ ALIGNMENT = 16
 PLAIN = dict.fromkeys(("weight_decay", "amsgrad", "maximize", "capturable", "differentiable", "decoupled_weight_decay"), 0)
 """Settings of Adam's that :class:`FlatAdam` knows."""
 
+STOCK_TRAIN = SAC.train
+
 
 class Layout:
     """
-    Tensors in one array, in blocks that numpy can see as one matrix or one stack of them.
+    Tensors in one array, in blocks that can be seen as one matrix or one stack of them.
 
     :param blocks: Tensors of a block stand one behind the other.
     """
@@ -36,7 +38,7 @@ class Layout:
 
     def new(self) -> th.Tensor:
         """Make an array of zeros."""
-        return th.zeros(self.size, dtype=self.tensors[0].dtype)
+        return th.zeros(self.size, dtype=self.tensors[0].dtype, device=self.tensors[0].device)
 
     def views(self, flat: th.Tensor) -> list[th.Tensor]:
         """
@@ -48,7 +50,7 @@ class Layout:
         pairs = zip(self.tensors, self._places, strict=True)
         return [flat[start:end].view(tensor.shape) for tensor, (start, end) in pairs]
 
-    def matrices(self, flat: th.Tensor, n_stacked: int, n_rows: Sequence[int]) -> list[np.ndarray]:
+    def matrices(self, flat: th.Tensor, n_stacked: int, n_rows: Sequence[int]) -> list[th.Tensor]:
         """
         Find the blocks in an array.
 
@@ -57,9 +59,8 @@ class Layout:
         :param n_rows: For each block the rows of one matrix.
         :return: For each block (n, rows, columns), a view.
         """
-        array = flat.numpy()
         pairs = zip(self.blocks, n_rows, strict=True)
-        return [array[start:end].reshape(n_stacked, rows, -1) for (start, end), rows in pairs]
+        return [flat[start:end].view(n_stacked, rows, -1) for (start, end), rows in pairs]
 
 
 class SharedParameters:
@@ -81,6 +82,34 @@ class SharedParameters:
         return [tensor.data_ptr() for tensor in self.layout.tensors] == self._addresses
 
 
+class PerceptronMemory(SharedParameters):
+    """
+    The memory of perceptrons of one shape.
+
+    :param stacks: For each perceptron its modules, first to last.
+    :param heads: Linear layers that follow them all, side by side.
+    """
+
+    def __init__(self, stacks: Sequence[Sequence[th.nn.Module]], heads: Sequence[th.nn.Linear] = ()) -> None:
+        layers: list[list[Any]] = [list(layer) for layer in zip(*(stack[::2] for stack in stacks), strict=True)]
+        layers += [list(heads)] if heads else []
+        self._n, n_rows = len(stacks), [sum(each.out_features for each in layer) // len(stacks) for layer in layers]
+        # A bias is one row.
+        self._n_rows = [rows for width in n_rows for rows in (width, 1)]
+        self.tanh = any(type(module) is th.nn.Tanh for module in stacks[0])
+        super().__init__(Layout([[getattr(each, name) for each in layer] for layer in layers for name in ("weight", "bias")]))
+
+    def split(self, flat: th.Tensor) -> tuple[list[th.Tensor], list[th.Tensor]]:
+        """
+        Find weights and biases.
+
+        :param flat: An array like that of the parameters.
+        :return: For each layer (n, out, in) and (n, 1, out).
+        """
+        matrices = self.layout.matrices(flat, self._n, self._n_rows)
+        return matrices[::2], matrices[1::2]
+
+
 class FlatAdam:
     """
     Adam on one array. Moments and steps stay in the state of torch's optimiser, which goes on from them if it has to.
@@ -93,7 +122,10 @@ class FlatAdam:
         layout = parameters.layout
         self.optimizer, self.parameters, self.tensors = optimizer, parameters.flat, layout.tensors
         self.gradient, self._mean, self._square, self._scratch = (layout.new() for _ in range(4))
-        self._steps = th.zeros(len(layout.tensors), dtype=th.float32)
+        self.is_fused = bool(optimizer.param_groups[0].get("fused"))
+        # Where torch keeps them.
+        self._steps = th.zeros(len(layout.tensors), device=self.parameters.device if self.is_fused else "cpu")
+        self._blocks = [slice(*block) for block in layout.blocks]
         self._names = {"exp_avg": layout.views(self._mean), "exp_avg_sq": layout.views(self._square)}
         self._names["step"] = list(self._steps.unbind())
         self._share()
@@ -126,6 +158,58 @@ class FlatAdam:
         deviation = th.sqrt(square, out=self._scratch).div_((1 - beta2**n_steps) ** 0.5).add_(group["eps"])
         self.parameters.addcdiv_(mean, deviation, value=-rate / (1 - beta1**n_steps))
 
+    @property
+    def changed(self) -> list[th.Tensor]:
+        """What :meth:`step_from` changes."""
+        return [self.parameters, self._mean, self._square, *([self._steps] if self.is_fused else [])]
+
+    def factors(self, n_ahead: int) -> tuple[float, float]:
+        """
+        Compute what :meth:`step_from` multiplies and divides by.
+
+        :param n_ahead: Steps of a call that come before it.
+        :return: Step size, and the second moment's correction; if torch's kernel computes them, learning rate and 1.
+        """
+        group: dict[str, Any] = self.optimizer.param_groups[0]
+        (beta1, beta2), rate = group["betas"], float(group["lr"])
+        if self.is_fused:
+            return rate, 1.0
+        n_steps = float(self._steps[0]) + n_ahead + 1
+        return rate / (1 - beta1**n_steps), float((1 - beta2**n_steps) ** 0.5)
+
+    def count(self, n_steps: int) -> None:
+        """
+        Count steps that :meth:`step_from` has made, unless they are counted on the device.
+
+        :param n_steps: How many.
+        """
+        if not self.is_fused:
+            self._steps.add_(n_steps)
+
+    def step_from(self, gradients: Sequence[th.Tensor], factors: th.Tensor) -> None:
+        """
+        Do what :meth:`step` does, but with all that changes in tensors, and by torch's kernel if that is what torch would do.
+
+        :param gradients: Those of each block.
+        :param factors: (2,), see :meth:`factors`.
+        """
+        group: dict[str, Any] = self.optimizer.param_groups[0]
+        (beta1, beta2), size = group["betas"], factors[0]
+        parameters, means, squares = ([array[block] for block in self._blocks] for array in self.changed[:3])
+        rows = [gradient.reshape(-1) for gradient in gradients]
+        if self.is_fused:
+            # That kernel rounds 1 - beta2 to single precision, which the others do not.
+            self._steps.add_(1)
+            clocks, plain = [self._steps[0]] * len(rows), dict(weight_decay=0.0, amsgrad=False, maximize=False)
+            options = dict(lr=size, beta1=beta1, beta2=beta2, eps=group["eps"], **plain)
+            th._fused_adam_(parameters, rows, means, squares, [], clocks, **options)
+            return
+        th._foreach_lerp_(means, rows, 1 - beta1)
+        th._foreach_mul_(squares, beta2)
+        th._foreach_addcmul_(squares, rows, rows, 1 - beta2)
+        deviation = th.sqrt(self._square).div_(factors[1]).add_(group["eps"])
+        self.parameters.addcmul_(self._mean / deviation, size, value=-1)
+
 
 def plain_adam(optimizer: Any) -> bool:
     """
@@ -150,3 +234,83 @@ def same_steps(optimizer: th.optim.Optimizer) -> bool:
     """
     states = [optimizer.state.get(tensor) or {} for tensor in optimizer.param_groups[0]["params"]]
     return len({float(state.get("step", 0)) for state in states}) == 1
+
+
+def has_hooks(modules: Sequence[th.nn.Module]) -> bool:
+    """
+    Whether anybody listens to what modules compute.
+
+    :param modules: Modules.
+    """
+    return any(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+        for module in modules
+    )
+
+
+class AgentMemory:
+    """
+    All that a SAC learns, in shared memory, and what its updates have to do beside the arithmetic.
+
+    :param agent: A SAC with perceptrons and plain Adam.
+    """
+
+    def __init__(self, agent: Any) -> None:
+        self.agent = agent
+        self.actor = PerceptronMemory([list(agent.actor.latent_pi)], [agent.actor.mu, agent.actor.log_std])
+        self.critic, self.target = (
+            PerceptronMemory([list(network) for network in part.q_networks]) for part in (agent.critic, agent.critic_target)
+        )
+        self.actor_adam = FlatAdam(agent.actor.optimizer, self.actor)
+        self.critic_adam = FlatAdam(agent.critic.optimizer, self.critic)
+        self.entropy_adam: FlatAdam | None = None
+        self.shared: list[SharedParameters] = [self.actor, self.critic, self.target]
+        self.adams = [self.actor_adam, self.critic_adam]
+        if agent.ent_coef_optimizer is not None:
+            entropy = SharedParameters(Layout([[agent.log_ent_coef]]))
+            self.entropy_adam = FlatAdam(agent.ent_coef_optimizer, entropy)
+            self.shared.append(entropy)
+            self.adams.append(self.entropy_adam)
+        self._modules = list(agent.policy.modules())
+        self._parts = self._find_parts()
+
+    def _find_parts(self) -> list[Any]:
+        agent = self.agent
+        parts = [agent.policy, agent.actor, agent.critic, agent.critic_target]
+        optimizers = [agent.actor.optimizer, agent.critic.optimizer, agent.ent_coef_optimizer]
+        extractors = [part.features_extractor for part in parts[1:]]
+        statistics = [buffer for extractor in extractors for buffer in extractor.buffers()]
+        coefficients = [agent.log_ent_coef, getattr(agent, "ent_coef_tensor", None)]
+        return [*parts, *optimizers, *coefficients, *extractors, *statistics]
+
+    def is_in_use(self) -> bool:
+        """Whether nobody has put anything else in the place of what this was made for, and all of it is to be learned."""
+        parts = self._find_parts()
+        return (
+            "train" not in vars(self.agent)
+            and SAC.train is STOCK_TRAIN
+            and len(parts) == len(self._parts)
+            and all(one is other for one, other in zip(self._parts, parts, strict=True))
+            and all(memory.is_theirs() for memory in self.shared)
+            and all(adam.is_theirs() for adam in self.adams)
+            and all(tensor.requires_grad for adam in self.adams for tensor in adam.tensors)
+            and not has_hooks(self._modules)
+        )
+
+    def begin(self) -> None:
+        """Do what ``SAC.train`` does before its first update."""
+        self.agent.policy.set_training_mode(True)
+        self.agent._update_learning_rate([adam.optimizer for adam in self.adams])
+
+    def end(self, n_updates: int, logged: Sequence[float]) -> None:
+        """
+        Do what ``SAC.train`` does after its last update.
+
+        :param n_updates: How many there were.
+        :param logged: Means of the entropy coefficient and the actor's and critics' losses, and of the coefficient's own loss
+            if it is learned.
+        """
+        self.agent._n_updates += n_updates
+        self.agent.logger.record("train/n_updates", self.agent._n_updates, exclude="tensorboard")
+        for name, value in zip(("ent_coef", "actor_loss", "critic_loss", "ent_coef_loss"), logged, strict=False):
+            self.agent.logger.record(f"train/{name}", value)

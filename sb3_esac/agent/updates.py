@@ -1,9 +1,9 @@
 """
-The agent's updates: SB3's ``train``, or for a plain SAC with perceptrons on the CPU the same by hand, without autograd.
+The agent's updates: SB3's ``train``, or for a plain SAC with perceptrons the same by hand, and on a GPU by CUDA graphs.
 
-What :class:`FastUpdates` does to an agent is what ``SAC.train`` does to it, but for the last digits: parameters, targets,
-entropy coefficient, the optimisers' state, counters and log. It draws the same random numbers. Gradients are not left in
-``.grad``.
+What :class:`FastUpdates` and :class:`GraphUpdates` do to an agent is what ``SAC.train`` does to it, but for the last digits:
+parameters, targets, entropy coefficient, the optimisers' state, counters and log. They draw the same random numbers. Gradients
+are not left in ``.grad``.
 """
 
 import math
@@ -21,11 +21,17 @@ from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.sac.policies import Actor, SACPolicy
 from torch.distributions import Normal
 
+from sb3_esac.agent.update_graph import GraphUpdates
 from sb3_esac.agent.update_kernels import Layers, SquashedGaussian, actor_loss, critic_loss, entropy_loss, td_targets
-from sb3_esac.agent.update_memory import FlatAdam, Layout, SharedParameters, plain_adam, same_steps
+from sb3_esac.agent.update_memory import (
+    STOCK_TRAIN,
+    AgentMemory,
+    PerceptronMemory,
+    has_hooks,
+    plain_adam,
+    same_steps,
+)
 from sb3_esac.evaluation.normalization import ObservationNormalizer
-
-STOCK_TRAIN = SAC.train
 
 
 class Updates:
@@ -40,13 +46,13 @@ class Updates:
         self.agent = agent
         self.reason = '`updates="stock"`' if wanted == "stock" else reason_for_stock(agent)
         self._forced = wanted == "stock"
-        self._fast: FastUpdates | None = None
+        self._fast: FastUpdates | GraphUpdates | None = None
         if agent.verbose >= 1:
             print("Updates of the agent: " + ("fast" if self.reason is None else f"SB3's ({self.reason})"))
 
     @property
     def is_fast(self) -> bool:
-        """Whether updates are made by hand."""
+        """Whether updates are not SB3's."""
         return self.reason is None
 
     def train(self, gradient_steps: int, batch_size: int) -> None:
@@ -59,19 +65,28 @@ class Updates:
         if not self._forced and gradient_steps > 0 and (self._fast is None or not self._fast.applies()):
             # Parameters may have been loaded, an optimiser exchanged, a layer frozen.
             self.reason = reason_for_stock(self.agent)
-            self._fast = None if self.reason else FastUpdates(self.agent)
+            self._fast = None if self.reason else fast_updates(self.agent)
         if self._fast is None or gradient_steps <= 0:
             self.agent.train(gradient_steps=gradient_steps, batch_size=batch_size)
         else:
             self._fast.train(gradient_steps, batch_size)
 
 
+def fast_updates(agent: Any) -> "FastUpdates | GraphUpdates":
+    """
+    Make an agent's updates where its networks are.
+
+    :param agent: An agent for which :func:`reason_for_stock` has none.
+    """
+    return FastUpdates(agent) if agent.actor.mu.weight.device.type == "cpu" else GraphUpdates(agent)
+
+
 def reason_for_stock(agent: Any) -> str | None:
     """
-    Say why an agent's updates are not made by hand.
+    Say why an agent's updates are left to SB3.
 
     :param agent: The agent.
-    :return: None if they are.
+    :return: None if they are not.
     """
     if type(agent) is not SAC or type(agent).train is not STOCK_TRAIN or "train" in vars(agent):
         return f"the agent is a {type(agent).__name__} of its own"
@@ -83,8 +98,9 @@ def reason_for_stock(agent: Any) -> str | None:
     if not isinstance(space, spaces.Box) or is_image_space(space):
         return "observations are no plain vectors"
     tensors = [*agent.policy.parameters(), *([] if agent.log_ent_coef is None else [agent.log_ent_coef])]
-    if any(tensor.device.type != "cpu" for tensor in tensors):
-        return "the networks are not on the CPU"
+    devices = {tensor.device for tensor in tensors}
+    if len(devices) > 1 or devices.pop().type not in ("cpu", "cuda"):
+        return "the networks are neither on the CPU nor on a GPU"
     if any(tensor.dtype != th.float32 for tensor in tensors) or not all(
         tensor.requires_grad for part in (agent.actor, agent.critic) for tensor in part.parameters()
     ):
@@ -127,36 +143,16 @@ def _is_perceptron(layers: Sequence[th.nn.Module]) -> bool:
     return biased and (kinds <= {th.nn.ReLU} or kinds <= {th.nn.Tanh})
 
 
-def has_hooks(modules: Sequence[th.nn.Module]) -> bool:
-    """
-    Whether anybody listens to what modules compute.
-
-    :param modules: Modules.
-    """
-    return any(
-        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
-        for module in modules
-    )
-
-
 class Perceptrons:
     """
-    The memory of perceptrons of one shape, shared with torch, and their arithmetic.
+    Perceptrons' arithmetic in their memory.
 
-    :param stacks: For each perceptron its modules, first to last.
-    :param heads: Linear layers that follow them all, side by side.
+    :param memory: The memory.
     """
 
-    def __init__(self, stacks: Sequence[Sequence[th.nn.Module]], heads: Sequence[th.nn.Linear] = ()) -> None:
-        layers = [list(layer) for layer in zip(*(stack[::2] for stack in stacks), strict=True)]
-        layers += [list(heads)] if heads else []
-        self._n, n_rows = len(stacks), [sum(each.out_features for each in layer) // len(stacks) for layer in layers]
-        blocks = [[getattr(each, name) for each in layer] for layer in layers for name in ("weight", "bias")]
-        # A bias is one row.
-        self._n_rows = [rows for width in n_rows for rows in (width, 1)]
-        self.memory = SharedParameters(Layout(blocks))
-        tanh = any(type(module) is th.nn.Tanh for module in stacks[0])
-        self.layers = Layers(*self.split(self.memory.flat), tanh=tanh)
+    def __init__(self, memory: PerceptronMemory) -> None:
+        self.memory = memory
+        self.layers = Layers(*self.split(memory.flat), tanh=memory.tanh)
 
     def split(self, flat: th.Tensor) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """
@@ -165,8 +161,8 @@ class Perceptrons:
         :param flat: An array like that of the parameters.
         :return: For each layer (n, out, in) and (n, 1, out).
         """
-        matrices = self.memory.layout.matrices(flat, self._n, self._n_rows)
-        return matrices[::2], matrices[1::2]
+        weights, biases = self.memory.split(flat)
+        return [weight.numpy() for weight in weights], [bias.numpy() for bias in biases]
 
 
 class Batch:
@@ -192,51 +188,26 @@ class Batch:
 
 class FastUpdates:
     """
-    ``SAC.train`` by hand.
+    ``SAC.train`` by hand, on the CPU.
+
+    Products are numpy's. They take as many threads as OpenBLAS was told when numpy was imported (``OMP_NUM_THREADS``, else
+    one for each core), which ``torch.set_num_threads`` does not change.
 
     :param agent: An agent for which :func:`reason_for_stock` has none.
     """
 
     def __init__(self, agent: Any) -> None:
-        self.agent = agent
+        self.agent, self.memory = agent, AgentMemory(agent)
         self.n_features, self.n_actions = agent.actor.features_dim, agent.actor.mu.out_features
-        self.actor = Perceptrons([list(agent.actor.latent_pi)], [agent.actor.mu, agent.actor.log_std])
-        self.critic, self.target = (
-            Perceptrons([list(network) for network in part.q_networks]) for part in (agent.critic, agent.critic_target)
-        )
-        self.actor_adam = FlatAdam(agent.actor.optimizer, self.actor.memory)
-        self.critic_adam = FlatAdam(agent.critic.optimizer, self.critic.memory)
-        self._actor_gradients = self.actor.split(self.actor_adam.gradient)
-        self._critic_gradients = self.critic.split(self.critic_adam.gradient)
-        self._shared = [self.actor.memory, self.critic.memory, self.target.memory]
-        self._adams = [self.actor_adam, self.critic_adam]
-        self.entropy_adam: FlatAdam | None = None
-        if agent.ent_coef_optimizer is not None:
-            memory = SharedParameters(Layout([[agent.log_ent_coef]]))
-            self.entropy_adam = FlatAdam(agent.ent_coef_optimizer, memory)
-            self._shared.append(memory)
-            self._adams.append(self.entropy_adam)
-        self._modules = list(agent.policy.modules())
-        self._parts = self._find_parts()
+        memory = self.memory
+        self.actor, self.critic, self.target = map(Perceptrons, (memory.actor, memory.critic, memory.target))
+        self._actor_gradients = self.actor.split(memory.actor_adam.gradient)
+        self._critic_gradients = self.critic.split(memory.critic_adam.gradient)
         self._batch: Batch | None = None
-
-    def _find_parts(self) -> list[Any]:
-        agent = self.agent
-        optimizers = [agent.actor.optimizer, agent.critic.optimizer, agent.ent_coef_optimizer]
-        parts = [agent.policy, agent.actor, agent.critic, agent.critic_target]
-        return [*parts, *optimizers, agent.log_ent_coef, *(part.features_extractor for part in parts[1:])]
 
     def applies(self) -> bool:
         """Whether nobody has put anything else in the place of what this was made for."""
-        return (
-            "train" not in vars(self.agent)
-            and SAC.train is STOCK_TRAIN
-            and all(one is other for one, other in zip(self._parts, self._find_parts(), strict=True))
-            and all(memory.is_theirs() for memory in self._shared)
-            and all(adam.is_theirs() for adam in self._adams)
-            and all(tensor.requires_grad for adam in self._adams for tensor in adam.tensors)
-            and not has_hooks(self._modules)
-        )
+        return self.memory.is_in_use()
 
     def train(self, gradient_steps: int, batch_size: int) -> None:
         """
@@ -246,8 +217,7 @@ class FastUpdates:
         :param batch_size: Transitions for each.
         """
         agent = self.agent
-        agent.policy.set_training_mode(True)
-        agent._update_learning_rate([adam.optimizer for adam in self._adams])
+        self.memory.begin()
         scales = [_shift_and_scale(part.features_extractor) for part in (agent.actor, agent.critic, agent.critic_target)]
         logged: list[list[float]] = []
         for step in range(gradient_steps):
@@ -256,11 +226,7 @@ class FastUpdates:
             logged.append(self._update(data, discounts, scales))
             if step % agent.target_update_interval == 0:
                 self.target.memory.flat.mul_(1 - agent.tau).add_(self.critic.memory.flat, alpha=agent.tau)
-        agent._n_updates += gradient_steps
-        agent.logger.record("train/n_updates", agent._n_updates, exclude="tensorboard")
-        names = ("ent_coef", "actor_loss", "critic_loss", "ent_coef_loss")
-        for name, values in zip(names, zip(*logged, strict=True), strict=False):
-            agent.logger.record(f"train/{name}", np.mean(values))
+        self.memory.end(gradient_steps, [float(np.mean(values)) for values in zip(*logged, strict=True)])
 
     def _update(self, data: Any, discounts: Any, scales: Sequence[Any]) -> list[float]:
         """One gradient step of all networks; what is logged of it."""
@@ -301,9 +267,9 @@ class FastUpdates:
                 Normal(mean, std)
 
     def _learn_entropy(self, log_prob: np.ndarray) -> tuple[float, list[float]]:
-        if self.entropy_adam is None:
+        if self.memory.entropy_adam is None:
             return self.agent.ent_coef_tensor.item(), []
-        adam = self.entropy_adam
+        adam = self.memory.entropy_adam
         ent_coef = float(th.exp(adam.parameters)[0])
         loss, slope = entropy_loss(float(adam.parameters[0]), log_prob, self.agent.target_entropy)
         adam.gradient.fill_(slope)
@@ -321,7 +287,7 @@ class FastUpdates:
         loss = critic_loss(layers.forward(batch.pairs, tape), targets, tape.gradients[-1])
         layers.backward(tape)
         layers.parameter_gradients(batch.pairs, tape, *self._critic_gradients)
-        self.critic_adam.step()
+        self.memory.critic_adam.step()
         return loss
 
     def _learn_actor(self, batch: Batch, ent_coef: float) -> float:
@@ -336,7 +302,7 @@ class FastUpdates:
         policy.backward(way_back.outputs[-1][0], noise, by_actions, ent_coef / n_rows, way_back.gradients[-1][0])
         self.actor.layers.backward(way_back)
         self.actor.layers.parameter_gradients(batch.features[:n_rows], way_back, *self._actor_gradients)
-        self.actor_adam.step()
+        self.memory.actor_adam.step()
         return loss
 
 

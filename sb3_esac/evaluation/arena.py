@@ -10,7 +10,7 @@ import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
 
-from sb3_esac.evaluation.backends import asks_for_workers, check_lanes, make_evaluator, prepare_workers
+from sb3_esac.evaluation.backends import asks_for_workers, lanes_differ, make_evaluator, prepare_workers
 from sb3_esac.evaluation.clock import without_callbacks
 from sb3_esac.evaluation.episode_caps import EpisodeCaps, EpisodeLengthSchedule, horizon_of
 from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, Evaluator, OnStep, Pending
@@ -32,7 +32,7 @@ class ArenaSettings:
     :param env_id: Name of the environment, where that is what the user gave.
     """
 
-    backend: str = "auto"
+    backend: str | Evaluator = "auto"
     n_workers: int | None = None
     env_fn: Callable[[], gym.Env] | None = None
     env_id: str | None = None
@@ -46,8 +46,8 @@ class Arena:
     The user's environment, whoever plays copies of it, and what has been played.
 
     To be read: ``timesteps`` of the population, ``probe_timesteps`` among them, ``paper_timesteps`` (a generation counts as
-    its mean episode), ``n_episodes``, ``mean_length`` of the last generation's episodes, ``member_returns``, median and
-    maximum over its members, ``caps``, and ``seconds`` by phase, which are logged and never saved.
+    its mean episode), ``n_episodes``, ``mean_length`` of the last generation's episodes, ``caps``, and ``seconds`` by phase,
+    which are logged and never saved.
     """
 
     env: VecEnv
@@ -59,13 +59,14 @@ class Arena:
         self.caps = EpisodeCaps()
         self.lanes_differ = False
         self._evaluator: Evaluator | None = None
+        # Whether it is another one that should play the next generation.
+        self._is_outdated = False
         self.start_count()
 
     def start_count(self) -> None:
         """Count from zero."""
         self.timesteps, self.probe_timesteps, self.paper_timesteps, self.n_episodes = 0, 0, 0.0, 0
         self.mean_length = 0.0
-        self.member_returns = (float("nan"), float("nan"))
         # What is missing from the whole is bookkeeping.
         self.seconds = {"population": 0.0, "callback": 0.0}
         self.caps.start_count()
@@ -74,35 +75,32 @@ class Arena:
 
     def adopt(self, env: VecEnv, settings: ArenaSettings) -> None:
         """
-        Play on an environment; workers get ready in the background.
+        Play on an environment; workers get ready in the background. Whoever plays goes on until :meth:`configure` is called.
 
         :param env: The user's ``VecEnv``.
         :param settings: Who plays.
         """
         self.env, self.base, self.vec_normalize = env, adopt(env), unwrap_vec_normalize(env)
         wants_workers = asks_for_workers(env, settings.backend, settings.n_workers)
-        self.lanes_differ = check_lanes(env, settings.n_eval_episodes, settings.env_fn, wants_workers=wants_workers)
+        self.lanes_differ = lanes_differ(env, settings.n_eval_episodes, settings.env_fn, wants_workers=wants_workers)
         prepare_workers(env, settings.backend, settings.n_workers)
-        self._start_again(settings)
+        self.settings, self._is_outdated = settings, True
 
     def configure(self, settings: ArenaSettings) -> None:
         """
-        Let others play from now on.
+        Let others play from now on, between two generations.
 
-        :param settings: Who plays; the same ones change nothing.
+        :param settings: Who plays; the same ones on the same environment change nothing.
         """
-        if settings != self.settings:
-            self._start_again(settings)
-
-    def _start_again(self, settings: ArenaSettings) -> None:
-        is_open, self.settings = self._evaluator is not None, settings
-        if is_open:
+        self._is_outdated |= settings != self.settings
+        self.settings = settings
+        if self._is_outdated and self._evaluator is not None:
             self.close()
             self.open()
 
     def open(self) -> None:
         """Begin to play; to be followed by :meth:`close`."""
-        wanted = self.settings
+        wanted, self._is_outdated = self.settings, False
         self._evaluator = make_evaluator(
             self.env,
             backend=wanted.backend,
@@ -211,9 +209,6 @@ class Arena:
         """
         self.mean_length = float(result.lengths.mean())
         self.caps.note(result.lengths)
-        returns = result.returns.mean(axis=1)
-        returns = returns[np.isfinite(returns)]
-        self.member_returns = (float(np.median(returns)), float(returns.max())) if returns.size else (-np.inf, -np.inf)
         self.paper_timesteps += self.mean_length
 
     @property
@@ -249,7 +244,7 @@ class Arena:
 
     # -- state ---------------------------------------------------------------------------------------------------------
 
-    COUNTS = ("timesteps", "probe_timesteps", "paper_timesteps", "n_episodes", "mean_length", "member_returns")
+    COUNTS = ("timesteps", "probe_timesteps", "paper_timesteps", "n_episodes", "mean_length")
 
     def state_dict(self) -> dict[str, Any]:
         """Counters, and where the caps stand in their schedule."""

@@ -1,4 +1,4 @@
-"""Which evaluator plays the offspring: on the user's own lanes, in worker processes, or on a Ray cluster."""
+"""Who plays the offspring: the environment's own lanes, worker processes, a Ray cluster, or an evaluator of the user's."""
 
 import warnings
 from collections.abc import Callable
@@ -20,16 +20,27 @@ BACKENDS = ("auto", "lockstep", "subproc", "ray")
 
 def is_backend(backend: object) -> bool:
     """
-    Whether a value names a backend: one of ``BACKENDS``, or "ray:" with the address of a cluster.
+    Whether a value is a backend: one of ``BACKENDS``, "ray:" with the address of a cluster, or an :class:`Evaluator`.
 
     :param backend: Any value.
     """
-    return backend in BACKENDS or (isinstance(backend, str) and backend.startswith("ray:") and len(backend) > len("ray:"))
+    if not isinstance(backend, str):
+        return isinstance(backend, Evaluator)
+    return backend in BACKENDS or (backend.startswith("ray:") and len(backend) > len("ray:"))
 
 
-def asks_for_workers(env: VecEnv, backend: str, n_workers: int | None) -> bool:
+def may_make_workers(backend: str | Evaluator) -> bool:
     """
-    Whether a user wants episodes to be played elsewhere: by ``n_workers``, ``backend`` or a ``SubprocVecEnv``.
+    Whether workers are made where a user asks for them. An evaluator of the user's has its own ways.
+
+    :param backend: See :func:`make_evaluator`.
+    """
+    return not isinstance(backend, Evaluator) and backend != "lockstep"
+
+
+def asks_for_workers(env: VecEnv, backend: str | Evaluator, n_workers: int | None) -> bool:
+    """
+    Whether a user wants workers to be made: by ``n_workers``, the name of a ``backend`` or a ``SubprocVecEnv``.
 
     :param env: The user's ``VecEnv``.
     :param backend: See :func:`make_evaluator`.
@@ -37,10 +48,10 @@ def asks_for_workers(env: VecEnv, backend: str, n_workers: int | None) -> bool:
     """
     if backend == "auto":
         return (n_workers or 1) > 1 or isinstance(base_vec_env(env), SubprocVecEnv)
-    return backend != "lockstep"
+    return may_make_workers(backend)
 
 
-def prepare_workers(env: VecEnv, backend: str, n_workers: int | None) -> None:
+def prepare_workers(env: VecEnv, backend: str | Evaluator, n_workers: int | None) -> None:
     """
     Begin with what the workers need that :func:`make_evaluator` will make for the same arguments: what takes long, in the
     background, and to write down what the user does to ``env``.
@@ -49,17 +60,17 @@ def prepare_workers(env: VecEnv, backend: str, n_workers: int | None) -> None:
     :param backend: See :func:`make_evaluator`.
     :param n_workers: Likewise.
     """
-    if not asks_for_workers(env, backend, n_workers):
+    if isinstance(backend, Evaluator) or not asks_for_workers(env, backend, n_workers):
         return
     adopt(env).journal.is_open = True
     if not backend.startswith("ray"):
         start_server()
 
 
-def check_lanes(env: VecEnv, n_eval_episodes: int, env_fn: Callable[[], gym.Env] | None, *, wants_workers: bool) -> bool:
+def lanes_differ(env: VecEnv, n_eval_episodes: int, env_fn: Callable[[], gym.Env] | None, *, wants_workers: bool) -> bool:
     """
-    See whether the lanes of an environment are different tasks, and whether members can be compared then: each has to play
-    all of them.
+    Decide whether the lanes of an environment are different tasks. Members can only be compared then if each plays all of
+    them.
 
     :param env: The user's ``VecEnv``.
     :param n_eval_episodes: Episodes of each member in a generation.
@@ -89,7 +100,7 @@ def check_lanes(env: VecEnv, n_eval_episodes: int, env_fn: Callable[[], gym.Env]
 def make_evaluator(
     env: VecEnv,
     *,
-    backend: str = "auto",
+    backend: str | Evaluator = "auto",
     n_workers: int | None = None,
     env_fn: Callable[[], gym.Env] | None = None,
     env_id: str | None = None,
@@ -103,7 +114,8 @@ def make_evaluator(
     :param env: The user's ``VecEnv``.
     :param backend: "lockstep" steps ``env`` itself, "subproc" plays whole episodes in worker processes, "ray" does so on a
         cluster: one that is started for the run, or with "ray:auto" and "ray://host:port" one that is there; "auto" takes
-        processes if they are asked for and copies of the environment can be made, lockstep otherwise.
+        processes if they are asked for and copies of the environment can be made, lockstep otherwise. An :class:`Evaluator`
+        is the one, and is told of the user's ``VecNormalize``.
     :param n_workers: Number of processes, None for as many as ``env`` has.
     :param env_fn: Gives a copy of the environment of one lane.
     :param env_id: Name of the environment, where that is what the user gave.
@@ -113,6 +125,9 @@ def make_evaluator(
     :return: The evaluator.
     :raises ValueError: If ``backend`` needs copies of the environment and none can be made.
     """
+    if isinstance(backend, Evaluator):
+        backend.vec_normalize = unwrap_vec_normalize(env)
+        return backend
     if not asks_for_workers(env, backend, n_workers):
         return LockstepEvaluator(env)
     journal = adopt(env).journal

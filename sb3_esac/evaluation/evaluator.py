@@ -9,7 +9,7 @@ import numpy as np
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_esac.evaluation.players import Player
-from sb3_esac.evaluation.rollout import Episode, Recording
+from sb3_esac.evaluation.rollout import EpisodeResult, Recording
 from sb3_esac.evaluation.vec_normalize import frozen, snapshot
 
 UNBOUNDED_EPISODE_STEPS = 100_000
@@ -54,7 +54,7 @@ class EvaluationResult:
     :param shape: (n, k).
     """
 
-    episodes: list[Episode]
+    episodes: list[EpisodeResult]
     shape: tuple[int, int]
 
     @property
@@ -82,9 +82,15 @@ class Pending(ABC):
 
 
 class Evaluator(ABC):
-    """Plays parameter vectors. The result depends on the request alone, not on who plays what when."""
+    """
+    Plays parameter vectors. The result depends on the request alone, not on who plays what when.
+
+    One of a user's own is passed as ``backend``. The model sets ``vec_normalize``, and closes it when ``learn`` ends. It is
+    not saved with the model: pass it to ``load``, too, otherwise the backend is "auto" then.
+    """
 
     vec_normalize: VecNormalize | None = None
+    """The ``VecNormalize`` around the training environment, None if there is none."""
 
     @abstractmethod
     def evaluate(self, request: EvaluationRequest, on_step: OnStep) -> EvaluationResult | None:

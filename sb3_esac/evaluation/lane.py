@@ -12,9 +12,8 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from sb3_esac.evaluation.evaluator import UNBOUNDED_EPISODE_STEPS, EvaluationRequest, unbounded_episode
 from sb3_esac.evaluation.factories import LaneRecipe
 from sb3_esac.evaluation.lockstep import LockstepEvaluator
-from sb3_esac.evaluation.numpy_mlp import Act
-from sb3_esac.evaluation.players import Player
-from sb3_esac.evaluation.rollout import Episode, EpisodeRecorder, Recording
+from sb3_esac.evaluation.policies import Act, LanePolicies, SinglePolicies
+from sb3_esac.evaluation.rollout import EpisodeRecorder, EpisodeResult, Recording
 from sb3_esac.evaluation.vec_envs import base_vec_env
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -40,9 +39,9 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Played:
+class ReplayableEpisode:
     """
-    An episode as it comes back from a worker.
+    An episode as it comes back from a worker, with what callbacks are told of it when it is replayed to them.
 
     :param episode: The episode.
     :param rewards: (T,) raw rewards, for callbacks that want to hear of every step.
@@ -50,7 +49,7 @@ class Played:
     :param last_info: What ``Recording.info_keys`` asked for of the last ``info``, as far as it was there.
     """
 
-    episode: Episode
+    episode: EpisodeResult
     rewards: np.ndarray
     terminated: bool
     last_info: dict[str, Any] = field(default_factory=dict)
@@ -59,11 +58,15 @@ class Played:
 class Lane(Protocol):
     """Plays whole episodes."""
 
-    def bind(self, player: Player, vector: np.ndarray) -> Any:
-        """Prepare a member; what comes out goes into :meth:`play`, as often as wanted."""
+    def play(self, act: Act, job: Job, stop: Sequence[int]) -> ReplayableEpisode | None:
+        """
+        Play one episode.
 
-    def play(self, bound: Any, job: Job, stop: Sequence[int]) -> Played | None:
-        """Play one episode; None if ``stop[0]`` became true."""
+        :param act: The member's policy.
+        :param job: Which episode.
+        :param stop: The episode is given up when its first element becomes true.
+        :return: The episode, None if it was given up.
+        """
 
     def set_statistics(self, obs_rms: Any) -> None:
         """Take over the observation statistics of the user's ``VecNormalize``."""
@@ -97,14 +100,11 @@ class WrappedLane:
         self.evaluator = LockstepEvaluator(venv)
         self.base = base_vec_env(venv)
 
-    def bind(self, player: Player, vector: np.ndarray) -> Any:
-        return _Bound(player.bind(vector))
-
     def set_statistics(self, obs_rms: Any) -> None:
         if self.evaluator.vec_normalize is not None:
             self.evaluator.vec_normalize.obs_rms = obs_rms
 
-    def play(self, bound: Any, job: Job, stop: Sequence[int]) -> Played | None:
+    def play(self, act: Act, job: Job, stop: Sequence[int]) -> ReplayableEpisode | None:
         rewards: list[float] = []
         ended: list[dict[str, Any]] = []
         vec_normalize = self.evaluator.vec_normalize
@@ -117,14 +117,14 @@ class WrappedLane:
             return not stop[0]
 
         seeds = np.array([[job.seed]])
-        request = EvaluationRequest(np.zeros((1, 0)), seeds, bound, job.recording, job.max_episode_steps)
+        request = EvaluationRequest(np.zeros((1, 0)), seeds, _BoundPlayer(act), job.recording, job.max_episode_steps)
         result = self.evaluator.evaluate(request, on_step)
         self.evaluator.base.finished.clear()
         if result is None:
             return None
         episode = replace(result.episodes[0], member=job.member, index=job.index)
         terminated = not ended[0].get("TimeLimit.truncated", False)
-        return Played(episode, np.array(rewards, dtype=np.float32), terminated, _kept(ended[0], job))
+        return ReplayableEpisode(episode, np.array(rewards, dtype=np.float32), terminated, _kept(ended[0], job))
 
 
 def _kept(info: dict[str, Any], job: Job) -> dict[str, Any]:
@@ -132,7 +132,7 @@ def _kept(info: dict[str, Any], job: Job) -> dict[str, Any]:
     return {key: info[key] for key in job.recording.info_keys if key in info}
 
 
-class _Bound:
+class _BoundPlayer:
     """A player whose parameters are given already."""
 
     def __init__(self, act: Act) -> None:
@@ -140,6 +140,9 @@ class _Bound:
 
     def bind(self, vector: np.ndarray) -> Act:
         return self.act
+
+    def policies(self, env: VecEnv, *, together: bool) -> LanePolicies:
+        return SinglePolicies(self.bind, env)
 
 
 class DirectLane:
@@ -159,18 +162,15 @@ class DirectLane:
         self.vec_normalize = vec_normalize if vec_normalize is not None and vec_normalize.norm_obs else None
         self.normalize = _Normalize(self.vec_normalize) if self.vec_normalize is not None else None
 
-    def bind(self, player: Player, vector: np.ndarray) -> Any:
-        return player.bind(vector)
-
     def set_statistics(self, obs_rms: Any) -> None:
         if self.vec_normalize is not None:
             self.vec_normalize.obs_rms = obs_rms
             self.normalize = _Normalize(self.vec_normalize)
 
-    def play(self, bound: Any, job: Job, stop: Sequence[int]) -> Played | None:
+    def play(self, act: Act, job: Job, stop: Sequence[int]) -> ReplayableEpisode | None:
         recorder = EpisodeRecorder(job.member, job.index, job.recording)
         limit = min(job.max_episode_steps or UNBOUNDED_EPISODE_STEPS, UNBOUNDED_EPISODE_STEPS)
-        act, step, normalize = bound, self.env.step, self.normalize
+        step, normalize = self.env.step, self.normalize
         see, hear, keeps = recorder.see, recorder.hear, job.recording.observations
         raw, info = self.env.reset(seed=job.seed)
         observation, clean = self._cleared(raw)
@@ -196,7 +196,7 @@ class DirectLane:
                     raise RuntimeError(unbounded_episode(job.member))
                 truncated = truncated or not terminated
         episode = recorder.finish(self._last(raw, observation), bool(terminated), info.get("episode"))
-        return Played(episode, recorder.rewards(), bool(terminated), _kept(info, job))
+        return ReplayableEpisode(episode, recorder.rewards(), bool(terminated), _kept(info, job))
 
     def _cleared(self, raw: Any) -> tuple[np.ndarray, bool]:
         """Observation as a ``DummyVecEnv`` would give it, zeros in the place of NaN and infinity, and whether it had none."""

@@ -15,9 +15,8 @@ from sb3_esac.evaluation.evaluator import (
     OnStep,
     unbounded_episode,
 )
-from sb3_esac.evaluation.policies import LanePolicies, make_policies
 from sb3_esac.evaluation.records import LaneRecords
-from sb3_esac.evaluation.rollout import Episode
+from sb3_esac.evaluation.rollout import EpisodeResult
 from sb3_esac.evaluation.seeded_episodes import ASLEEP, Asleep, adopt
 from sb3_esac.evaluation.telling import Telling
 from sb3_esac.evaluation.vec_envs import take
@@ -93,9 +92,9 @@ class _LockstepRun:
         self.anywhere = deque(request.jobs if request.lanes is None else [])
         self.assigned: list[Job | None] = [None] * n_lanes
         self.playing: list[Job | None] = [None] * n_lanes
-        self.policies: LanePolicies = make_policies(request.player, self.env, together=self.base.driver is None)
+        self.policies = request.player.policies(self.env, together=self.base.driver is None)
         self.records = LaneRecords(n_lanes, request.recording)
-        self.episodes: dict[Job, Episode] = {}
+        self.episodes: dict[Job, EpisodeResult] = {}
 
     def _jobs_of(self, lane: int) -> list[Job]:
         assert self.request.lanes is not None

@@ -1,13 +1,13 @@
-"""Forward of a multi-layer perceptron in numpy, for one observation at a time."""
+"""Forward of a multi-layer perceptron in numpy: for one observation at a time, or for one of each of many members."""
 
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+from stable_baselines3.common.vec_env import VecEnv
 
-Act = Callable[[Any], np.ndarray]
-"""Maps one observation to one action of the environment, just as it is to be given to ``step``."""
+from sb3_esac.evaluation.policies import Act, LanePolicies, SinglePolicies
 
 
 class NumpyMlp:
@@ -44,8 +44,19 @@ class NumpyMlp:
         :param vector: (d,) parameters; copied.
         :return: Function from one observation to one action; its buffers are its own, so one thread at a time.
         """
-        steps = self._steps(vector)
-        inputs = steps[0][1][: self.layers[0][0][1]]
+        steps: list[tuple[Callable[..., Any], np.ndarray, np.ndarray, Callable[[np.ndarray], None]]] = []
+        width = self.layers[0][0][1]
+        source, doubled = _buffer(width), False
+        inputs = source[:width]
+        for (weight, bias), name in zip(self.weights(vector), self.activations, strict=True):
+            rows, columns = weight.shape
+            # The bias is one more column, for an input that is always 1: one pass instead of two.
+            matrix = np.zeros((rows, len(source)), dtype=np.float32)
+            matrix[:, :columns] = weight * np.float32(0.5) if doubled else weight
+            matrix[:, columns] = bias
+            following, last = _buffer(rows), len(steps) == len(self.layers) - 1
+            steps.append((matrix.dot, source, following[:rows], _activation(name, rows, last=last)))
+            source, doubled = following, name == "relu"
         finish = _finish(self.output, self.low, self.high)
 
         def act(observation: np.ndarray) -> np.ndarray:
@@ -56,6 +67,15 @@ class NumpyMlp:
             return finish(target)
 
         return act
+
+    def policies(self, env: VecEnv, *, together: bool) -> LanePolicies:
+        """
+        Make the policies of all lanes.
+
+        :param env: The lanes.
+        :param together: Whether one forward for all lanes is worth its last digits, which are not those of a single one.
+        """
+        return StackedPolicies(self, env.num_envs) if together else SinglePolicies(self.bind, env)
 
     def weights(self, vector: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """
@@ -85,24 +105,6 @@ class NumpyMlp:
         half = 0.5 * (high - low)
         actions: np.ndarray = values * half + (low + half) if self.output == "scale" else np.clip(values, low, high)
         return actions.reshape(len(values), *self.low.shape)
-
-    def _steps(self, vector: np.ndarray) -> list[tuple[Callable[..., Any], np.ndarray, np.ndarray, Callable[..., Any]]]:
-        """Product, its input and output buffers, and what follows it, for each layer."""
-        steps: list[tuple[Callable[..., Any], np.ndarray, np.ndarray, Callable[..., Any]]] = []
-        source = _buffer(self.layers[0][0][1])
-        doubled = False
-        for number, (weight, bias) in enumerate(self.weights(vector)):
-            rows, columns = weight.shape
-            # The bias is one more column, for an input that is always 1: one pass instead of two.
-            matrix = np.zeros((rows, len(source)), dtype=np.float32)
-            matrix[:, :columns] = weight * np.float32(0.5) if doubled else weight
-            matrix[:, columns] = bias
-            last = number == len(self.layers) - 1
-            following = _buffer(rows)
-            target = following[:rows]
-            steps.append((matrix.dot, source, target, _activation(self.activations[number], rows, last=last)))
-            source, doubled = following, self.activations[number] == "relu"
-        return steps
 
 
 def _finish(output: str, low: np.ndarray, high: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
@@ -188,3 +190,46 @@ def _activation(name: str, size: int, *, last: bool) -> Callable[[np.ndarray], N
 
 FEW_ACTIONS = 16
 """Up to so many values ``math.tanh`` one by one is faster than ``np.tanh``."""
+
+
+class StackedPolicies:
+    """
+    Lanes that act together: the weights of all stand in one array for each layer.
+
+    :param player: A multi-layer perceptron.
+    :param n_lanes: Number of lanes.
+    """
+
+    def __init__(self, player: NumpyMlp, n_lanes: int) -> None:
+        self.player = player
+        shapes = [shape for shape, _, _ in player.layers]
+        self.weights = [np.zeros((n_lanes, *shape), dtype=np.float32) for shape in shapes]
+        self.biases = [np.zeros((n_lanes, rows), dtype=np.float32) for rows, _ in shapes]
+
+    def set(self, lane: int, vector: np.ndarray | None) -> None:
+        if vector is None:
+            return
+        for number, (weight, bias) in enumerate(self.player.weights(vector)):
+            self.weights[number][lane], self.biases[number][lane] = weight, bias
+
+    def act(self, observations: Any) -> np.ndarray:
+        values = np.asarray(observations, dtype=np.float32).reshape(len(observations), -1)
+        for weight, bias, name in zip(self.weights, self.biases, self.player.activations, strict=True):
+            values = np.matmul(weight, values[:, :, None])[:, :, 0]
+            values += bias
+            ACTIVATIONS[name](values)
+        return self.player.finish_batch(values)
+
+
+def _clip_tanh(values: np.ndarray) -> None:
+    np.clip(values, -2.0, 2.0, out=values)
+    np.tanh(values, out=values)
+
+
+ACTIVATIONS: dict[str, Callable[[np.ndarray], Any]] = {
+    "relu": lambda values: np.maximum(values, 0.0, out=values),
+    "tanh": lambda values: np.tanh(values, out=values),
+    "clip_tanh": _clip_tanh,
+    "identity": lambda values: None,
+}
+"""What follows a layer, by the names that ``NumpyMlp`` has for it; applied in place."""

@@ -8,9 +8,11 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.torch_layers import FlattenExtractor
+from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_esac.evaluation.normalization import ObservationNormalizer
-from sb3_esac.evaluation.numpy_mlp import Act, NumpyMlp
+from sb3_esac.evaluation.numpy_mlp import NumpyMlp
+from sb3_esac.evaluation.policies import Act, LanePolicies, SinglePolicies
 from sb3_esac.evaluation.vec_envs import is_image
 from sb3_esac.evaluation.vectors import copy_actor, load_vector, searched_parameters, to_vector
 
@@ -24,6 +26,15 @@ class Player(Protocol):
 
         :param vector: (d,) parameters; copied.
         :return: Function from one observation to one action.
+        """
+
+    def policies(self, env: VecEnv, *, together: bool) -> LanePolicies:
+        """
+        Make the policies of all lanes.
+
+        :param env: The lanes.
+        :param together: Whether one forward for all lanes, if there is one, is worth its last digits, which are not those of a
+            single one.
         """
 
 
@@ -58,6 +69,15 @@ class TorchActor:
         load_vector(actor, vector)
         # An action without dimensions is a scalar, as it is for an environment of a `VecEnv`.
         return lambda observation: actor.predict(observation, deterministic=True)[0][()]
+
+    def policies(self, env: VecEnv, *, together: bool) -> LanePolicies:
+        """
+        Make the policies of all lanes, which act one by one.
+
+        :param env: The lanes.
+        :param together: Not used.
+        """
+        return SinglePolicies(self.bind, env)
 
 
 def make_player(actor: BasePolicy) -> Player:

@@ -1,7 +1,8 @@
 """What evaluators have in common whose episodes are played elsewhere, by workers that can die."""
 
+import time
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import cloudpickle
@@ -12,8 +13,29 @@ from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, E
 from sb3_esac.evaluation.factories import LaneRecipe
 from sb3_esac.evaluation.journal import Journal
 from sb3_esac.evaluation.monitor_files import MonitorFiles
-from sb3_esac.evaluation.replay import NothingToPlay, Replayer
-from sb3_esac.evaluation.worker import Rules, check_arguments
+from sb3_esac.evaluation.replay import Collection, NothingToPlay, Replayer
+from sb3_esac.evaluation.worker import EvaluationError, Rules
+
+GRACE_SECONDS = 3.0
+"""How long a worker may take to do what it is asked before it is killed."""
+
+
+def check_arguments(n_workers: int, lanes: int, episode_timeout: float | None, max_worker_restarts: int) -> None:
+    """
+    Check what all evaluators with workers are given.
+
+    :param n_workers: Number of workers.
+    :param lanes: Single steps that one call of ``on_step`` stands for.
+    :param episode_timeout: Seconds that an episode may take.
+    :param max_worker_restarts: How many dead workers are replaced.
+    :raises ValueError: One of them makes no sense.
+    """
+    bounds = {"n_workers": (n_workers, 1), "lanes": (lanes, 1), "max_worker_restarts": (max_worker_restarts, 0)}
+    for name, (number, least) in bounds.items():
+        if number < least:
+            raise ValueError(f"`{name}` must be an integer >= {least}, not {number}")
+    if episode_timeout is not None and not episode_timeout > 0:
+        raise ValueError(f"`episode_timeout` must be a number of seconds > 0 or None, not {episode_timeout}")
 
 
 class PoolEvaluator(Evaluator):
@@ -108,3 +130,95 @@ class PoolEvaluator(Evaluator):
         :param on_step: Called for each row of steps.
         """
         return Replayer(on_step, self.lanes, self.files)
+
+
+class PoolRun(Pending):
+    """
+    One evaluation by the workers of a pool: what has come in, and who has died.
+
+    :param evaluator: Whose workers play.
+    :param shape: (n, k) members and episodes of each.
+    """
+
+    worker = "Worker"
+    """What errors call a worker."""
+
+    def __init__(self, evaluator: PoolEvaluator, shape: tuple[int, int]) -> None:
+        self.pool = evaluator
+        self.collection = Collection(shape)
+        self.n_restarts = 0
+        self.late: set[int] = set()
+
+    def finish(self, on_step: OnStep) -> EvaluationResult | None:
+        try:
+            return self.collection.result() if self._collect(self.pool.replayer(on_step)) else None
+        except BaseException:
+            self.pool.close()
+            raise
+
+    def _collect(self, replayer: Replayer) -> bool:
+        """Wait for all episodes, telling the callbacks of each; False if they asked to stop."""
+        while self.collection.n_missing:
+            self.receive()
+            if not self.collection.replay(replayer):
+                self.call_back()
+                return False
+        self.join()
+        return replayer.flush()
+
+    @abstractmethod
+    def receive(self) -> None:
+        """Wait a moment for what workers have to say."""
+
+    @abstractmethod
+    def call_back(self) -> None:
+        """Let the workers give up what they play, as the callbacks want no more."""
+
+    @abstractmethod
+    def join(self) -> None:
+        """Wait until all workers are free."""
+
+    @abstractmethod
+    def playing_since(self) -> Iterable[tuple[int, float]]:
+        """Workers that play an episode, and ``time.monotonic()`` when they began with it."""
+
+    @abstractmethod
+    def kill(self, slot: int) -> None:
+        """
+        End a worker at once.
+
+        :param slot: Which one.
+        """
+
+    @property
+    def moment(self) -> float:
+        """Seconds after which it is time to look at the clocks."""
+        timeout = self.pool.episode_timeout
+        return 1.0 if timeout is None else min(1.0, timeout / 4)
+
+    def check_clocks(self) -> None:
+        """Kill workers whose episode takes too long."""
+        timeout = self.pool.episode_timeout
+        for slot, since in self.playing_since() if timeout is not None else ():
+            if slot not in self.late and time.monotonic() - since > (timeout or 0.0):
+                self.late.add(slot)
+                self.kill(slot)
+
+    def count_death(self, slot: int, where: str, error: BaseException) -> None:
+        """
+        Allow for one more worker to be replaced.
+
+        :param slot: The one that is dead.
+        :param where: When it died.
+        :param error: What was raised when it was spoken to.
+        :raises EvaluationError: Too many have died.
+        """
+        reason = f"{self.worker} {slot} died {where} ({type(error).__name__}: {error})."
+        if slot in self.late:
+            reason = f"{self.worker} {slot} was killed {where}, which took longer than {self.pool.episode_timeout} s."
+        self.late.discard(slot)
+        self.n_restarts += 1
+        limit = self.pool.max_worker_restarts
+        if self.n_restarts > limit:
+            dead = f"dead {self.worker.lower()}s"
+            raise EvaluationError(f"{reason} {limit} {dead} have been replaced (`max_worker_restarts`), no more are.")

@@ -1,8 +1,6 @@
-"""What parts of a run are told of the others: where the run stands, and what the agent has shown. Nothing in it changes."""
+"""Where a run stands: what its parts are told of the others."""
 
 from dataclasses import dataclass
-
-import numpy as np
 
 
 @dataclass(frozen=True)
@@ -38,23 +36,3 @@ class Progress:
     def is_spent(self) -> bool:
         """Whether no step is left."""
         return self.timesteps >= self.total_timesteps
-
-
-@dataclass(frozen=True)
-class Level:
-    """
-    What the agent, exploring, has returned in its last episodes.
-
-    :param mean: Their mean; NaN if there are none.
-    :param error: Standard error of that mean.
-    :param random: Mean return of random play, None if there was none.
-    """
-
-    mean: float = float("nan")
-    error: float = 0.0
-    random: float | None = None
-
-    @property
-    def is_random(self) -> bool:
-        """Whether it is no more than random play: its mean policy may be far worse than the noise around it."""
-        return self.random is not None and bool(np.isfinite(self.mean)) and self.mean - self.error <= self.random

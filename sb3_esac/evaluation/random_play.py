@@ -8,7 +8,7 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 from sb3_esac.evaluation.evaluator import EvaluationRequest
-from sb3_esac.evaluation.numpy_mlp import Act
+from sb3_esac.evaluation.policies import Act, LanePolicies, SinglePolicies
 from sb3_esac.evaluation.vec_envs import base_vec_env
 from sb3_esac.evolution.noise import Stream, episode_seed
 
@@ -57,6 +57,15 @@ class RandomPlayer:
             return np.asarray(space.sample())[()]
 
         return act
+
+    def policies(self, env: VecEnv, *, together: bool) -> LanePolicies:
+        """
+        Make the policies of all lanes, each with draws of its own.
+
+        :param env: The lanes.
+        :param together: Not used.
+        """
+        return SinglePolicies(self.bind, env)
 
 
 def random_play(

@@ -6,7 +6,7 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,17 +16,10 @@ import numpy as np
 import ray
 from ray.exceptions import RayError
 
-from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, OnStep, Pending
+from sb3_esac.evaluation.evaluator import EvaluationRequest, Pending
 from sb3_esac.evaluation.factories import LaneRecipe
-from sb3_esac.evaluation.lane import Played
-from sb3_esac.evaluation.pool import PoolEvaluator
-from sb3_esac.evaluation.replay import Collection, Replayer
-from sb3_esac.evaluation.worker import EvaluationError, Failure, LanePlayer, prepare_process, unbuilt
-
-GRACE_SECONDS = 3.0
-"""How long an actor may take to come back when callbacks want no more, before it is killed."""
-
-Outcomes = list[tuple[int, Played | Failure]]
+from sb3_esac.evaluation.pool import GRACE_SECONDS, PoolEvaluator, PoolRun
+from sb3_esac.evaluation.worker import Failure, LanePlayer, Outcomes, prepare_process, unbuilt
 
 CHUNKS_PER_WORKER = 4
 """Jobs are handed out in chunks: large ones at first, one by one in the end, so that nobody waits for long."""
@@ -185,19 +178,19 @@ class _Call:
     since: float
 
 
-class _Run(Pending):
+class _Run(PoolRun):
     """One evaluation: a thread hands out jobs and replaces the dead, :meth:`finish` takes what comes back."""
 
+    worker = "Actor"
+
     def __init__(self, evaluator: RayEvaluator, request: EvaluationRequest) -> None:
+        super().__init__(evaluator, request.seeds.shape)
         self.evaluator, self.actors = evaluator, evaluator.actors
-        self.collection = Collection(request)
         seeds = request.seeds.reshape(-1).tolist()
         jobs = zip(request.jobs, seeds, strict=True)
         self.waiting = [RemoteJob(number, *job, seed) for number, (job, seed) in enumerate(jobs)][::-1]
         self.n_unplayed = len(self.waiting)
         self.calls: dict[Any, _Call] = {}
-        self.late: set[int] = set()
-        self.n_restarts = 0
         self.stopped = False
         self.inbox: queue.SimpleQueue[Outcomes | BaseException] = queue.SimpleQueue()
         self.rules = ray.put(evaluator.rules(request))
@@ -207,27 +200,16 @@ class _Run(Pending):
 
     # -- in the thread of the caller ---------------------------------------------------------------------------------------
 
-    def finish(self, on_step: OnStep) -> EvaluationResult | None:
-        try:
-            return self.collection.result() if self._collect(self.evaluator.replayer(on_step)) else None
-        except BaseException:
-            self.evaluator.close()
-            raise
+    def receive(self) -> None:
+        message = self.inbox.get()
+        if isinstance(message, BaseException):
+            raise message
+        self.collection.add(message)
 
-    def _collect(self, replayer: Replayer) -> bool:
-        while self.collection.n_missing:
-            message = self.inbox.get()
-            if isinstance(message, BaseException):
-                raise message
-            self.collection.add(message)
-            if not self.collection.replay(replayer):
-                self.call_back()
-                return False
+    def join(self) -> None:
         self.thread.join()
-        return replayer.flush()
 
     def call_back(self) -> None:
-        """Let the actors give up what they play; one that does not come back in time is replaced."""
         self.stopped = True
         answers = {actor.stop.remote(): slot for slot, actor in enumerate(self.actors)}
         self.thread.join(GRACE_SECONDS)
@@ -245,8 +227,8 @@ class _Run(Pending):
             for slot in range(len(self.actors)):
                 self._begin(slot)
             while self.calls and (self.n_unplayed or any(not call.jobs for call in self.calls.values())):
-                self._receive()
-                self._check_clocks()
+                self._take_in()
+                self.check_clocks()
         except BaseException as error:
             self.inbox.put(error)
 
@@ -266,10 +248,9 @@ class _Run(Pending):
         if jobs:
             self.calls[self.actors[slot].play.remote(jobs)] = _Call(slot, jobs, time.monotonic())
 
-    def _receive(self) -> None:
-        """Wait a moment for what actors have to say."""
-        timeout = self.evaluator.episode_timeout
-        ready, _ = ray.wait(list(self.calls), timeout=1.0 if timeout is None else min(1.0, timeout / 4))
+    def _take_in(self) -> None:
+        """Wait a moment for what actors have done, and hand out more."""
+        ready, _ = ray.wait(list(self.calls), timeout=self.moment)
         for reference in ready:
             call = self.calls.pop(reference)
             try:
@@ -284,13 +265,11 @@ class _Run(Pending):
             self.waiting.extend(job for job in reversed(call.jobs) if job.number not in played)
             self._hand_out(call.slot)
 
-    def _check_clocks(self) -> None:
-        """Kill actors whose episode takes too long."""
-        timeout = self.evaluator.episode_timeout
-        for call in self.calls.values() if timeout is not None else ():
-            if call.jobs and call.slot not in self.late and time.monotonic() - call.since > (timeout or 0.0):
-                self.late.add(call.slot)
-                ray.kill(self.actors[call.slot])
+    def playing_since(self) -> Iterable[tuple[int, float]]:
+        return [(call.slot, call.since) for call in self.calls.values() if call.jobs]
+
+    def kill(self, slot: int) -> None:
+        ray.kill(self.actors[slot])
 
     def _bury(self, call: _Call, error: RayError) -> None:
         """Replace a dead actor, and let its jobs be played again."""
@@ -298,15 +277,8 @@ class _Run(Pending):
         if call.jobs:
             job = call.jobs[0]
             where = f"in or after the episode {job.index} of member {job.member} (seed {job.seed})"
-        reason = f"Actor {call.slot} died {where} ({type(error).__name__}: {error})."
-        if call.slot in self.late:
-            reason = f"Actor {call.slot} was killed {where}, which took longer than {self.evaluator.episode_timeout} s."
-        self.late.discard(call.slot)
-        ray.kill(self.actors[call.slot])
-        self.n_restarts += 1
-        if self.n_restarts > self.evaluator.max_worker_restarts:
-            limit = self.evaluator.max_worker_restarts
-            raise EvaluationError(f"{reason} {limit} dead actors have been replaced (`max_worker_restarts`), no more are.")
+        self.kill(call.slot)
+        self.count_death(call.slot, where, error)
         self.waiting.extend(reversed(call.jobs))
         self.actors[call.slot] = self.evaluator.new_actor()
         self._begin(call.slot)

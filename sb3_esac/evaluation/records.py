@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from sb3_esac.evaluation.rollout import Episode, Recording, Steps, conclude
+from sb3_esac.evaluation.rollout import EpisodeResult, Recording, Steps, conclude
 from sb3_esac.evaluation.statistics import Observation
 
 
@@ -67,7 +67,7 @@ class LaneRecords:
 
     def finish(
         self, lane: int, member: int, index: int, last_observation: Any, terminated: bool, info: dict[str, Any] | None
-    ) -> Episode:
+    ) -> EpisodeResult:
         """
         Close the episode of a lane.
 

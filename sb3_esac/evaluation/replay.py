@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, OnStep, Pending
-from sb3_esac.evaluation.lane import Played
+from sb3_esac.evaluation.evaluator import EvaluationResult, OnStep, Pending
+from sb3_esac.evaluation.lane import ReplayableEpisode
 from sb3_esac.evaluation.monitor_files import MonitorFiles
-from sb3_esac.evaluation.rollout import Episode, Transitions, stack
+from sb3_esac.evaluation.rollout import EpisodeResult, Transitions, stack
 from sb3_esac.evaluation.statistics import Observation
 from sb3_esac.evaluation.vec_envs import take
-from sb3_esac.evaluation.worker import EvaluationError, Failure
+from sb3_esac.evaluation.worker import EvaluationError, Failure, Outcomes
 
 
 class Replayer:
@@ -32,9 +32,9 @@ class Replayer:
     def __init__(self, on_step: OnStep, lanes: int = 1, files: MonitorFiles | None = None) -> None:
         self.on_step, self.lanes = on_step, lanes
         self.files = MonitorFiles() if files is None else files
-        self._row: list[tuple[Played, int]] = []
+        self._row: list[tuple[ReplayableEpisode, int]] = []
 
-    def add(self, played: Played) -> bool:
+    def add(self, played: ReplayableEpisode) -> bool:
         """
         Replay one more episode, up to what does not fill a row.
 
@@ -49,7 +49,7 @@ class Replayer:
                 return False
         return True
 
-    def _one_by_one(self, played: Played) -> bool:
+    def _one_by_one(self, played: ReplayableEpisode) -> bool:
         """The common case without anything that is not needed."""
         on_step, transitions = self.on_step, played.episode.transitions
         last = len(played.rewards) - 1
@@ -93,7 +93,7 @@ class Replayer:
         }
         return self.on_step(variables)
 
-    def _last_info(self, played: Played) -> dict[str, Any]:
+    def _last_info(self, played: ReplayableEpisode) -> dict[str, Any]:
         info: dict[str, Any] = {"TimeLimit.truncated": not played.terminated, **played.last_info}
         if played.episode.info is not None:
             info["episode"] = played.episode.info
@@ -128,14 +128,13 @@ class Collection:
     """
     What has come back of a request so far, in whatever order.
 
-    :param request: What is played.
+    :param shape: (n, k) members and episodes of each.
     """
 
-    def __init__(self, request: EvaluationRequest) -> None:
-        self.request = request
-        self.episodes: list[Episode | None] = [None] * request.seeds.size
-        self.n_missing = request.seeds.size
-        self._waiting: dict[int, Played] = {}
+    def __init__(self, shape: tuple[int, int]) -> None:
+        self.shape, self.n_missing = shape, shape[0] * shape[1]
+        self.episodes: list[EpisodeResult | None] = [None] * self.n_missing
+        self._waiting: dict[int, ReplayableEpisode] = {}
         self._n_replayed = 0
 
     @property
@@ -143,7 +142,7 @@ class Collection:
         """Numbers of the jobs that nobody has to play again."""
         return {number for number, episode in enumerate(self.episodes) if episode is not None}
 
-    def add(self, outcomes: list[tuple[int, Played | Failure]]) -> None:
+    def add(self, outcomes: Outcomes) -> None:
         """
         Take what a worker has sent.
 
@@ -173,4 +172,4 @@ class Collection:
 
     def result(self) -> EvaluationResult:
         """Everything, once nothing is missing."""
-        return EvaluationResult([episode for episode in self.episodes if episode is not None], self.request.seeds.shape)
+        return EvaluationResult([episode for episode in self.episodes if episode is not None], self.shape)

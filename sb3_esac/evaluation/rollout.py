@@ -26,7 +26,7 @@ class Transitions:
 
 
 @dataclass(frozen=True)
-class Episode:
+class EpisodeResult:
     """
     The outcome of one episode.
 
@@ -143,7 +143,7 @@ class EpisodeRecorder:
         """(T,) rewards so far, in single precision as replay buffers and most ``VecEnv`` have them."""
         return np.array(self._rewards, dtype=np.float32)
 
-    def finish(self, last_observation: Observation, terminated: bool, info: dict[str, Any] | None = None) -> Episode:
+    def finish(self, last_observation: Observation, terminated: bool, info: dict[str, Any] | None = None) -> EpisodeResult:
         """
         Close the episode.
 
@@ -183,7 +183,7 @@ def conclude(
     steps: Steps | None,
     terminated: bool,
     info: dict[str, Any] | None,
-) -> Episode:
+) -> EpisodeResult:
     """
     Make an episode of what was written down.
 
@@ -197,7 +197,7 @@ def conclude(
     :param info: ``Monitor``'s summary.
     """
     if rewards is None:
-        return Episode(member, index, float("nan"), length, info=info)
+        return EpisodeResult(member, index, float("nan"), length, info=info)
     double = rewards.astype(np.float64)
     transitions, moments, return_moments = None, None, None
     if recording.observation_moments:
@@ -209,7 +209,7 @@ def conclude(
         transitions = Transitions(observations, steps.actions.copy(), rewards, terminated)
     if recording.return_discount is not None:
         return_moments = Moments.of(discounted_returns(double, recording.return_discount))
-    return Episode(member, index, float(double.sum()), length, transitions, moments, return_moments, info)
+    return EpisodeResult(member, index, float(double.sum()), length, transitions, moments, return_moments, info)
 
 
 def _put(storage: Observation, row: int, observation: Observation) -> None:

@@ -81,11 +81,11 @@ def _release(fd: int, file: str | None) -> None:
         os.unlink(file)
 
 
-class Board:
+class WorkerSlots:
     """
     What parent and workers tell each other while episodes are played: one slot per worker, and a flag that stops all.
 
-    :param memory: At least ``Board.size(n_workers)`` bytes.
+    :param memory: At least ``WorkerSlots.size(n_workers)`` bytes.
     :param n_workers: Number of slots.
     """
 
@@ -112,7 +112,7 @@ class Board:
 @dataclass(frozen=True)
 class Layout:
     """
-    Where the parts of one generation stand in its block.
+    Where the parts of :class:`SharedJobs` stand in their block.
 
     :param n_jobs: Number of episodes.
     :param shape: Shape of the parameter matrix.
@@ -134,9 +134,9 @@ class Layout:
         return self.parameters_at + int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
 
 
-class Generation:
+class SharedJobs:
     """
-    Parameters and seeds of one generation, and who plays what.
+    Parameters and seeds of one request, and who plays which of its episodes.
 
     :param memory: The block.
     :param layout: Where things stand.

@@ -7,7 +7,7 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from typing import Any
@@ -17,16 +17,11 @@ import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.vec_env import SubprocVecEnv
 
-from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, OnStep, Pending
+from sb3_esac.evaluation.evaluator import EvaluationRequest, Pending
 from sb3_esac.evaluation.factories import LaneRecipe
-from sb3_esac.evaluation.lane import Played
-from sb3_esac.evaluation.pool import PoolEvaluator
-from sb3_esac.evaluation.replay import Collection, Replayer
-from sb3_esac.evaluation.shared import FREE, Board, Generation, Layout, SharedMemory
-from sb3_esac.evaluation.worker import EvaluationError, Failure, Task, WorkerFactory
-
-GRACE_SECONDS = 3.0
-"""How long a worker may take to do what it is asked before it is killed."""
+from sb3_esac.evaluation.pool import GRACE_SECONDS, PoolEvaluator, PoolRun
+from sb3_esac.evaluation.shared import FREE, Layout, SharedJobs, SharedMemory, WorkerSlots
+from sb3_esac.evaluation.worker import EvaluationError, Outcomes, Task, WorkerFactory
 
 GUARD = (
     "A worker process died before it was ready. If the script that you run has no `__main__` guard, this is why: each worker "
@@ -59,7 +54,7 @@ class Report:
     """
 
     slot: int
-    outcomes: list[tuple[int, Played | Failure]]
+    outcomes: Outcomes
     finished: bool
 
 
@@ -81,14 +76,14 @@ class _Worker:
     The parent's side of one worker: a ``SubprocVecEnv`` with one environment, so that its death concerns no other.
 
     :param factory: What runs in the process.
-    :param board: Shared with the process.
+    :param slots: Shared with the process.
     :param start_method: How the process is started.
     """
 
     _forking = threading.Lock()
 
-    def __init__(self, factory: WorkerFactory, board: Board, start_method: str | None) -> None:
-        self.factory, self.board, self.start_method = factory, board, start_method
+    def __init__(self, factory: WorkerFactory, slots: WorkerSlots, start_method: str | None) -> None:
+        self.factory, self.slots, self.start_method = factory, slots, start_method
         self.slot = factory.slot
         self.venv: SubprocVecEnv | None = None
         self.thread: threading.Thread | None = None
@@ -115,7 +110,7 @@ class _Worker:
             inbox.put(Death(self.slot, error))
 
     def _start(self) -> None:
-        self.board.pids[self.slot], self.board.jobs[self.slot] = 0, FREE
+        self.slots.pids[self.slot], self.slots.jobs[self.slot] = 0, FREE
         if self.start_method == "fork":
             with self._forking:
                 self.venv = SubprocVecEnv([self.factory], self.start_method)
@@ -133,7 +128,7 @@ class _Worker:
 
     def kill(self) -> None:
         """End the process at once; the thread that waits for it will notice."""
-        pid = int(self.board.pids[self.slot])
+        pid = int(self.slots.pids[self.slot])
         if self.venv is not None:
             self.venv.processes[0].kill()
         elif pid > 0:
@@ -145,7 +140,7 @@ class _Worker:
     def discard(self) -> None:
         """Forget a process that is dead or is to be."""
         self.kill()
-        self.board.pids[self.slot], self.board.jobs[self.slot] = 0, FREE
+        self.slots.pids[self.slot], self.slots.jobs[self.slot] = 0, FREE
         venv, self.venv = self.venv, None
         if venv is not None:
             venv.processes[0].join(GRACE_SECONDS)
@@ -193,46 +188,46 @@ class SubprocEvaluator(PoolEvaluator):
         super().__init__(recipe, n_workers, **rules)
         self.start_method = start_method
         self.workers: list[_Worker] = []
-        self.board: Board | None = None
-        self.generation: Generation | None = None
+        self.slots: WorkerSlots | None = None
+        self.jobs: SharedJobs | None = None
         self._n_evaluations = 0
 
     def _launch(self, request: EvaluationRequest) -> Pending:
         self._open()
-        return _Run(self, request)
+        return _Run(self, request.seeds.shape, *self.publish(request))
 
     def _open(self) -> None:
         busy = [worker.slot for worker in self.workers if worker.busy]
         assert not busy, f"workers {busy} still play the last request"
         if self.workers:
             return
-        self.board = Board(SharedMemory(Board.size(self.n_workers)), self.n_workers)
-        self.board.jobs[:] = FREE
+        self.slots = WorkerSlots(SharedMemory(WorkerSlots.size(self.n_workers)), self.n_workers)
+        self.slots.jobs[:] = FREE
         recipe = cloudpickle.dumps(self.recipe)
-        path, advice = self.board.memory.path, self.recipe.advice
+        path, advice = self.slots.memory.path, self.recipe.advice
         factories = [WorkerFactory(recipe, path, self.n_workers, slot, advice) for slot in range(self.n_workers)]
-        self.workers = [_Worker(factory, self.board, self.start_method) for factory in factories]
+        self.workers = [_Worker(factory, self.slots, self.start_method) for factory in factories]
 
-    def publish(self, request: EvaluationRequest) -> tuple[Task, Generation]:
-        """Write a generation where the workers can read it."""
+    def publish(self, request: EvaluationRequest) -> tuple[Task, SharedJobs]:
+        """Write a request where the workers can read it."""
         n_jobs = request.seeds.size
         parameters = np.ascontiguousarray(request.parameters)
         layout = Layout(n_jobs, parameters.shape, parameters.dtype.str)
-        known = self.generation.memory if self.generation is not None else None
+        known = self.jobs.memory if self.jobs is not None else None
         memory = SharedMemory(layout.size) if known is None or known.size < layout.size else known
-        self.generation = generation = Generation(memory, layout)
-        generation.seeds[:] = request.seeds.reshape(-1)
-        generation.parameters[...] = parameters
-        generation.owners[:] = FREE
+        self.jobs = jobs = SharedJobs(memory, layout)
+        jobs.seeds[:] = request.seeds.reshape(-1)
+        jobs.parameters[...] = parameters
+        jobs.owners[:] = FREE
         self._n_evaluations += 1
         task = Task(self._n_evaluations, memory.path, layout, request.seeds.shape[1], self.rules(request))
-        return task, generation
+        return task, jobs
 
     def close(self) -> None:
         """End all processes and give their memory back. The evaluator can be used again."""
         workers, self.workers = self.workers, []
-        if self.board is not None:
-            self.board.stop[0] = 1
+        if self.slots is not None:
+            self.slots.stop[0] = 1
         _wait(workers)
         closing = [threading.Thread(target=worker.close, daemon=True) for worker in workers]
         for thread in closing:
@@ -240,14 +235,14 @@ class SubprocEvaluator(PoolEvaluator):
         for thread in closing:
             thread.join()
         self.files.close()
-        board, generation = self.board, self.generation
-        self.board, self.generation = None, None
+        slots, jobs = self.slots, self.jobs
+        self.slots, self.jobs = None, None
         # An exception on its way to the user has our frames in its traceback: they shall not keep the memory.
         if not any(worker.busy for worker in workers):
-            if board is not None:
-                board.close()
-            if generation is not None:
-                generation.close()
+            if slots is not None:
+                slots.close()
+            if jobs is not None:
+                jobs.close()
 
 
 def _wait(workers: list[_Worker]) -> list[_Worker]:
@@ -259,98 +254,66 @@ def _wait(workers: list[_Worker]) -> list[_Worker]:
     return [worker for worker in workers if worker.busy]
 
 
-class _Run(Pending):
+class _Run(PoolRun):
     """One evaluation, as the parent sees it."""
 
-    def __init__(self, evaluator: SubprocEvaluator, request: EvaluationRequest) -> None:
-        assert evaluator.board is not None
-        self.evaluator, self.board, self.workers = evaluator, evaluator.board, evaluator.workers
-        self.collection = Collection(request)
+    def __init__(self, evaluator: SubprocEvaluator, shape: tuple[int, int], task: Task, jobs: SharedJobs) -> None:
+        super().__init__(evaluator, shape)
+        assert evaluator.slots is not None
+        self.slots, self.workers = evaluator.slots, evaluator.workers
         self.inbox: queue.SimpleQueue[Report | Death] = queue.SimpleQueue()
-        self.n_restarts = 0
-        self.late: set[int] = set()
-        self.task, self.generation = evaluator.publish(request)
-        self.board.stop[0] = 0
+        self.task, self.jobs = task, jobs
+        self.slots.stop[0] = 0
         for worker in self.workers:
             worker.launch(self.task, self.inbox)
 
-    def finish(self, on_step: OnStep) -> EvaluationResult | None:
+    def receive(self) -> None:
         try:
-            return self.collection.result() if self.play(self.evaluator.replayer(on_step)) else None
-        except BaseException:
-            self.evaluator.close()
-            raise
+            message = self.inbox.get(timeout=self.moment)
+        except queue.Empty:
+            message = None
+        if isinstance(message, Death):
+            self.bury(message)
+        elif message is not None:
+            self.collection.add(message.outcomes)
+        self.check_clocks()
 
-    def play(self, replayer: Replayer) -> bool:
-        """Collect all episodes, telling the callbacks of each; False if they asked to stop."""
-        while self.collection.n_missing:
-            self.receive()
-            self.check_clocks()
-            if not self.collection.replay(replayer):
-                self.stop()
-                return False
+    def join(self) -> None:
         for worker in self.workers:
             if worker.thread is not None:
                 worker.thread.join()
-        return replayer.flush()
 
-    def receive(self) -> None:
-        """Wait a moment for what workers have to say."""
-        timeout = self.evaluator.episode_timeout
-        try:
-            message = self.inbox.get(timeout=1.0 if timeout is None else min(1.0, timeout / 4))
-        except queue.Empty:
-            return
-        if isinstance(message, Death):
-            self.bury(message)
-        else:
-            self.collection.add(message.outcomes)
-
-    def stop(self) -> None:
-        """Call the workers back, as the callbacks want no more."""
-        self.board.stop[0] = 1
+    def call_back(self) -> None:
+        self.slots.stop[0] = 1
         for worker in _wait(self.workers):
             worker.close()
 
-    def check_clocks(self) -> None:
-        """Kill workers whose episode takes too long."""
-        timeout = self.evaluator.episode_timeout
-        if timeout is None:
-            return
-        now = time.monotonic()
+    def playing_since(self) -> Iterable[tuple[int, float]]:
         for worker in self.workers:
-            slot = worker.slot
-            started = float(self.board.started[slot])
-            if worker.busy and self.board.jobs[slot] != FREE and now - started > timeout and slot not in self.late:
-                self.late.add(slot)
-                worker.kill()
+            if worker.busy and self.slots.jobs[worker.slot] != FREE:
+                yield worker.slot, float(self.slots.started[worker.slot])
+
+    def kill(self, slot: int) -> None:
+        self.workers[slot].kill()
 
     def bury(self, death: Death) -> None:
         """Replace a dead worker, and let everybody who is free play what it has left."""
         worker = self.workers[death.slot]
         if worker.thread is not None:
             worker.thread.join()
-        if not any(other.was_ready for other in self.workers) and self.board.pids[death.slot] == 0:
+        if not any(other.was_ready for other in self.workers) and self.slots.pids[death.slot] == 0:
             raise EvaluationError(GUARD) from death.error
-        reason = self.explain(death)
-        self.late.discard(death.slot)
+        where = self.where(int(self.slots.jobs[death.slot]))
         worker.discard()
-        self.n_restarts += 1
-        if self.n_restarts > self.evaluator.max_worker_restarts:
-            limit = self.evaluator.max_worker_restarts
-            raise EvaluationError(f"{reason} {limit} dead workers have been replaced (`max_worker_restarts`), no more are.")
-        self.generation.give_back(death.slot, self.collection.done)
+        self.count_death(death.slot, where, death.error)
+        self.jobs.give_back(death.slot, self.collection.done)
         for other in self.workers:
             if not other.busy:
                 other.launch(self.task, self.inbox)
 
-    def explain(self, death: Death) -> str:
-        """What the worker was doing, and why it is no more."""
-        number = int(self.board.jobs[death.slot])
-        where = "between two episodes"
-        if number != FREE:
-            member, index = divmod(number, self.task.episodes_per_member)
-            where = f"in the episode {index} of member {member} (seed {self.generation.seeds[number]})"
-        if death.slot in self.late:
-            return f"Worker {death.slot} was killed {where}, which took longer than {self.evaluator.episode_timeout} s."
-        return f"Worker {death.slot} died {where} ({type(death.error).__name__}: {death.error})."
+    def where(self, number: int) -> str:
+        """Say which job a worker has died in."""
+        if number == FREE:
+            return "between two episodes"
+        member, index = divmod(number, self.task.episodes_per_member)
+        return f"in the episode {index} of member {member} (seed {self.jobs.seeds[number]})"

@@ -7,7 +7,7 @@ from typing import Any
 
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_esac.evaluation.rollout import Episode, Recording
+from sb3_esac.evaluation.rollout import EpisodeResult, Recording
 from sb3_esac.evaluation.statistics import Moments, ObservationMoments, merge_moments
 
 
@@ -26,12 +26,12 @@ def recording_for(vec_normalize: VecNormalize | None) -> Recording:
     )
 
 
-def moments_of(episodes: list[Episode]) -> ObservationMoments | None:
+def moments_of(episodes: list[EpisodeResult]) -> ObservationMoments | None:
     """Moments of the observations of all episodes, merged in their order; None if none were recorded."""
     return merge_moments([episode.observation_moments for episode in episodes if episode.observation_moments is not None])
 
 
-def merge_episodes(vec_normalize: VecNormalize | None, episodes: list[Episode]) -> None:
+def merge_episodes(vec_normalize: VecNormalize | None, episodes: list[EpisodeResult]) -> None:
     """
     Merge what a generation saw into the statistics, in the order of the episodes.
 

@@ -22,10 +22,11 @@ from stable_baselines3.common.monitor import Monitor
 
 from sb3_esac.evaluation.factories import LaneRecipe
 from sb3_esac.evaluation.journal import Call
-from sb3_esac.evaluation.lane import Job, Lane, Played, make_lane
+from sb3_esac.evaluation.lane import Job, Lane, ReplayableEpisode, make_lane
 from sb3_esac.evaluation.players import Player
+from sb3_esac.evaluation.policies import Act
 from sb3_esac.evaluation.rollout import Recording
-from sb3_esac.evaluation.shared import FREE, Board, Generation, Layout, SharedMemory
+from sb3_esac.evaluation.shared import FREE, Layout, SharedJobs, SharedMemory, WorkerSlots
 
 SLICE_SECONDS = 0.1
 """A worker reports about so often: rarely enough to cost nothing, often enough for callbacks to hear of steps in time."""
@@ -33,24 +34,6 @@ SLICE_SECONDS = 0.1
 
 class EvaluationError(RuntimeError):
     """An episode could not be played, or the workers could not be kept alive."""
-
-
-def check_arguments(n_workers: int, lanes: int, episode_timeout: float | None, max_worker_restarts: int) -> None:
-    """
-    Check what all evaluators with workers are given.
-
-    :param n_workers: Number of workers.
-    :param lanes: Single steps that one call of ``on_step`` stands for.
-    :param episode_timeout: Seconds that an episode may take.
-    :param max_worker_restarts: How many dead workers are replaced.
-    :raises ValueError: One of them makes no sense.
-    """
-    bounds = {"n_workers": (n_workers, 1), "lanes": (lanes, 1), "max_worker_restarts": (max_worker_restarts, 0)}
-    for name, (number, least) in bounds.items():
-        if number < least:
-            raise ValueError(f"`{name}` must be an integer >= {least}, not {number}")
-    if episode_timeout is not None and not episode_timeout > 0:
-        raise ValueError(f"`episode_timeout` must be a number of seconds > 0 or None, not {episode_timeout}")
 
 
 @dataclass(frozen=True)
@@ -62,6 +45,10 @@ class Failure:
     """
 
     text: str
+
+
+Outcomes = list[tuple[int, ReplayableEpisode | Failure]]
+"""Number and outcome of each job that a worker has played."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +133,7 @@ class LanePlayer:
         self.recipe = recipe
         self.copies = {0: _Copy(recipe, 0)}
         self.rules: Rules | None = None
-        self._bound: tuple[int, int, Any] | None = None
+        self._bound: tuple[int, Act] | None = None
 
     @property
     def env(self) -> gym.Env:
@@ -174,7 +161,9 @@ class LanePlayer:
             made.lane.set_statistics(self.rules.obs_rms)
         _forget_episodes(made.env)
 
-    def play(self, member: int, index: int, seed: int, vector: np.ndarray, stop: Sequence[int]) -> Played | Failure | None:
+    def play(
+        self, member: int, index: int, seed: int, vector: np.ndarray, stop: Sequence[int]
+    ) -> ReplayableEpisode | Failure | None:
         """
         Play one episode.
 
@@ -188,10 +177,10 @@ class LanePlayer:
         assert self.rules is not None
         try:
             made = self._copy(0 if self.rules.lanes is None else int(self.rules.lanes[member, index]))
-            if self._bound is None or self._bound[:2] != (member, made.number):
-                self._bound = member, made.number, made.lane.bind(self.rules.player, vector)
+            if self._bound is None or self._bound[0] != member:
+                self._bound = member, self.rules.player.bind(vector)
             job = Job(member, index, seed, self.rules.recording, self.rules.max_episode_steps)
-            return made.lane.play(self._bound[2], job, stop)
+            return made.lane.play(self._bound[1], job, stop)
         # Also what is meant to end the process: the environment is not asked to decide that.
         except BaseException as error:
             where = f"Member {member}, episode {index} (seed {seed}): the worker's environment or policy raised "
@@ -242,16 +231,16 @@ class WorkerEnv(gym.Wrapper):
     An environment whose method :meth:`play_slice` plays whole episodes; everything else stays as it is.
 
     :param recipe: How the lane is built.
-    :param board: Shared with the parent.
+    :param slots: Shared with the parent.
     :param slot: Number of the worker.
     """
 
-    def __init__(self, recipe: LaneRecipe, board: Board, slot: int) -> None:
+    def __init__(self, recipe: LaneRecipe, slots: WorkerSlots, slot: int) -> None:
         self.player = LanePlayer(recipe)
         super().__init__(self.player.env)
-        self.board, self.slot = board, slot
+        self.slots, self.slot = slots, slot
         self.task: Task | None = None
-        self.generation: Generation | None = None
+        self.jobs: SharedJobs | None = None
 
     def close(self) -> None:
         """End. A copy of an object of the user's may share a connection or a folder with it, which is not ours to close."""
@@ -268,28 +257,28 @@ class WorkerEnv(gym.Wrapper):
         :return: Pickled list of (number of the job, outcome), and whether no job is left.
         """
         if task is not None and (self.task is None or task.number != self.task.number):
-            self.task, self.generation = task, Generation(SharedMemory(path=task.path), task.layout)
+            self.task, self.jobs = task, SharedJobs(SharedMemory(path=task.path), task.layout)
             self.player.begin(pickle.loads(task.rules))
-        outcomes: list[tuple[int, Played | Failure]] = []
+        outcomes: Outcomes = []
         deadline = time.monotonic() + SLICE_SECONDS
         finished = False
         while not finished and time.monotonic() < deadline:
             finished = not self._play_next(outcomes)
         return _dumps(outcomes, finished)
 
-    def _play_next(self, outcomes: list[tuple[int, Played | Failure]]) -> bool:
+    def _play_next(self, outcomes: Outcomes) -> bool:
         """Play one more job; False if there is none."""
-        assert self.task is not None and self.generation is not None
+        assert self.task is not None and self.jobs is not None
         _end_with_parent()
-        number = None if self.board.stop[0] else self.generation.take(self.slot)
+        number = None if self.slots.stop[0] else self.jobs.take(self.slot)
         if number is None:
             return False
-        self.board.started[self.slot] = time.monotonic()
-        self.board.jobs[self.slot] = number
+        self.slots.started[self.slot] = time.monotonic()
+        self.slots.jobs[self.slot] = number
         member, index = divmod(number, self.task.episodes_per_member)
-        vector = self.generation.parameters[member]
-        outcome = self.player.play(member, index, int(self.generation.seeds[number]), vector, self.board.stop)
-        self.board.jobs[self.slot] = FREE
+        vector = self.jobs.parameters[member]
+        outcome = self.player.play(member, index, int(self.jobs.seeds[number]), vector, self.slots.stop)
+        self.slots.jobs[self.slot] = FREE
         if outcome is not None:
             outcomes.append((number, outcome))
         return outcome is not None and not isinstance(outcome, Failure)
@@ -299,7 +288,7 @@ _kept: list[LanePlayer] = []
 """Until the process is gone, so that no environment closes itself as it is collected."""
 
 
-def _dumps(outcomes: list[tuple[int, Played | Failure]], finished: bool) -> bytes:
+def _dumps(outcomes: Outcomes, finished: bool) -> bytes:
     """Pickle here, where an object that cannot be pickled is still a failure and not the end of the process."""
     try:
         return pickle.dumps((outcomes, finished), protocol=pickle.HIGHEST_PROTOCOL)
@@ -350,23 +339,23 @@ class WorkerFactory:
     What a ``SubprocVecEnv`` is given to run.
 
     :param recipe: Pickled :class:`LaneRecipe`; unpickled only when the process is prepared.
-    :param board_path: Path of the board's block.
-    :param n_workers: Number of slots of the board.
+    :param slots_path: Path of the block with the slots.
+    :param n_workers: Number of slots.
     :param slot: This worker's.
     :param advice: What to tell of an environment that cannot be built.
     """
 
     recipe: bytes
-    board_path: str
+    slots_path: str
     n_workers: int
     slot: int
     advice: str = ""
 
     def __call__(self) -> gym.Env:
-        board = Board(SharedMemory(path=self.board_path), self.n_workers)
-        board.pids[self.slot] = os.getpid()
+        slots = WorkerSlots(SharedMemory(path=self.slots_path), self.n_workers)
+        slots.pids[self.slot] = os.getpid()
         try:
             prepare_process()
-            return WorkerEnv(cloudpickle.loads(self.recipe), board, self.slot)
+            return WorkerEnv(cloudpickle.loads(self.recipe), slots, self.slot)
         except Exception as error:
             return Unbuilt(unbuilt("a worker process", error, self.advice))

@@ -15,7 +15,6 @@ class PopulationConfig:
     :param es_optimizer: "adam" or "sgd".
     :param mirrored: Whether perturbations come in pairs of opposite sign.
     :param strategy: How the mean moves: a name in :data:`sb3_esac.evolution.strategies.STRATEGIES`.
-    :param guest_gradient: "displacement" or "exclude", with ``strategy="openai"``.
     :param weight_decay: L2 penalty on the mean, with ``strategy="openai"``.
     """
 
@@ -26,5 +25,4 @@ class PopulationConfig:
     es_optimizer: str = "adam"
     mirrored: bool = True
     strategy: str = "openai"
-    guest_gradient: str = "displacement"
     weight_decay: float = 0.0

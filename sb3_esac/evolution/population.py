@@ -99,9 +99,8 @@ class Population:
         self.previous_winners = self.winners
         self.winners = offspring[indices].copy()
         self.winner_origins = self.origins[indices].copy()
-        counted = self.origins == Origin.MEAN if self.config.guest_gradient == "exclude" else None
         before = self.strategy.mean
-        self.strategy.tell(offspring, returns, counted)
+        self.strategy.tell(offspring, returns)
         if self.strategy.mean is not before:
             self.mean = self.strategy.mean.astype(np.float32, copy=False)
 

@@ -17,6 +17,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecNormalize
 
+from sb3_esac.evaluation.backends import may_make_workers
 from sb3_esac.evaluation.monitor_files import OffspringFile
 from sb3_esac.evaluation.vec_envs import base_vec_env
 from sb3_esac.zoo.checkpoints import Unfinished, is_unfinished, part_of
@@ -175,7 +176,7 @@ class ExperimentManager(rl_zoo3.exp_manager.ExperimentManager):
         # The last step before a model is made, and the first at which everything about the environment is known.
         hyperparams = super()._preprocess_action_noise(hyperparams, saved_hyperparams, env)
         # On the environment's own lanes nobody needs a copy.
-        if self._is_ours() and hyperparams.get("backend") != "lockstep":
+        if self._is_ours() and may_make_workers(hyperparams.get("backend", "auto")):
             spec = gym.spec(self.env_name.gym_id)
             file = self._offspring_file(env)
             hyperparams["env_fn"] = LaneFactory(spec, self.env_kwargs, self.monitor_kwargs, self.env_wrapper, file)

@@ -1,26 +1,44 @@
 """Ask and tell: a strategy for any function, no environment needed."""
 
+from typing import Any
+
 import numpy as np
 
-from sb3_esac.evolution.arguments import require, require_count, require_positive
+from sb3_esac.evolution.arguments import check_population, require, require_count, require_positive
+from sb3_esac.evolution.config import PopulationConfig
 from sb3_esac.evolution.noise import perturbations
+from sb3_esac.evolution.operators import winner_count
 from sb3_esac.evolution.strategies.protocol import Strategy
 
 
-def check_start(mean: np.ndarray, sigma: float, seed: int) -> None:
+def search_config(
+    strategy: str,
+    mean: np.ndarray,
+    sigma: float,
+    population_size: int,
+    winner_fraction: float = 1.0,
+    mirrored: bool = False,
+    **options: Any,
+) -> PopulationConfig:
     """
-    Check where a search starts.
+    Check what every search is given, and say what stays the same in it.
 
+    :param strategy: Name of the strategy.
     :param mean: (d,) initial vector.
-    :param sigma: Standard deviation.
-    :param seed: Seed.
-    :raises ValueError: If one is not what it may be.
+    :param sigma: Initial standard deviation.
+    :param population_size: Vectors per generation.
+    :param winner_fraction: Fraction of them that win.
+    :param mirrored: Whether perturbations come in pairs of opposite sign.
+    :param options: Other fields of the config; they are not checked.
+    :raises ValueError: If an argument is not what it may be.
     """
     vector = np.asarray(mean)
     require(vector.ndim == 1 and vector.size > 0, "mean", mean, "a vector")
     require(bool(np.isfinite(vector).all()), "mean", mean, "a vector of finite numbers")
     require_positive("sigma", sigma)
-    require_count("seed", seed, 0)
+    check_population(population_size, mirrored, winner_fraction)
+    n_winners = winner_count(population_size, winner_fraction)
+    return PopulationConfig(population_size, n_winners, mirrored=mirrored, strategy=strategy, **options)
 
 
 class AskTell:

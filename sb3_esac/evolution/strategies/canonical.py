@@ -2,17 +2,15 @@
 
 import numpy as np
 
-from sb3_esac.evolution.arguments import check_population
-from sb3_esac.evolution.config import PopulationConfig
-from sb3_esac.evolution.operators import recombine, winner_count
-from sb3_esac.evolution.strategies.ask_tell import AskTell, check_start
+from sb3_esac.evolution.operators import recombine
+from sb3_esac.evolution.strategies.ask_tell import AskTell, search_config
 from sb3_esac.evolution.strategies.protocol import Strategy
 
 
 class Canonical(Strategy):
     """The mean moves to the log-weighted mean of the winners."""
 
-    def move(self, offspring: np.ndarray, returns: np.ndarray, winners: np.ndarray, counted: np.ndarray | None) -> None:
+    def move(self, offspring: np.ndarray, returns: np.ndarray, winners: np.ndarray) -> None:
         self.mean = recombine(offspring[winners]).astype(self.dtype)
 
 
@@ -39,12 +37,5 @@ class CanonicalES(AskTell):
         mirrored: bool = False,
         seed: int = 0,
     ) -> None:
-        check_population(population_size, mirrored, winner_fraction)
-        check_start(mean, sigma, seed)
-        config = PopulationConfig(
-            size=population_size,
-            n_winners=winner_count(population_size, winner_fraction),
-            mirrored=mirrored,
-            strategy="canonical",
-        )
+        config = search_config("canonical", mean, sigma, population_size, winner_fraction, mirrored)
         super().__init__(Canonical(mean, sigma, config), seed)

@@ -2,10 +2,9 @@
 
 import numpy as np
 
-from sb3_esac.evolution.arguments import check_population, is_number, require, require_not_negative
+from sb3_esac.evolution.arguments import is_number, require, require_not_negative
 from sb3_esac.evolution.config import PopulationConfig
-from sb3_esac.evolution.operators import winner_count
-from sb3_esac.evolution.strategies.ask_tell import AskTell, check_start
+from sb3_esac.evolution.strategies.ask_tell import AskTell, search_config
 from sb3_esac.evolution.strategies.protocol import Strategy
 
 FINAL_NOISE = 0.1
@@ -73,7 +72,7 @@ class CrossEntropy(Strategy):
         deviations: np.ndarray = np.sqrt(self.variance)
         return deviations
 
-    def move(self, offspring: np.ndarray, returns: np.ndarray, winners: np.ndarray, counted: np.ndarray | None) -> None:
+    def move(self, offspring: np.ndarray, returns: np.ndarray, winners: np.ndarray) -> None:
         weights = elite_weights(len(winners))
         steps = offspring[winners].astype(self.dtype) - self.mean
         self.variance = weights @ steps**2 + self.noise
@@ -110,16 +109,9 @@ class CEM(AskTell):
         noise_decay: float = NOISE_DECAY,
         seed: int = 0,
     ) -> None:
-        check_population(population_size, mirrored, winner_fraction)
-        check_start(mean, sigma, seed)
+        config = search_config("cem", mean, sigma, population_size, winner_fraction, mirrored)
         for name, noise in (("initial_noise", initial_noise), ("final_noise", final_noise)):
             if noise is not None:
                 require_not_negative(name, noise)
         require(is_number(noise_decay) and 0 <= noise_decay <= 1, "noise_decay", noise_decay, "in [0, 1]")
-        config = PopulationConfig(
-            size=population_size,
-            n_winners=winner_count(population_size, winner_fraction),
-            mirrored=mirrored,
-            strategy="cem",
-        )
         super().__init__(CrossEntropy(mean, sigma, config, initial_noise, final_noise, noise_decay), seed)

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from sb3_esac.evolution import operators
-from sb3_esac.evolution.arguments import check_population, require_not_negative, require_option, require_positive
+from sb3_esac.evolution.arguments import require_not_negative, require_option, require_positive
 from sb3_esac.evolution.config import PopulationConfig
 from sb3_esac.evolution.optimizers import OPTIMIZERS
-from sb3_esac.evolution.strategies.ask_tell import AskTell, check_start
+from sb3_esac.evolution.strategies.ask_tell import AskTell, search_config
 from sb3_esac.evolution.strategies.protocol import Strategy
 
 
@@ -29,12 +29,8 @@ class OpenAI(Strategy):
         super().__init__(mean, sigma, config)
         self.optimizer = OPTIMIZERS[config.es_optimizer](config.es_learning_rate)
 
-    def move(self, offspring: np.ndarray, returns: np.ndarray, winners: np.ndarray, counted: np.ndarray | None) -> None:
+    def move(self, offspring: np.ndarray, returns: np.ndarray, winners: np.ndarray) -> None:
         utilities = operators.centered_ranks(returns)
-        if counted is not None:
-            if not counted.any():
-                return
-            offspring, utilities = offspring[counted], utilities[counted]
         gradient = operators.es_gradient(utilities, (offspring - self.mean) / self.sigma, self.sigma)
         if self.config.weight_decay:
             gradient = operators.decay(gradient, self.mean, self.sigma, self.config.weight_decay)
@@ -86,17 +82,9 @@ class OpenAIES(AskTell):
         weight_decay: float = 0.0,
         seed: int = 0,
     ) -> None:
-        check_population(population_size, mirrored, 1.0)
         require_positive("es_learning_rate", es_learning_rate)
         require_option("es_optimizer", es_optimizer, tuple(OPTIMIZERS))
         require_not_negative("weight_decay", weight_decay)
-        check_start(mean, sigma, seed)
-        config = PopulationConfig(
-            size=population_size,
-            n_winners=population_size,
-            es_learning_rate=es_learning_rate,
-            es_optimizer=es_optimizer,
-            mirrored=mirrored,
-            weight_decay=weight_decay,
-        )
+        options: dict[str, Any] = dict(es_learning_rate=es_learning_rate, es_optimizer=es_optimizer, weight_decay=weight_decay)
+        config = search_config("openai", mean, sigma, population_size, mirrored=mirrored, **options)
         super().__init__(OpenAI(mean, sigma, config), seed)

@@ -89,27 +89,25 @@ class Strategy(ABC):
         offspring += self.mean.astype(noise.dtype, copy=False)
         return offspring
 
-    def tell(self, offspring: np.ndarray, returns: np.ndarray, counted: np.ndarray | None = None) -> None:
+    def tell(self, offspring: np.ndarray, returns: np.ndarray) -> None:
         """
         Move by what offspring are worth. Nothing moves, not even by momentum, if no return of a winner is known.
 
         :param offspring: (n, d) vectors that were evaluated, guests among them.
         :param returns: (n,) their returns; NaN for one of which it is unknown.
-        :param counted: (n,) which of them a gradient estimate may count, None for all.
         """
         winners = known_winners(returns, self.config.n_winners)
         if len(winners):
-            self.move(offspring, returns, winners, counted)
+            self.move(offspring, returns, winners)
 
     @abstractmethod
-    def move(self, offspring: np.ndarray, returns: np.ndarray, winners: np.ndarray, counted: np.ndarray | None) -> None:
+    def move(self, offspring: np.ndarray, returns: np.ndarray, winners: np.ndarray) -> None:
         """
         Replace the mean, and whatever else the strategy adapts.
 
         :param offspring: (n, d) vectors that were evaluated.
         :param returns: (n,) their returns, NaN among them.
         :param winners: (k,) indices of at most ``config.n_winners`` offspring with finite returns, best first; at least one.
-        :param counted: (n,) which of them a gradient estimate may count, None for all.
         """
 
     def configure(self, config: PopulationConfig) -> None:

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sb3_esac.evolution.arguments import check_population
 from sb3_esac.evolution.config import PopulationConfig
-from sb3_esac.evolution.strategies.ask_tell import AskTell, check_start
+from sb3_esac.evolution.operators import select_winners
+from sb3_esac.evolution.strategies.ask_tell import AskTell, search_config
 from sb3_esac.evolution.strategies.protocol import Strategy
 
 
@@ -33,11 +33,11 @@ def parent_weights(size: int) -> np.ndarray:
 
 def effective(weights: np.ndarray) -> float:
     """
-    Variance-effective number of what is weighted, mu_eff = 1 / sum w^2.
+    Variance-effective number of what is weighted, mu_eff = (sum w)^2 / sum w^2.
 
-    :param weights: They sum to one.
+    :param weights: All of one sign.
     """
-    return float(1 / (weights**2).sum())
+    return float(weights.sum() ** 2 / (weights**2).sum())
 
 
 @dataclass(frozen=True)
@@ -80,11 +80,32 @@ class Rates:
         )
 
 
+def loser_weights(size: int, dimension: int, rates: Rates) -> np.ndarray:
+    """
+    Negative weights of Hansen's tutorial (equations 49 to 53): variances shrink where the worse half went.
+
+    Their sum is the least of three bounds: what makes up for all that the parents and the path add, so that nothing decays
+    (50); what is learned about as fast as from the parents (51); what leaves the variances positive (52).
+
+    :param size: lambda.
+    :param dimension: d.
+    :param rates: c_1 and c_mu.
+    :return: (floor(lambda / 2),) float64 weights, the worst last.
+    """
+    weights: np.ndarray = np.log((size + 1) / 2) - np.log(np.arange(size - size // 2 + 1, size + 1))
+    balanced = 1 + rates.c_1 / rates.c_mu
+    as_fast = 1 + 2 * effective(weights) / (effective(parent_weights(size)) + 2)
+    positive = (1 - rates.c_1 - rates.c_mu) / (dimension * rates.c_mu)
+    weights *= min(balanced, as_fast, positive) / -weights.sum()
+    return weights
+
+
 class SeparableCMA(Strategy):
     """
-    Mean, step size by a cumulative path, and diagonal covariance by rank-one and rank-mu updates (Ros and Hansen, 2008).
+    Mean, step size by a cumulative path, and diagonal covariance by rank-one and rank-mu updates (Ros and Hansen, 2008), the
+    latter with the negative weights of Hansen's tutorial.
 
-    The better half are parents. There are no negative weights, as in that paper.
+    The better half are parents.
 
     :param mean: (d,) initial mean.
     :param sigma: Initial standard deviation.
@@ -117,14 +138,14 @@ class SeparableCMA(Strategy):
         deviations: np.ndarray = self.step_size * np.sqrt(self.variance)
         return deviations
 
-    def move(self, offspring: np.ndarray, returns: np.ndarray, winners: np.ndarray, counted: np.ndarray | None) -> None:
+    def move(self, offspring: np.ndarray, returns: np.ndarray, winners: np.ndarray) -> None:
         dimension, weights = self.mean.size, parent_weights(self.config.size)
         rates = Rates.of(dimension, effective(weights))
         # Where returns are unknown parents may be missing; the path is as long without them.
         weights = weights[: len(winners)] / weights[: len(winners)].sum()
         scale = np.sqrt(effective(weights))
-        steps = (offspring[winners].astype(self.dtype) - self.mean) / self.step_size
-        step = weights @ steps
+        steps = (offspring.astype(self.dtype) - self.mean) / self.step_size
+        step = weights @ steps[winners]
         self.mean = self.mean + self.step_size * step
         self.n_updates += 1
 
@@ -137,16 +158,35 @@ class SeparableCMA(Strategy):
 
         self.path = (1 - rates.c_c) * self.path + settled * np.sqrt(rates.c_c * (2 - rates.c_c)) * scale * step
         lost = 0.0 if settled else rates.c_c * (2 - rates.c_c)
-        kept = 1 - rates.c_1 * (1 - lost) - rates.c_mu
-        self.variance = kept * self.variance + rates.c_1 * self.path**2 + rates.c_mu * weights @ steps**2
+        losses, squares = self._losers(steps, returns, rates)
+        kept = 1 - rates.c_1 * (1 - lost) - rates.c_mu * (1 + losses.sum())
+        learned = weights @ steps[winners] ** 2 + losses @ squares
+        self.variance = kept * self.variance + rates.c_1 * self.path**2 + rates.c_mu * learned
         self.step_size *= float(np.exp(min(1.0, c / rates.d_sigma * (length / expected - 1))))
+
+    def _losers(self, steps: np.ndarray, returns: np.ndarray, rates: Rates) -> tuple[np.ndarray, np.ndarray]:
+        """
+        Find the worse half, as far as it is known what they are worth.
+
+        :param steps: (n, d) steps from the mean, in units of the step size.
+        :param returns: (n,) returns, NaN among them.
+        :param rates: The constants.
+        :return: (k,) negative weights, and (k, d) squares of steps, each made as long as is expected of one (equation 46).
+        """
+        size, dimension = self.config.size, self.mean.size
+        losers = select_winners(returns, size)[size - size // 2 :]
+        known = np.isfinite(returns[losers])
+        squares = steps[losers[known]] ** 2
+        lengths = (squares / self.variance).sum(axis=1, keepdims=True)
+        # A step that is lost in rounding has no direction.
+        return loser_weights(size, dimension, rates)[known], squares * dimension / np.maximum(lengths, 1e-10)
 
 
 class SeparableCMAES(AskTell):
     """
     The separable CMA-ES of Ros and Hansen (2008), "A Simple Modification in CMA-ES Achieving Linear Time and Space
-    Complexity", with the weights and constants of Hansen's tutorial (2016), without the negative weights, which are younger
-    than the paper. Vectors are float64.
+    Complexity", with the weights and constants of Hansen's tutorial (2016), "The CMA Evolution Strategy: A Tutorial", the
+    negative weights of the worse half among them, which are younger than the paper. Vectors are float64.
 
     :param mean: (d,) initial vector.
     :param sigma: Initial standard deviation.
@@ -156,8 +196,6 @@ class SeparableCMAES(AskTell):
     """
 
     def __init__(self, mean: np.ndarray, sigma: float, population_size: int | None = None, seed: int = 0) -> None:
-        check_start(mean, sigma, seed)
-        size = default_size(np.size(mean)) if population_size is None else population_size
-        check_population(size, False, 0.5)
-        config = PopulationConfig(size=size, n_winners=size // 2, mirrored=False, strategy="sep_cma_es")
+        size = default_size(max(1, np.size(mean))) if population_size is None else population_size
+        config = search_config("sep_cma_es", mean, sigma, size, winner_fraction=0.5)
         super().__init__(SeparableCMA(mean, sigma, config), seed)
