@@ -1,7 +1,7 @@
 """
 Leave out or add one part of the algorithm at a time, replace one by something else, and watch a run by callbacks.
 
-Mutation tuning and crossover are callbacks that fire once per generation: None leaves one out, a subclass changes it. All
+Mutation tuning and crossover are operators: callbacks that fire once per generation, in the list `model.operators`. All
 callbacks of Stable-Baselines3 work as well; their cadence is in true steps.
 """
 
@@ -11,15 +11,15 @@ from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_esac import ESAC
-from sb3_esac.callbacks import AutomaticMutationTuning
+from sb3_esac.callbacks import Generation, Operator
 
 
-class Cooling(AutomaticMutationTuning):
+class Cooling(Operator):
     """A rule of one's own: sigma shrinks by one percent after each gradient interval."""
 
-    def _on_step(self) -> bool:
-        self.model.population.sigma *= 0.99
-        return True
+    def apply(self, generation: Generation) -> None:
+        if generation.agent_trained:
+            generation.population.sigma *= 0.99
 
 
 class CountGenerations(BaseCallback):
@@ -43,15 +43,15 @@ variants = {
     "no agent": {"agent_fraction": 0.0},
     "no shared experience": {"share_experience": 0.0},
     "crossover": {"crossover": "row"},
-    "no mutation tuning": {"amt_callback": None},
-    "cooling": {"amt_callback": Cooling()},
+    "no mutation tuning": {"operators": []},
+    "cooling": {"operators": [Cooling()]},
 }
 print(f"{'variant':<22}{'return':>10}{'sigma':>9}{'generations':>13}")
 for name, change in variants.items():
-    arguments = {key: value for key, value in change.items() if not key.endswith("_callback")}
+    arguments = {key: value for key, value in change.items() if key != "operators"}
     model = ESAC("MlpPolicy", make_vec_env("Pendulum-v1", seed=0), seed=0, **arguments)
-    for key in change.keys() - arguments.keys():
-        setattr(model, key, change[key])
+    # Those that the arguments ask for, unless something else is said.
+    model.operators = change.get("operators", model.operators)
     eval_env = make_vec_env("Pendulum-v1", seed=1)
     evaluation = EvalCallback(eval_env, n_eval_episodes=3, eval_freq=int(steps / 2), verbose=0)
     counter = CountGenerations()

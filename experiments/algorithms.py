@@ -90,7 +90,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "with exchange": {},
     "without sharing": {"share_experience": 0.0},
     "with crossover": {"crossover": "row"},
-    "without AMT": {"amt_callback": None},
+    "without AMT": {"amt_clip": 0.0},
     "one winner": {"winner_fraction": 0.025},
     "mean by line 11": {"strategy": "openai"},
     "without champion": {"champion_episodes": 0},
@@ -98,9 +98,8 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "with overlap": {"overlap": True, "n_workers": 1},
 }
 """
-What is changed in ESAC as it was when its parts were compared, one thing at a time: arguments, or callbacks that are taken
-away from the model. Then the agent learned from the winners' experience and a member was a copy of it ("with exchange").
-Without a champion the agent is deployed.
+What is changed in ESAC as it was when its parts were compared, one thing at a time. Then the agent learned from the winners'
+experience and a member was a copy of it ("with exchange"). Without a champion the agent is deployed.
 """
 
 WITHOUT_EXCHANGE: dict[str, dict[str, Any]] = {"without exchange": {"share_experience": 0.0, "n_agent_members": 0}}
@@ -181,12 +180,7 @@ def ablated(
     :param device: Of the networks that learn.
     """
     changes = {**(by_task or {}).get(task, {}), **changes}
-    callbacks = {name: value for name, value in changes.items() if name.endswith("_callback")}
-    arguments = {name: value for name, value in changes.items() if name not in callbacks}
-    model = from_file(file, task, seed, total_timesteps, device=device, **arguments)
-    for name, value in callbacks.items():
-        setattr(model, name, value)
-    return model
+    return from_file(file, task, seed, total_timesteps, device=device, **changes)
 
 
 MUJOCO_TASKS = ("Swimmer-v5", "Hopper-v5", "HalfCheetah-v5", "Walker2d-v5", "Ant-v5", "Humanoid-v5")

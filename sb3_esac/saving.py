@@ -49,7 +49,7 @@ OF_A_CALL = {
 """Attributes that ``learn`` sets as it begins."""
 
 ELSEWHERE = {STATE, BOUNDARY, "_operators"}
-"""Attributes of files that are looked after by others than :meth:`Boundary.attributes`."""
+"""Attributes of files that are looked after by others than ``attributes`` of a :class:`Boundary`."""
 
 
 class Part(Protocol):

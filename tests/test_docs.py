@@ -82,8 +82,9 @@ def set_defaults(monkeypatch, kind, values):
     """Change the defaults of a constructor."""
     known = inspect.signature(kind).parameters.values()
     defaults = tuple(values.get(p.name, p.default) for p in known if p.default is not p.empty)
-    assert len(defaults) == len(kind.__init__.__defaults__)
-    monkeypatch.setattr(kind.__init__, "__defaults__", defaults)
+    init = inspect.unwrap(kind.__init__)
+    assert len(defaults) == len(init.__defaults__)
+    monkeypatch.setattr(init, "__defaults__", defaults)
 
 
 @pytest.fixture

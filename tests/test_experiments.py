@@ -14,6 +14,7 @@ jobs = pytest.importorskip("experiments.jobs", reason="the experiments are not p
 run = pytest.importorskip("experiments.run")
 from experiments.algorithms import ALGORITHMS  # noqa: E402
 from experiments.matrices import MATRICES, grid  # noqa: E402
+from sb3_esac.callbacks import HindsightCrossover  # noqa: E402
 
 
 @pytest.fixture
@@ -98,9 +99,13 @@ def test_what_is_changed_is_changed():
     as_then = ALGORITHMS["ESAC, fast, in sequence"]("Swimmer-v5", 0, 1)
     assert as_then.population.config.n_winners == 16, "what the file had when the parts were compared"
     crossed = ALGORITHMS["ESAC, with crossover"]("Pendulum-v1", 0, 1)
-    assert crossed.crossover_callback is not None and ALGORITHMS["ESAC"]("Pendulum-v1", 0, 1).crossover_callback is None
+    assert any(isinstance(operator, HindsightCrossover) for operator in crossed.operators)
+    assert not any(isinstance(operator, HindsightCrossover) for operator in ALGORITHMS["ESAC"]("Pendulum-v1", 0, 1).operators)
     untuned = ALGORITHMS["ESAC, fast, without AMT"]("Pendulum-v1", 0, 1)
-    assert untuned.amt_callback is None and untuned.crossover_callback is not None
+    assert any(isinstance(operator, HindsightCrossover) for operator in untuned.operators)
+    sigma = untuned.population.sigma
+    untuned.learn(1000)
+    assert untuned.agent_timesteps > 0 and untuned.population.sigma == sigma
 
 
 @pytest.mark.parametrize("name", [name for name in ALGORITHMS if not name.startswith("ESAC, paper")])

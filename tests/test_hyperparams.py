@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import gymnasium as gym
+import numpy as np
 import pytest
 import torch.nn as nn
 import yaml
@@ -76,3 +78,14 @@ def test_the_paper_has_its_tasks_and_values():
     assert {name for name, count in episodes.items() if count == 10} == {"Ant-v5", "Walker2d-v5", "Hopper-v5", "Humanoid-v5"}
     assert sum(count == 5 for count in episodes.values()) == 7
     assert sum(count == 1 for count in episodes.values()) == 10
+
+
+def test_the_papers_mean_stays_where_networks_can_play():
+    # Plain ascent carries it away: it follows members that start from winners and the agent, far from it in units of sigma.
+    values = entries(FOLDER / "esac_paper.yml")["Pendulum-v1"] | {"policy_kwargs": {"net_arch": [16, 16]}}
+    arguments = {key: value for key, value in values.items() if key not in NOT_OF_THE_CONSTRUCTOR}
+    model = ESAC(values["policy"], gym.make("Pendulum-v1", max_episode_steps=10), seed=0, **arguments)
+    before = np.linalg.norm(model.population.mean)
+    model.learn(15_000)
+    assert model.population.generation >= 20 and 0 < model.agent_timesteps
+    assert np.linalg.norm(model.population.mean) < 1.5 * before

@@ -24,7 +24,8 @@ import rl_zoo3.exp_manager
 import rl_zoo3.hyperparams_opt
 from matplotlib import pyplot
 
-from sb3_esac import ES, ESAC, playing, zoo
+from sb3_esac import ES, ESAC, zoo
+from sb3_esac.evaluation import arena
 from sb3_esac.evaluation.lockstep import LockstepEvaluator
 from sb3_esac.evaluation.subproc import SubprocEvaluator
 from sb3_esac.evaluation.vec_envs import base_vec_env
@@ -81,14 +82,14 @@ def commands(tmp_path, monkeypatch):
 def evaluators(monkeypatch):
     """Kinds of the evaluators that models make."""
     kinds = []
-    make = playing.make_evaluator
+    make = arena.make_evaluator
 
     def spy(*args, **kwargs):
         evaluator = make(*args, **kwargs)
         kinds.append(type(evaluator))
         return evaluator
 
-    monkeypatch.setattr(playing, "make_evaluator", spy)
+    monkeypatch.setattr(arena, "make_evaluator", spy)
     return kinds
 
 
@@ -271,7 +272,7 @@ def test_the_papers_hyperparameters(commands):
     output = commands.train("esac", "-n", 900, "--paper", params=["policy_kwargs:dict(net_arch=[8])"])
     assert str(ROOT / "hyperparams" / "esac_paper.yml") in output
     model = ESAC.load(commands.run_folder("esac") / "Pendulum-v1.zip")
-    assert (model.agent_fraction, model.share_experience, model.recombination) == (None, 0.0, "es")
+    assert (model.agent_fraction, model.share_experience, model.strategy) == (None, 0.0, "openai")
 
 
 def test_hyperparameters_for_the_clock(commands):

@@ -164,7 +164,7 @@ class Arena:
 
     def begin(self, request: EvaluationRequest) -> Pending:
         """
-        Begin to play, see :meth:`Evaluator.begin`.
+        Begin to play, see :meth:`Evaluator.begin() <sb3_esac.evaluation.evaluator.Evaluator.begin>`.
 
         :param request: What to play.
         """

@@ -48,7 +48,7 @@ def fold(source: th.nn.Module, target: th.nn.Module) -> None:
     """
     Let a network without normaliser compute what one with it computes.
 
-    :param source: Actor or critic with an :class:`ObservationNormalizer`.
+    :param source: Actor or critic with an :class:`~sb3_esac.evaluation.normalization.ObservationNormalizer`.
     :param target: The same network without, with the same weights; its first layers are changed.
     :raises ValueError: If that cannot be done to a network of this form.
     """

@@ -49,7 +49,7 @@ class LockstepEvaluator(Evaluator):
         way are played again, from their start.
 
         :param request: What to play.
-        :param on_step: Called as :class:`~sb3_esac.evaluation.telling.Telling` says.
+        :param on_step: Called as ``Telling`` in ``telling.py`` says.
         :return: The result, or None if ``on_step`` asked to stop.
         :raises RuntimeError: If an episode does not end.
         """

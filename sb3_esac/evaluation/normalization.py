@@ -23,7 +23,7 @@ class ObservationNormalizer(BaseFeaturesExtractor):
     optimiser. :meth:`set_moments` changes them. Images and discrete parts pass unchanged.
 
     :param observation_space: Observation space.
-    :param extractor_class: What follows, :class:`FlattenExtractor` by default.
+    :param extractor_class: What follows, SB3's ``FlattenExtractor`` by default.
     :param extractor_kwargs: Its arguments.
     """
 

@@ -20,7 +20,7 @@ class NumpyMlp:
     :param high: Upper bounds of the actions, likewise.
     :param shift: (in,) subtracted from observations, None for none.
     :param scale: (in,) what they are divided by then.
-    :param output: How the last layer's values become an action, see :func:`_finish`.
+    :param output: How the last layer's values become an action, see ``_finish``.
     """
 
     def __init__(

@@ -40,7 +40,7 @@ def check_arguments(n_workers: int, lanes: int, episode_timeout: float | None, m
 
 class PoolEvaluator(Evaluator):
     """
-    Plays whole episodes in workers that are opened by the first :meth:`evaluate` and stay until :meth:`close`.
+    Plays whole episodes in workers that are opened by the first :meth:`evaluate` and stay until ``close``.
 
     A worker that dies or hangs is replaced and its episodes are played again. Any exception that leaves :meth:`evaluate`
     leaves no worker behind.

@@ -103,7 +103,7 @@ class LaneActor:
 class RayEvaluator(PoolEvaluator):
     """
     Plays whole episodes in actors. The result is that of
-    :class:`~sb3_esac.evaluation.evaluator.LockstepEvaluator`, bit for bit on machines of one kind.
+    :class:`~sb3_esac.evaluation.lockstep.LockstepEvaluator`, bit for bit on machines of one kind.
 
     A cluster is joined, or started on this machine, by the first :meth:`~sb3_esac.evaluation.pool.PoolEvaluator.evaluate`.
 
@@ -142,7 +142,7 @@ class RayEvaluator(PoolEvaluator):
             self.actors = [self.new_actor() for _ in range(self.n_workers)]
 
     def new_actor(self) -> Any:
-        """Start an actor. Its second thread is for :meth:`LaneActor.stop`."""
+        """Start an actor. Its second thread is for ``LaneActor.stop``."""
         actor: Any = ray.remote(LaneActor)
         return actor.options(num_cpus=1, max_concurrency=2).remote(self._recipe, sys.path, self.recipe.advice)
 

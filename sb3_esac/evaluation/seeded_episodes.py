@@ -45,7 +45,7 @@ SeedSource = Callable[[int], "int | Asleep | None"]
 
 class SeededEpisodes(VecEnv):
     """
-    Mixin put before the class of a base ``VecEnv`` by :func:`adopt`.
+    Mixin put before the class of a base ``VecEnv`` by ``adopt``.
 
     ``seed_source(lane)`` is called once for every episode that could begin and gives its seed, None to leave the environment
     to itself, or :data:`ASLEEP` for no episode. ``max_episode_steps`` cuts episodes (a truncation). ``n_env_steps`` counts
@@ -53,8 +53,8 @@ class SeededEpisodes(VecEnv):
     episodes that began here and ended. ``useless`` (n_envs,) says where the last step had something that was not finite, and
     ``frame_memory`` for how many steps an observation is part of what the wrappers above make (``VecFrameStack``).
 
-    While it is lent out (:meth:`lent_out`), to callbacks, it does what it would do if it had not been adopted. A reset or step
-    of theirs makes it ``disturbed`` until the next :meth:`reset`: the lanes are not where the run has left them.
+    While it is lent out (``lent_out``), to callbacks, it does what it would do if it had not been adopted. A reset or step
+    of theirs makes it ``disturbed`` until the next ``reset``: the lanes are not where the run has left them.
 
     A ``VecEnv`` without single environments (``driver`` is None) resets its lanes by itself: seeds are not used, lanes do not
     sleep, and episodes cannot be cut.

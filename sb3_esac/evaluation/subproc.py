@@ -171,7 +171,7 @@ def _close_quietly(venv: SubprocVecEnv) -> None:
 class SubprocEvaluator(PoolEvaluator):
     """
     Plays whole episodes in worker processes. The result is that of
-    :class:`~sb3_esac.evaluation.evaluator.LockstepEvaluator`, bit for bit, whatever the number of workers and the order in
+    :class:`~sb3_esac.evaluation.lockstep.LockstepEvaluator`, bit for bit, whatever the number of workers and the order in
     which they finish.
 
     Deaths are noticed, and clocks looked at, when the result is asked for.

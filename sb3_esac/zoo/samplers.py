@@ -40,7 +40,7 @@ def sample_esac_params(trial: optuna.Trial, n_actions: int, n_envs: int, additio
         "winner_fraction": trial.suggest_float("winner_fraction", 0.1, 0.5),
         "agent_fraction": trial.suggest_float("agent_fraction", 0.05, 0.9),
         "share_experience": trial.suggest_categorical("share_experience", [0.0, 0.1, 0.5]),
-        "recombination": trial.suggest_categorical("recombination", ["winners", "es"]),
+        "strategy": trial.suggest_categorical("strategy", ["canonical", "openai"]),
         "es_learning_rate": trial.suggest_float("es_learning_rate", 0.002, 0.1, log=True),
         "amt_clip_pow": trial.suggest_int("amt_clip_pow", -6, -2),
     }
@@ -69,7 +69,7 @@ def convert_esac_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
     arguments["amt_clip"] = 10.0 ** arguments.pop("amt_clip_pow")
     # One winner at least, however small the population.
     arguments["winner_fraction"] = max(arguments["winner_fraction"], 1 / arguments["population_size"])
-    if arguments["recombination"] == "es" and arguments["share_experience"] == 0:
+    if arguments["strategy"] == "openai" and arguments["share_experience"] == 0:
         # Nobody asks who has won.
         del arguments["winner_fraction"]
     arguments["policy_kwargs"] = {
