@@ -357,6 +357,16 @@ def test_crossover_inherits_whole_groups(groups, seed):
     assert not np.shares_memory(child, winner) and not np.shares_memory(child, mean)
 
 
+def test_crossover_by_its_draws():
+    """A number below a half is the winner's, one number for each group: seeded runs depend on it."""
+    groups, rng = np.array([0, 1, 2, 1]), np.random.default_rng(1)
+    child = operators.crossover(np.ones(4), np.zeros(4), groups, rng)
+    twin = np.random.default_rng(1)
+    draws = twin.random(3)
+    np.testing.assert_array_equal(child, (draws < 0.5)[groups])
+    assert rng.random() == twin.random() and 0 < child.sum() < 4
+
+
 @prop
 @given(st.integers(0, 2**32 - 1), st.integers(60, 90))
 def test_crossover_takes_from_both_parents(seed, n_groups):
