@@ -151,8 +151,6 @@ def tune_sigma(
     es_learning_rate: float,
     population_size: int,
     clip: float,
-    sigma_max: float = np.inf,
-    improved: bool = True,
 ) -> float:
     """
     Automatic mutation tuning, sigma + clip(alpha / (n sigma) * SmoothL1(F_max, F_avg), 0, zeta) (equation 3).
@@ -163,11 +161,6 @@ def tune_sigma(
     :param es_learning_rate: alpha_es.
     :param population_size: n.
     :param clip: zeta, the largest change.
-    :param sigma_max: Upper bound of sigma. A sigma that is already above stays where it is.
-    :param improved: False turns the step around (two-sided rule); a step down takes at most half of sigma.
     :return: The new mutation rate, positive.
     """
-    step = min(max(es_learning_rate / (population_size * sigma) * smooth_l1(f_max, f_avg), 0.0), clip)
-    if not improved:
-        return max(sigma - step, 0.5 * sigma)
-    return max(sigma, min(sigma + step, sigma_max))
+    return sigma + min(max(es_learning_rate / (population_size * sigma) * smooth_l1(f_max, f_avg), 0.0), clip)

@@ -166,7 +166,8 @@ class Population:
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next generation depends on, as tensors, numbers and strings; "mean" is theta_es."""
         state = {name: getattr(self, name) for name in self.STATE}
-        strategy = {"name": self.config.strategy, **self.strategy.state_dict()}
+        # Its sigma is for a population with another strategy, whose own state knows it by another name.
+        strategy = {"name": self.config.strategy, "rate": self.sigma, **self.strategy.state_dict()}
         tensors: dict[str, Any] = _each(_to_tensor, {"mean": self.mean, **state, "strategy": strategy})
         return tensors
 
@@ -190,10 +191,12 @@ class Population:
             setattr(self, name, value)
         self._resize(self.config.size)
         if strategy is not None:
-            if strategy.pop("name") == self.config.strategy:
+            name, rate = strategy.pop("name"), strategy.pop("rate")
+            # Another optimiser has another state.
+            if name == self.config.strategy and strategy.keys() == self.strategy.state_dict().keys():
                 self.strategy.load_state_dict(strategy)
             else:
-                self.strategy = STRATEGIES[self.config.strategy](mean, strategy["sigma"], self.config)
+                self.strategy = STRATEGIES[self.config.strategy](mean, rate, self.config)
             self.mean = self.strategy.mean.astype(np.float32, copy=False)
         if not np.array_equal(mean, self.mean):
             self.set_mean(mean)
