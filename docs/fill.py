@@ -101,8 +101,8 @@ def updates() -> str:
 
 
 def updates_gpu() -> str:
-    """Milliseconds for an update on a machine with a GPU, on its processor and on the GPU."""
-    columns = ["env", "device", "agent", "ms_per_update", "fastest", "slowest"]
+    """Milliseconds of CPU for an update on a GPU."""
+    columns = ["env", "agent", "per_call", "ms_per_update", "fastest", "slowest"]
     return markdown(columns, [[row[name] for name in columns] for row in read("benchmarks/results/updates_gpu.csv")])
 
 

@@ -129,9 +129,9 @@ class ESAC(PopulationAlgorithm):
         probes play whole episodes. None for no limit but the environment's.
     :param agent_class: Any off-policy algorithm with a ``Box`` actor (SAC, TD3, TQC, CrossQ, ...).
     :param agent_kwargs: Arguments of ``agent_class`` that SAC does not have.
-    :param updates: "auto" computes the updates of a plain ``SAC`` with ``MlpPolicy`` on the CPU by hand, in a third of
-        the time with the default networks; whatever else the agent is, and "stock", leaves them to SB3's ``train``. Both do
-        the same but for the last digits.
+    :param updates: "auto" computes the updates of a plain ``SAC`` with ``MlpPolicy`` by hand, in a third of the time with the
+        default networks, and on a GPU as one graph; whatever else the agent is, and "stock", leaves them to SB3's ``train``.
+        Both do the same but for the last digits.
     :param env_fn: Makes a copy of the environment (of one lane) for a worker. Needed if no copy can be made otherwise, as of
         a ``SubprocVecEnv``; a name, or an environment that can be pickled, needs none.
     :param n_workers: Processes that play offspring. None means one for each environment of a ``SubprocVecEnv``, else none.
@@ -451,8 +451,14 @@ class ESAC(PopulationAlgorithm):
 
         :param path: Path of the file.
         :param truncate_last_traj: As in SB3, for ``HerReplayBuffer``.
+        :raises ValueError: If version 0.1 of this package has written it.
         """
-        self.agent.load_replay_buffer(path, truncate_last_traj)
+        try:
+            self.agent.load_replay_buffer(path, truncate_last_traj)
+        except ModuleNotFoundError as error:
+            raise ValueError(
+                f"{path} was saved by sb3_esac 0.1, whose buffers have another form: begin with an empty one"
+            ) from error
         assert self.agent.replay_buffer is not None
         self.learner.take_buffer(self.agent.replay_buffer)
 

@@ -217,7 +217,7 @@ def state_of(model: Any) -> dict[str, Any]:
             name: getattr(model, name)
             for name in ("num_timesteps", "population_timesteps", "probe_timesteps", "paper_timesteps", "_episode_num")
         },
-        "arena": (model.arena.mean_length, model.arena.member_returns),
+        "arena": model.arena.mean_length,
         "progress": model._current_progress_remaining,
         "population": {
             name: np.array(getattr(population, name))

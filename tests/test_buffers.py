@@ -131,27 +131,6 @@ def test_experience_is_the_winners(n_winners, n_eval_episodes, overlap):
     assert not np.isin(np.concatenate(of_losers), store.rewards).any() if of_losers else n_winners == 4
 
 
-@pytest.mark.parametrize("n_unknown", [0, 3])
-def test_it_is_the_winners_that_are_shared(n_unknown):
-    """The steps of the best quarter by fitness, not those of whoever comes first, or of whom nothing is known."""
-    model = tiny(vec(1), population_size=8, winner_fraction=0.25, agent_fraction=0.0, champion_episodes=0)
-    results, fitness_of = [], model._fitness
-
-    def remember(result):
-        fitness = fitness_of(result)
-        fitness[np.argsort(-fitness)[:n_unknown]] = np.nan
-        results.append((result, fitness.copy()))
-        return fitness
-
-    model._fitness = remember
-    model.learn(80)
-    (result, fitness), store = results[0], model.replay_buffer.population_store
-    assert model.population.generation == 1 and len(np.unique(fitness[np.isfinite(fitness)])) == 8 - n_unknown
-    best = np.argsort(-fitness)[:2]
-    rewards = [episode.transitions.rewards.ravel() for episode in result.episodes if episode.member in best]
-    np.testing.assert_array_equal(store.rewards[: store.size()].ravel(), np.concatenate(rewards))
-
-
 def test_shared_actions_are_scaled():
     class Wide(DictWalk.__mro__[1]):  # gym.ObservationWrapper
         def __init__(self, env):

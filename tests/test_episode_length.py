@@ -301,26 +301,19 @@ def test_workers_change_nothing(algorithm):
 def test_probes_see_short_phases_through():
     schedule = ProgressiveEpisodeLength("constant", first_length=5, horizon=20)
     model = make_model(ESAC, Count(), seed=0, episode_length_schedule=schedule, champion_episodes=2, agent_fraction=0.2)
-    forgotten = []
-    original = model.champion.forget
-    model.champion.forget = lambda *sources: (forgotten.append(model.arena.caps.cap), original(*sources))
     model.learn(2000)
-    assert forgotten == [5, 10, 20]
     # A cut return of 5 is far below the champion's 20, and says nothing against its owner.
     assert model.champion.record is not None and (model.champion.record.returns == 20).all()
 
 
-def test_what_was_cut_does_not_count_against_a_candidate():
+def test_how_long_a_probe_is_expected_to_be():
     schedule = ProgressiveEpisodeLength(first_length=5, horizon=20)
     model = make_model(ESAC, Count(), seed=0, episode_length_schedule=schedule)
     caps = model.arena.caps
     caps.phases, caps.cap, caps.whole_length = schedule.phases(20), 5, 20.0
     for lengths, cut in (([5, 3], True), ([4, 3], False)):
         caps.note(np.array(lengths))
-        model.arena.member_returns = (3.0, 5.0)
-        bounds = {source: candidate.bound for source, candidate in model._candidates().items()}
-        assert bounds.pop("agent") == np.inf and set(bounds.values()) == {np.inf if cut else 5.0}
-        assert caps.probe_length(4.0) == (20.0 if cut else 4.0)
+        assert caps.cut == cut and caps.probe_length(4.0) == 20.0 and caps.probe_length(30.0) == 30.0
     caps.note(np.array([5]))
     caps.whole_length = 0.0
     assert caps.probe_length(4.0) == 20, "nobody has seen a whole episode yet"

@@ -48,7 +48,7 @@ def test_first_generation_starts_from_the_mean():
     np.testing.assert_array_equal(population.mean, THETA)
     np.testing.assert_array_equal(population.members, np.tile(THETA, (6, 1)))
     assert population.origins.tolist() == [MEAN] * 6
-    for name in ("winners", "previous_winners", "crossed"):
+    for name in ("winners", "previous_winners", "children"):
         assert getattr(population, name).shape == (0, DIMENSION)
     assert population.winner_origins.shape == (0,)
     # The members do not follow the mean before the next generation is formed
@@ -438,10 +438,10 @@ def test_set_mean_is_where_the_optimizer_goes_on():
     np.testing.assert_allclose(population.mean, THETA + 7, atol=0.5)
 
 
-def test_state_dict_is_the_mean():
+def test_state_dict_is_a_copy():
     population = make()
     state = population.state_dict()
-    assert set(state) == {"mean"}
+    assert set(state) == {"mean", "strategy", *Population.STATE}
     np.testing.assert_array_equal(state["mean"].numpy(), THETA)
     # Neither follows the other
     population.mean[:] = 99
@@ -454,6 +454,7 @@ def test_state_dict_is_the_mean():
 def test_load_state_dict_sets_the_mean(strict):
     population = make_mixed(n_crossed=1, n_agent=1, size=6)
     state = {"mean": th.full((DIMENSION,), 3.0, dtype=th.float64, requires_grad=True)}
+    state = {**population.state_dict(), **state} if strict else state
     population.load_state_dict(state, strict=strict)
     with th.no_grad():
         state["mean"][:] = 0
@@ -466,6 +467,8 @@ def test_load_state_dict_sets_the_mean(strict):
     "state, strict",
     [
         ({}, True),
+        ({"mean": th.zeros(DIMENSION)}, True),
+        ({**make().state_dict(), "sigma": th.zeros(1)}, True),
         ({"mean": th.zeros(DIMENSION), "sigma": th.zeros(1)}, True),
         ({"median": th.zeros(DIMENSION)}, True),
         ({"mean": th.zeros(DIMENSION + 1)}, True),
@@ -550,7 +553,7 @@ def assert_same(population: Population, expected: Population) -> None:
     assert population.config == expected.config
     assert population.sigma == expected.sigma
     assert population.generation == expected.generation
-    for name in ("mean", "members", "origins", "winners", "winner_origins", "previous_winners", "crossed"):
+    for name in ("mean", "members", "origins", "winners", "winner_origins", "previous_winners", "children"):
         value, expected_value = getattr(population, name), getattr(expected, name)
         assert value.dtype == expected_value.dtype
         np.testing.assert_array_equal(value, expected_value, err_msg=name)

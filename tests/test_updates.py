@@ -475,13 +475,13 @@ def test_resume(name, device, tmp_path):
     calls, seen = {60, 151, 399}, []
     model = case.new_model()
     model.learn(TOTAL, callback=At(calls, tmp_path, lambda model: seen.append(model.num_timesteps)))
-    assert model._updates.is_fast and len(seen) == len(calls)
+    assert model.learner._updates.is_fast and len(seen) == len(calls)
     final = whole_state(model)
     for steps in seen:
         loaded = ESAC.load(tmp_path / f"run_{steps}_steps", env=case.make_env(), device=device)
         loaded.load_replay_buffer(tmp_path / f"run_replay_buffer_{steps}_steps")
         assert differences(final, go_on(loaded)) == []
-        assert loaded._updates.is_fast
+        assert loaded.learner._updates.is_fast
 
 
 def play(**options):
@@ -489,7 +489,7 @@ def play(**options):
     model = make_model(ESAC, drift(), seed=5, updates="auto", agent_fraction=0.4, **options)
     log = keep_log(model)
     model.learn(300)
-    assert model._updates.is_fast and model._n_updates > 0
+    assert model.learner._updates.is_fast and model._n_updates > 0
     return state_of(model), without_clock(log)
 
 

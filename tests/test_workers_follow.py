@@ -138,14 +138,14 @@ def test_lanes_that_differ_are_refused_or_all_played(algorithm: type) -> None:
     with pytest.raises(ValueError, match="`env_fn` must be None"):
         make_model(algorithm, two_levels(), n_eval_episodes=2, env_fn=Lesson, **WORKERS)
     model, means = make_model(algorithm, two_levels(), n_eval_episodes=2, **WORKERS), list[Any]()
-    play = model._play
+    play = model.arena.play
 
-    def spy(*args: Any) -> Any:
-        result = play(*args)
+    def spy(*args: Any, **kwargs: Any) -> Any:
+        result = play(*args, **kwargs)
         means.append(result.returns)
         return result
 
-    model._play = spy
+    model.arena.play = spy
     model.learn(60)
     np.testing.assert_array_equal(means[0], [[0.0, 5.0]] * 4)
 

@@ -122,11 +122,10 @@ class EpisodeCaps:
 
         :param mean_length: Mean length of the last generation's episodes.
         """
-        if not self.cut:
-            return mean_length
         # As long as nobody has played a whole one, it may last to the horizon.
-        if self.phases is not None and self.whole_length == 0:
+        if self.cut and self.phases is not None and self.whole_length == 0:
             return float(self.phases.lengths[-1])
+        # Without noise episodes are longer, or shorter, than the population's.
         return max(mean_length, self.whole_length)
 
     def _seconds(self, schedule: ProgressiveEpisodeLength) -> float:

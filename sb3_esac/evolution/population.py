@@ -187,8 +187,8 @@ class Population:
         if mean.shape != self.mean.shape:
             raise RuntimeError(f"A mean of shape {mean.shape} does not fit a population of shape {self.mean.shape}")
         strategy = values.pop("strategy", None)
-        for name, value in values.items():
-            setattr(self, name, value)
+        for name in values.keys() & set(self.STATE):
+            setattr(self, name, values[name])
         self._resize(self.config.size)
         if strategy is not None:
             name, rate = strategy.pop("name"), strategy.pop("rate")
