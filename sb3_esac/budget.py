@@ -8,10 +8,18 @@ from sb3_esac.evolution.noise import Stream, generator
 from sb3_esac.evolution.schedules import ExponentialAnnealing, Schedule, as_schedule
 
 SCALING_FRACTION = 0.1
-"""From this ``agent_fraction`` on, statistics of observations are the agent's; below, the population is what learns."""
+"""
+From this ``agent_fraction`` on, statistics of observations are the agent's; below, the population is what learns.
+
+Evidence: docs/defaults.md, "Whose observations". An agent whose inputs are scaled by what everybody sees learns more slowly.
+"""
 
 ENDING_FRACTION = 0.5
-"""From this ``agent_fraction`` on, the agent plays what is left of the budget when no other generation fits in."""
+"""
+From this ``agent_fraction`` on, the agent plays what is left of the budget when no other generation fits in.
+
+It is the half that plays more: with the population's turn a run would end up to a whole generation beyond its budget.
+"""
 
 
 class Budget(ABC):

@@ -13,7 +13,12 @@ from sb3_esac.evaluation.vectors import copy_actor, load_vector, to_vector
 from sb3_esac.evolution.noise import Stream, episode_seed
 
 PROBE_FRACTION = 0.15
-"""Probing takes at most this fraction of all steps; a generation in which it would take more is not probed."""
+"""
+Probing takes at most this fraction of all steps; a generation in which it would take more is not probed.
+
+A probe of the default is eight episodes, beside ten of a generation's members and some forty of the agent's: each generation is
+probed, and nothing is left for more.
+"""
 
 
 @dataclass(frozen=True)

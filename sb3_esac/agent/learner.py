@@ -32,10 +32,14 @@ from sb3_esac.evaluation.vectors import to_vector
 from sb3_esac.evolution.noise import Stream, episode_seed
 
 FRESH_FRACTION = 0.01
-"""Statistics follow the agent in steps of this size: often while nothing has been learned, and never by a jump."""
+"""
+Statistics follow the agent in steps of this size: often while nothing has been learned, and never by a jump.
+
+Evidence: docs/defaults.md, "Whose observations", where "by episodes" is the same with steps of an episode.
+"""
 
 LEVEL_EPISODES = 5
-"""What the agent is worth is judged by so many of its last episodes in an interval."""
+"""What the agent is worth is judged by so many of its last episodes in an interval: as many as the champion's by default."""
 
 COUNTERS = ("num_timesteps", "_n_updates", "_episode_num")
 """Of the agent, beside its networks and optimisers."""
