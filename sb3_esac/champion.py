@@ -16,8 +16,8 @@ PROBE_FRACTION = 0.15
 """
 Probing takes at most this fraction of all steps; a generation in which it would take more is not probed.
 
-A probe of the default is eight episodes, beside ten of a generation's members and some forty of the agent's: each generation is
-probed, and nothing is left for more.
+A probe of the default is eight episodes, beside ten of a generation's members and some forty of the agent's: each generation
+is probed, and nothing is left for more.
 """
 
 
