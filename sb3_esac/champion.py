@@ -176,7 +176,7 @@ class Champion:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but the weights of ``actor``, which are parameters of the model."""
-        return {"record": self.record, "probed_generation": self._probed_generation}
+        return {"record": self.record, "_probed_generation": self._probed_generation}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """
@@ -184,7 +184,7 @@ class Champion:
 
         :param state: What :meth:`state_dict` gave.
         """
-        self.record, self._probed_generation = state["record"], state["probed_generation"]
+        self.record, self._probed_generation = state["record"], state["_probed_generation"]
 
 
 def _play(

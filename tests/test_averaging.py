@@ -85,11 +85,9 @@ def test_it_is_what_is_deployed_and_probed_of_the_agent():
     np.testing.assert_array_equal(
         model.predict(OBSERVATIONS, deterministic=True)[0], deterministic(model.learner.averaged.actor)
     )
-    np.testing.assert_array_equal(model._candidates()["agent"].vector, to_vector(model.learner.averaged.actor))
+    np.testing.assert_array_equal(model._candidates()["agent"], to_vector(model.learner.averaged.actor))
     model.deploy = "best"
-    # Random play was better here.
-    model.learner._random_returns.clear()
-    model.learner._level = model.champion.record.return_mean + 1
+    model.learner.level = model.champion.record.return_mean + 1
     assert model.deployed_policy is model.learner.averaged.actor, "it stands in"
 
 

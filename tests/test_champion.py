@@ -447,7 +447,7 @@ def test_champion_is_saved_and_loaded(tmp_path):
     np.testing.assert_array_equal(deterministic(loaded.champion.actor), deterministic(model.champion.actor))
     assert not np.array_equal(to_vector(loaded.champion.actor), to_vector(loaded.actor))
     assert loaded.probe_timesteps == model.probe_timesteps
-    assert loaded.champion.state_dict()["probed_generation"] == model.champion.state_dict()["probed_generation"] >= 0
+    assert loaded.champion.state_dict()["_probed_generation"] == model.champion.state_dict()["_probed_generation"] >= 0
 
 
 def test_the_agent_is_judged_by_its_last_episodes_while_it_plays():

@@ -280,7 +280,7 @@ def test_offspring_play_with_the_statistics_of_their_generation(algorithm):
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_statistics_are_saved_and_loaded(algorithm, tmp_path):
-    model = tiny(vec(1, scale=30.0), algorithm=algorithm, normalize_observations=True).learn(160)
+    model = tiny(vec(1, scale=30.0), algorithm=algorithm, normalize_observations=True).learn(400)
     assert model.champion.record is not None
     model.save(tmp_path / "model.zip")
     loaded = algorithm.load(tmp_path / "model.zip", device=DEVICE)

@@ -66,7 +66,7 @@ def test_round_trip(algorithm, name):
     assert differences(expected, state_of_part(other, name)) == []
 
     other.parts[name].load_state_dict(state)
-    model.learn(200, reset_num_timesteps=False)
+    model.learn(800, reset_num_timesteps=False)
     assert differences(expected, state_of_part(model, name)), "nothing has happened"
     assert differences(expected, state_of_part(other, name)) == [], "it hangs on the other one"
     assert differences(kept, plain(state)) == [], "a state is not a view"

@@ -237,7 +237,7 @@ def test_steps(name, n_updates, tolerance, device):
 def test_shared_experience(device):
     found = []
     for kind in ("stock", "auto"):
-        options = dict(share_experience=0.5, share_from="all", device=device)
+        options = dict(share_experience=0.5, device=device)
         model = make_model(ESAC, Drift(), seed=0, updates="stock", **options).learn(300)
         assert model.replay_buffer.population_store.size() > 0
         found.append(train(model.agent, kind, 5)[0])

@@ -214,7 +214,9 @@ def share_experience(agent: OffPolicyAlgorithm, share: float) -> SharedExperienc
     has_store = getattr(buffer, "population_store", None) is not None
     store = None
     if not has_store and share > 0:
-        store = new_buffer(agent, min(agent.buffer_size, POPULATION_STORE_SIZE), 1)
+        # A model that was loaded to be watched needs no memory.
+        size = 1 if agent.env is None else min(agent.buffer_size, POPULATION_STORE_SIZE)
+        store = new_buffer(agent, size, 1)
     agent.replay_buffer = with_store = shared(buffer, store, share)
     return with_store
 

@@ -21,6 +21,7 @@ from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.sac.policies import Actor, SACPolicy
 from torch.distributions import Normal
 
+from sb3_esac.agent.building import class_of
 from sb3_esac.agent.update_graph import GraphUpdates
 from sb3_esac.agent.update_kernels import Layers, SquashedGaussian, actor_loss, critic_loss, entropy_loss, td_targets
 from sb3_esac.agent.update_memory import (
@@ -88,7 +89,7 @@ def reason_for_stock(agent: Any) -> str | None:
     :param agent: The agent.
     :return: None if they are not.
     """
-    if type(agent) is not SAC or type(agent).train is not STOCK_TRAIN or "train" in vars(agent):
+    if class_of(agent) is not SAC or type(agent).train is not STOCK_TRAIN or "train" in vars(agent):
         return f"the agent is a {type(agent).__name__} of its own"
     if type(agent.policy) is not SACPolicy or type(agent.actor) is not Actor or type(agent.critic) is not ContinuousCritic:
         return "only MlpPolicy is known"
