@@ -474,8 +474,8 @@ class ESAC(PopulationAlgorithm):
         progress_bar: bool = False,
     ) -> SelfESAC:
         """
-        Train until ``total_timesteps`` true steps have been taken; a generation that has begun is finished, and the champion
-        may be probed once more. An agent that plays half of the steps or more plays the rest when no generation fits in.
+        Train until ``total_timesteps`` true steps have been taken; a generation that has begun is finished, with its probe of
+        the champion. An agent that plays half of the steps or more plays the rest when no generation fits in.
 
         :param total_timesteps: Steps of all training environments together, the offspring's included; may be a float.
         :param callback: Called at every step.
