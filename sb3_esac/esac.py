@@ -100,9 +100,9 @@ class ESAC(PopulationAlgorithm):
     :param es_learning_rate: alpha_es, for the mean (``strategy="openai"``) and in mutation tuning.
     :param es_optimizer: "adam" or, as in the paper, "sgd".
     :param mirrored: Whether perturbations come in pairs of opposite sign.
-    :param winner_fraction: e, the fraction of members that become winners.
     :param strategy: How the mean moves: "openai" by the gradient estimate of line 11, "canonical" to the log-weighted mean of
         the winners, "cem" and "sep_cma_es" as in :class:`~sb3_esac.ES`.
+    :param winner_fraction: e, the fraction of members that become winners.
     :param crossover: What hindsight crossover inherits together: a "row" of a layer or each "element"; None for no crossover.
     :param n_agent_members: Members of each new population that start from the agent.
     :param share_experience: Fraction of each gradient batch that comes from winners; none by default, as in the paper.
@@ -186,8 +186,8 @@ class ESAC(PopulationAlgorithm):
         es_learning_rate: float = 0.02,
         es_optimizer: str = "adam",
         mirrored: bool = True,
-        winner_fraction: float = 0.4,
         strategy: str = "canonical",
+        winner_fraction: float = 0.4,
         crossover: str | None = None,
         n_agent_members: int = 1,
         share_experience: float = 0.0,
