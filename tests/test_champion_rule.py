@@ -8,7 +8,7 @@ import pytest
 import torch as th
 from support import tiny, vec
 
-from sb3_esac.champion import Challenge, Champion, ChampionRecord
+from sb3_esac.champion import Challenge, Champion, ChampionRecord, Verdict
 from sb3_esac.evaluation.vectors import copy_actor, to_vector
 from sb3_esac.evolution.noise import Stream, episode_seed
 
@@ -184,6 +184,15 @@ def test_the_number_of_episodes_may_change(champion, actor, n_episodes, kept):
     assert champion.record.returns.size == kept and champion.record.first == 8 - kept
 
 
+@pytest.mark.parametrize(("skill", "source"), [(1.9, "agent"), (2.0, "mean"), (2.1, "mean")])
+def test_one_episode_may_decide(champion, actor, skill, source):
+    arena = MadeUp()
+    champion.step(challenge(actor, 0, n_episodes=1, agent=2.0), arena, yes)
+    champion.step(challenge(actor, 1, n_episodes=1, mean=skill), arena, yes)
+    assert arena.played == [(2.0, [0]), (2.0, [1]), (pytest.approx(skill), [1])]
+    assert champion.record.source == source and champion.record.returns.shape == (1,) and champion.record.first == 1
+
+
 def test_probes_take_a_fraction_of_all_steps(champion, actor):
     def is_played(timesteps, probed, record=None, **skills):
         champion.record, arena = record, MadeUp()
@@ -204,7 +213,7 @@ def test_a_generation_is_probed_once_and_not_before_it_has_played(champion, acto
     arena = MadeUp()
     champion.step(challenge(actor, 3, agent=1.0), arena, yes)
     n_played = len(arena.played)
-    champion.step(challenge(actor, 3, agent=9.0), arena, yes)
+    assert champion.step(challenge(actor, 3, agent=9.0), arena, yes) == Verdict()
     assert len(arena.played) == n_played
     champion.step(challenge(actor, 4, n_episodes=0, agent=9.0), arena, yes)
     arena.mean_length = 0.0
