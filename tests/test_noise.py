@@ -155,3 +155,21 @@ def test_perturbations_are_what_they_were():
     noise = perturbations(1, 2, 4, 3, mirrored=True)
     np.testing.assert_allclose(noise[0], [-0.36082658, -0.20863281, -0.12069435], rtol=1e-6)
     np.testing.assert_allclose(noise[2], [-0.53842753, -1.02200055, 0.44709975], rtol=1e-6)
+
+
+def test_every_stream_has_numbers_of_its_own():
+    """And the same ones in every version: they decide what a seeded run is."""
+    names = (
+        "PERTURBATION",
+        "CROSSOVER",
+        "POPULATION_EPISODE",
+        "PROBE_EPISODE",
+        "AGENT_EPISODE",
+        "GRADIENT_INTERVAL",
+        "GLOBAL",
+        "RANDOM_EPISODE",
+        "RANDOM_ACTIONS",
+    )
+    assert {name: int(stream) for name, stream in Stream.__members__.items()} == {name: k for k, name in enumerate(names)}
+    one, other = generator(3, 4, Stream.CROSSOVER), generator(3, 4, Stream.CROSSOVER, 0)
+    assert one.random() == other.random(), "the first is number 0"
