@@ -60,6 +60,7 @@ class Simulator(VecEnv):
             return [None] * self.num_envs
         raise AttributeError(name)
 
+    # As in simulators that step all lanes at once: there are no single environments to be asked or changed.
     def set_attr(self, *args: Any, **kwargs: Any) -> None:
         raise NotImplementedError
 
