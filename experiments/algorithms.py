@@ -212,6 +212,19 @@ def sac(task: str, seed: int, total_timesteps: int, **changes: Any) -> BaseAlgor
     return SAC("MlpPolicy", make_task(task, seed), seed=seed, **arguments)
 
 
+def by_default(task: str, seed: int, total_timesteps: int, device: str = "cpu", **changes: Any) -> BaseAlgorithm:
+    """
+    Make an ESAC as a user does who gives nothing but a task.
+
+    :param task: Environment.
+    :param seed: Seed of the run.
+    :param total_timesteps: Budget, which nothing depends on here.
+    :param device: Of its networks.
+    :param changes: Arguments that differ from the defaults.
+    """
+    return ESAC("MlpPolicy", make_task(task, seed), seed=seed, device=device, **changes)
+
+
 def sac_esacs_arguments(task: str, seed: int, total_timesteps: int, device: str = "cpu") -> BaseAlgorithm:
     """
     Make a SAC with the arguments and networks that ESAC's agent has, and normalised observations: ESAC without its population.
@@ -293,6 +306,8 @@ ALGORITHMS: dict[str, Make] = {
     "ESAC, paper": partial(from_file, "esac_paper"),
     "ESAC, paper, n = 10": partial(from_file, "esac_paper", population_size=20, mirrored=True),
     "ESAC, fast": partial(from_file, "esac_fast", in_workers=True),
+    "ESAC, updates by SB3": partial(by_default, updates="stock"),
+    "ESAC, updates by hand": partial(by_default, updates="auto"),
     "SAC": sac,
     "SAC, ESAC's updates": partial(sac, train_freq=5, gradient_steps=4),
     "SAC, ESAC's arguments": sac_esacs_arguments,

@@ -133,6 +133,15 @@ MATRICES: dict[str, Callable[[], list[Job]]] = {
         [10, 11, 12],
         10,
     ),
+    # Whether it makes a difference to learning who computes the updates. It decides a default, hence the seeds.
+    "updates": partial(
+        grid,
+        "updates",
+        {"InvertedDoublePendulum-v5": 20_000, "HalfCheetah-v5": 30_000, "Hopper-v5": 30_000},
+        ["ESAC, updates by SB3", "ESAC, updates by hand"],
+        [10, 11, 12, 13, 14],
+        10,
+    ),
     # What the paper calls 1e6 steps: 1000 generations of 10 mirrored pairs.
     "paper_scale": partial(
         grid,
