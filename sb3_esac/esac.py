@@ -20,10 +20,10 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.sac.policies import SACPolicy
 
 from sb3_esac import validation
-from sb3_esac.agent.building import AGENT_DEFAULTS, AgentSpec, accepted_arguments, arguments_of, make_agent
+from sb3_esac.agent.building import AGENT_DEFAULTS, AgentSpec, accepted_arguments, make_agent
 from sb3_esac.agent.learner import NO_INTERVAL, IntervalReport, Learner
 from sb3_esac.algorithm import PopulationAlgorithm, Selection
-from sb3_esac.arguments import Applied, collect_arguments, defaults_of, delegate_arguments
+from sb3_esac.arguments import Applied, collect_arguments, delegate_arguments
 from sb3_esac.budget import make_budget
 from sb3_esac.callbacks import (
     Generation,
@@ -47,6 +47,7 @@ from sb3_esac.evolution.population import Origin, PopulationConfig
 from sb3_esac.evolution.strategies import is_mirrored
 from sb3_esac.evolution.strategies.protocol import known_winners
 from sb3_esac.removed import REMOVED, explain_removed, refuse_removed
+from sb3_esac.warm_start import begin_from_agent
 
 SelfESAC = TypeVar("SelfESAC", bound="ESAC")
 
@@ -376,20 +377,7 @@ class ESAC(PopulationAlgorithm):
         :return: A new model.
         :raises ValueError: If ``normalize_observations`` is asked for, or an argument is not what it may be.
         """
-        if kwargs.setdefault("normalize_observations", False):
-            raise ValueError(
-                "`normalize_observations` must be False for a plain agent, whose networks expect raw observations"
-            )
-        donor = agent_class.load(path, device=kwargs.get("device", "auto"))
-        donated = validation.effective(validation.EFFECTS, defaults_of(cls), arguments_of(donor), kwargs)
-        model = cls(donor.policy_class, env, agent_class=agent_class, **{**donated, **kwargs})  # type: ignore[arg-type]
-        model.agent.set_parameters(donor.get_parameters())  # type: ignore[arg-type]
-        for name in donor._get_torch_save_params()[1]:
-            if getattr(donor, name, None) is not None:
-                getattr(model.agent, name).data = getattr(donor, name).data
-        model.learner.restart_average()
-        model.population.set_mean(to_vector(model.actor))
-        return model
+        return begin_from_agent(cls, path, env, agent_class, kwargs)
 
     # -- what is the agent's -------------------------------------------------------------------------------------------
 

@@ -43,7 +43,7 @@ TESTS = {
     "evolution/strategies/protocol": ("protocol", "strategies", "population"),
     "evolution/strategies/cem": ("cem", "protocol", "strategies"),
     "evolution/strategies/sep_cma_es": ("sep_cma_es", "protocol", "strategies"),
-    "agent/sharing": ("buffers",),
+    "agent/sharing": ("buffers", "undo"),
     "champion": ("champion_rule",),
 }
 """Test files by module, those that fail first at the front; ``test_NAME.py`` for a module that is not here."""

@@ -168,6 +168,14 @@ def test_wrong_arguments_of_the_schedule_are_refused(kwargs, message):
         ProgressiveEpisodeLength(**kwargs)
 
 
+def test_what_the_schedule_says_by_itself():
+    """E(0) is the mean of ten random episodes, halved; the clock does not run unless it is asked for."""
+    schedule = ProgressiveEpisodeLength()
+    assert (schedule.time_schedule, schedule.n_random_episodes, schedule.divisor) == ("doubling", 10, 2.0)
+    phases = ProgressiveEpisodeLength(first_length=5).phases(20)
+    assert phases.seconds == 0 and phases.advance(1, 10).seconds == 0
+
+
 def test_schedule_is_a_value():
     schedule = ProgressiveEpisodeLength("constant", first_length=5)
     assert pickle.loads(pickle.dumps(schedule)) == schedule != ProgressiveEpisodeLength("doubling", first_length=5)

@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 
 from sb3_esac.evolution.config import PopulationConfig
 from sb3_esac.evolution.strategies import SeparableCMAES
-from sb3_esac.evolution.strategies.sep_cma_es import Rates, SeparableCMA, default_size, loser_weights, parent_weights
+from sb3_esac.evolution.strategies.sep_cma_es import (
+    Rates,
+    SeparableCMA,
+    default_size,
+    expected_length,
+    has_settled,
+    loser_weights,
+    parent_weights,
+)
 
 
 def ellipsoid(points):
@@ -82,6 +90,27 @@ def test_variances_stay_positive(dimension, size, seed):
     offspring[: (size + 1) // 2, 0] = 3.0
     strategy.tell(offspring, np.arange(float(size)))
     assert np.all(strategy.variance >= 0) and (dimension == 1 or np.all(strategy.variance > 0))
+
+
+def test_expected_length():
+    """3.16228 (1 - 0.025 + 0.000476) in ten dimensions, 1.73205 (1 - 0.083333 + 0.005291) in three."""
+    assert expected_length(10) == pytest.approx(3.0847271, rel=1e-6)
+    assert expected_length(3) == pytest.approx(1.5968783, rel=1e-6)
+
+
+@pytest.mark.parametrize("n_updates, share", [(1, np.sqrt(3) / 2), (2, np.sqrt(15) / 4), (50, 1.0)])
+def test_when_a_path_has_settled(n_updates, share):
+    """With c = 1/2 a path of one generation has sqrt(3) / 2 of its length in the end, of two sqrt(15) / 4: (1.4 + 1/2) E."""
+    bound = share * 1.9 * expected_length(3)
+    assert has_settled(bound * (1 - 1e-9), n_updates, 0.5, 3)
+    assert not has_settled(bound * (1 + 1e-9), n_updates, 0.5, 3)
+
+
+def test_generations_are_counted():
+    strategy = SeparableCMAES(np.zeros(3), 1.0)
+    assert strategy.strategy.n_updates == 0
+    search(strategy, sphere, 2)
+    assert strategy.strategy.n_updates == 2
 
 
 def test_a_generation_by_hand():

@@ -69,7 +69,7 @@ class Rates:
         """
         separable = (dimension + 2) / 3
         c_sigma = (mu_eff + 2) / (dimension + mu_eff + 5)
-        c_1 = min(1.0, separable * 2 / ((dimension + 1.3) ** 2 + mu_eff))
+        c_1 = separable * 2 / ((dimension + 1.3) ** 2 + mu_eff)
         c_mu = separable * 2 * (0.25 + mu_eff + 1 / mu_eff - 2) / ((dimension + 2) ** 2 + mu_eff)
         return cls(
             c_sigma=c_sigma,
@@ -98,6 +98,28 @@ def loser_weights(size: int, dimension: int, rates: Rates) -> np.ndarray:
     positive = (1 - rates.c_1 - rates.c_mu) / (dimension * rates.c_mu)
     weights *= min(balanced, as_fast, positive) / -weights.sum()
     return weights
+
+
+def expected_length(dimension: int) -> float:
+    """
+    Length that is expected of a standard normal vector, as the tutorial approximates it.
+
+    :param dimension: d.
+    """
+    return float(np.sqrt(dimension) * (1 - 1 / (4 * dimension) + 1 / (21 * dimension**2)))
+
+
+def has_settled(length: float, n_updates: int, c_sigma: float, dimension: int) -> bool:
+    """
+    Decide whether the step size need not grow much any more (the tutorial's h_sigma).
+
+    :param length: Of the step size's path.
+    :param n_updates: Generations that the path is made of, at least 1.
+    :param c_sigma: Its rate.
+    :param dimension: d.
+    """
+    unbiased = length / np.sqrt(1 - (1 - c_sigma) ** (2 * n_updates))
+    return bool(unbiased < (1.4 + 2 / (dimension + 1)) * expected_length(dimension))
 
 
 class SeparableCMA(Strategy):
@@ -152,9 +174,9 @@ class SeparableCMA(Strategy):
         c = rates.c_sigma
         self.step_path = (1 - c) * self.step_path + np.sqrt(c * (2 - c)) * scale * step / np.sqrt(self.variance)
         length = float(np.linalg.norm(self.step_path))
-        expected = np.sqrt(dimension) * (1 - 1 / (4 * dimension) + 1 / (21 * dimension**2))
+        expected = expected_length(dimension)
         # The path of the covariance stalls while the step size has yet to grow.
-        settled = length / np.sqrt(1 - (1 - c) ** (2 * self.n_updates)) < (1.4 + 2 / (dimension + 1)) * expected
+        settled = has_settled(length, self.n_updates, c, dimension)
 
         self.path = (1 - rates.c_c) * self.path + settled * np.sqrt(rates.c_c * (2 - rates.c_c)) * scale * step
         lost = 0.0 if settled else rates.c_c * (2 - rates.c_c)
