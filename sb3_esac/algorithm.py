@@ -326,7 +326,7 @@ class PopulationAlgorithm(BaseAlgorithm):
         callback.on_training_start(locals(), globals())
         self._apply_arguments()
         listener = StepListener(callback, self, self.arena)
-        self.arena.open()
+        self.arena.open(quiet=not listener.hears_steps)
         self.arena.caps.start_clock()
         try:
             while self.num_timesteps < total:

@@ -43,7 +43,7 @@ SMALL: dict[type, dict[str, Any]] = {
         normalize_observations=False,
         champion_episodes=1,
         # Episodes in this process, so that an environment can be asked what happened in it.
-        backend="lockstep",
+        backend="auto",
     ),
     ES: dict(
         device=DEVICE,
@@ -52,7 +52,7 @@ SMALL: dict[type, dict[str, Any]] = {
         strategy="openai",
         normalize_observations=False,
         champion_episodes=1,
-        backend="lockstep",
+        backend="auto",
     ),
 }
 """Arguments under which a run takes a fraction of a second, whatever the defaults are."""

@@ -178,10 +178,10 @@ def test_a_copy_that_does_not_work_points_to_env_fn() -> None:
 
 
 @pytest.mark.parametrize("verbose", [0, 1])
-def test_lockstep_instead_of_workers_is_said(verbose: int) -> None:
+def test_own_lanes_instead_of_workers_are_said(verbose: int) -> None:
     env = SubprocVecEnv([Lesson])
     try:
-        with pytest.warns(UserWarning, match="lockstep.*`env_fn`"):
+        with pytest.warns(UserWarning, match="own lanes.*`env_fn`"):
             make_model(ES, env, backend="auto", verbose=verbose).learn(20)
     finally:
         env.close()

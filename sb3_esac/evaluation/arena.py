@@ -57,7 +57,7 @@ class Arena:
     def __init__(self) -> None:
         self.settings = ArenaSettings()
         self.caps = EpisodeCaps()
-        self.lanes_differ = False
+        self.lanes_differ = self.quiet = False
         self._evaluator: Evaluator | None = None
         # Whether it is another one that should play the next generation.
         self._is_outdated = False
@@ -98,8 +98,13 @@ class Arena:
             self.close()
             self.open()
 
-    def open(self) -> None:
-        """Begin to play; to be followed by :meth:`close`."""
+    def open(self, *, quiet: bool | None = None) -> None:
+        """
+        Begin to play; to be followed by :meth:`close`.
+
+        :param quiet: Whether nobody wants to hear of single steps; None for as before.
+        """
+        self.quiet = self.quiet if quiet is None else quiet
         wanted, self._is_outdated = self.settings, False
         self._evaluator = make_evaluator(
             self.env,
@@ -110,6 +115,7 @@ class Arena:
             episode_timeout=wanted.episode_timeout,
             max_worker_restarts=wanted.max_worker_restarts,
             lanes_differ=self.lanes_differ,
+            quiet=self.quiet,
         )
 
     def close(self) -> None:
@@ -152,7 +158,7 @@ class Arena:
         :param transitions: Whether transitions are written down.
         :param moments: Whether moments of the observations are.
         """
-        request = EvaluationRequest(parameters, seeds, player, Recording())
+        request = EvaluationRequest(parameters, seeds, player, Recording(), quiet=self.quiet)
         if not whole:
             recording = replace(recording_for(self.vec_normalize), transitions=transitions)
             recording = replace(recording, observation_moments=True) if moments else recording

@@ -7,6 +7,7 @@ from typing import Any
 import gymnasium as gym
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, unwrap_vec_normalize
 
+from sb3_esac.evaluation.direct import DirectEvaluator, can_play_directly
 from sb3_esac.evaluation.evaluator import Evaluator
 from sb3_esac.evaluation.factories import LaneRecipe, lane_recipe
 from sb3_esac.evaluation.lockstep import LockstepEvaluator
@@ -107,21 +108,24 @@ def make_evaluator(
     episode_timeout: float | None = None,
     max_worker_restarts: int = 3,
     lanes_differ: bool = False,
+    quiet: bool = False,
 ) -> Evaluator:
     """
     Choose the evaluator. Processes are started only for users who ask for them (see :func:`asks_for_workers`).
 
     :param env: The user's ``VecEnv``.
-    :param backend: "lockstep" steps ``env`` itself, "subproc" plays whole episodes in worker processes, "ray" does so on a
-        cluster: one that is started for the run, or with "ray:auto" and "ray://host:port" one that is there; "auto" takes
-        processes if they are asked for and copies of the environment can be made, lockstep otherwise. An :class:`Evaluator`
-        is the one, and is told of the user's ``VecNormalize``.
+    :param backend: "lockstep" steps all lanes of ``env`` together, "subproc" plays whole episodes in worker processes, "ray"
+        does so on a cluster: one that is started for the run, or with "ray:auto" and "ray://host:port" one that is there.
+        "auto" takes processes if they are asked for and copies of the environment can be made; otherwise it plays whole
+        episodes on the lanes of ``env`` if they can be driven one by one, and in lockstep if not. An :class:`Evaluator` is
+        the one, and is told of the user's ``VecNormalize``.
     :param n_workers: Number of processes, None for as many as ``env`` has.
     :param env_fn: Gives a copy of the environment of one lane.
     :param env_id: Name of the environment, where that is what the user gave.
     :param episode_timeout: Seconds after which an episode in a worker is taken for one that hangs.
     :param max_worker_restarts: How many dead workers are replaced in one generation.
     :param lanes_differ: Whether the lanes of ``env`` are different tasks, so that workers need a copy of each.
+    :param quiet: Whether nobody wants to hear of single steps.
     :return: The evaluator.
     :raises ValueError: If ``backend`` needs copies of the environment and none can be made.
     """
@@ -129,15 +133,15 @@ def make_evaluator(
         backend.vec_normalize = unwrap_vec_normalize(env)
         return backend
     if not asks_for_workers(env, backend, n_workers):
-        return LockstepEvaluator(env)
+        return _in_this_process(env, backend, quiet=quiet)
     journal = adopt(env).journal
     recipe = lane_recipe(env, env_fn, env_id, journal, lanes_differ)
     if recipe is None:
         why = "no copy of the environment can be made: pass `env_fn`, a function that makes one"
         if backend != "auto":
             raise ValueError(f"`backend={backend!r}` cannot be used: {why}")
-        warnings.warn(f"Offspring play in lockstep on the environment's own lanes, since {why}.", stacklevel=2)
-        return LockstepEvaluator(env)
+        warnings.warn(f"Offspring play on the environment's own lanes, not in worker processes, since {why}.", stacklevel=2)
+        return _in_this_process(env, backend, quiet=quiet)
     rules: dict[str, Any] = {
         "vec_normalize": unwrap_vec_normalize(env),
         "lanes": env.num_envs,
@@ -150,6 +154,12 @@ def make_evaluator(
     if backend.startswith("ray"):
         return _on_ray(recipe, n_workers or env.num_envs, backend, rules)
     return SubprocEvaluator(recipe, n_workers or env.num_envs, **rules)
+
+
+def _in_this_process(env: VecEnv, backend: str, *, quiet: bool) -> Evaluator:
+    # Whoever hears of single steps sees all lanes step together, as SB3 lets them.
+    direct = backend == "auto" and can_play_directly(env) and (quiet or env.num_envs == 1)
+    return DirectEvaluator(env) if direct else LockstepEvaluator(env)
 
 
 def _on_ray(recipe: LaneRecipe, n_workers: int, backend: str, rules: dict[str, Any]) -> Evaluator:

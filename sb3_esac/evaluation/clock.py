@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.callbacks import BaseCallback, ConvertCallback
 
 from sb3_esac.evaluation.seeded_episodes import SeededEpisodes
 
@@ -31,6 +31,11 @@ class StepListener(BaseCallback):
     def __init__(self, callback: BaseCallback, model: BaseAlgorithm, arena: Training) -> None:
         super().__init__()
         self.inner, self.learning_model, self.arena = callback, model, arena
+
+    @property
+    def hears_steps(self) -> bool:
+        """Whether anybody is there who could tell a step from another."""
+        return not (type(self.inner) is ConvertCallback and self.inner.callback is None)
 
     @property
     def seconds(self) -> dict[str, float]:

@@ -80,11 +80,25 @@ class DummyDriver:
             # Environments may use their arrays and dicts again.
             if terminated or truncated:
                 observation = copy.deepcopy(observation)
-            steps[lane] = observation, float(reward), bool(terminated), bool(truncated), copy.deepcopy(info)
+            steps[lane] = observation, float(reward), bool(terminated), bool(truncated), own_info(info)
         return steps
 
     def reset(self, arguments: dict[int, dict[str, Any]]) -> dict[int, Reset]:
         return {lane: self.env.envs[lane].reset(**kwargs) for lane, kwargs in arguments.items()}
+
+
+def own_info(info: dict[str, Any]) -> dict[str, Any]:
+    """
+    Copy an ``info``, which an environment may use again.
+
+    :param info: What a step gave.
+    """
+    # Most hold nothing but numbers, which take a twentieth of the time.
+    return dict(info) if all(type(value) in PLAIN for value in info.values()) else copy.deepcopy(info)
+
+
+PLAIN = {bool, int, float, str, type(None), np.bool_, np.float32, np.float64, np.int32, np.int64}
+"""Types whose values never change."""
 
 
 class SubprocDriver:

@@ -30,6 +30,8 @@ class EvaluationRequest:
     :param recording: What to write down beside returns and lengths.
     :param max_episode_steps: Longer episodes are cut (a truncation), None for no limit.
     :param lanes: (n, k) numbers of the lanes that the episodes are played on, where lanes differ; None for any lane.
+    :param quiet: Nobody wants to hear of single steps: ``on_step`` may be called once for each episode. Its variable
+        ``n_steps`` then says of how many steps.
     """
 
     parameters: np.ndarray
@@ -38,6 +40,7 @@ class EvaluationRequest:
     recording: Recording = field(default_factory=Recording)
     max_episode_steps: int | None = None
     lanes: np.ndarray | None = None
+    quiet: bool = False
 
     @property
     def jobs(self) -> list[tuple[int, int]]:

@@ -1,6 +1,6 @@
 """One environment that plays one episode after the other, in whatever process, with the outcome that lockstep has."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -53,6 +53,29 @@ class ReplayableEpisode:
     rewards: np.ndarray
     terminated: bool
     last_info: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LaneStep:
+    """
+    A step that a lane has just taken.
+
+    :param observation: Raw observation that came of it, without NaN and infinity; the environment may use it again.
+    :param action: What was played.
+    :param reward: Raw reward.
+    :param terminated: Whether the observation is terminal.
+    :param truncated: Whether the episode was cut, by the environment or by the cap.
+    :param info: The environment's own.
+    :param is_clean: False if something was not finite.
+    """
+
+    observation: np.ndarray
+    action: Any
+    reward: float
+    terminated: bool
+    truncated: bool
+    info: dict[str, Any]
+    is_clean: bool
 
 
 class Lane(Protocol):
@@ -119,7 +142,6 @@ class WrappedLane:
         seeds = np.array([[job.seed]])
         request = EvaluationRequest(np.zeros((1, 0)), seeds, _BoundPlayer(act), job.recording, job.max_episode_steps)
         result = self.evaluator.evaluate(request, on_step)
-        self.evaluator.base.finished.clear()
         if result is None:
             return None
         episode = replace(result.episodes[0], member=job.member, index=job.index)
@@ -150,11 +172,19 @@ class DirectLane:
     A lane without wrappers of a ``VecEnv``, or with ``VecNormalize`` alone: nothing stands between player and environment.
 
     :param env: Environment with ``Box`` observations.
-    :param vec_normalize: ``VecNormalize`` of one lane whose statistics are to be used.
+    :param vec_normalize: ``VecNormalize`` whose statistics are to be used.
+    :param reset: Begins an episode of a seed; None for the environment's ``reset``.
     """
 
-    def __init__(self, env: gym.Env, vec_normalize: VecNormalize | None = None) -> None:
+    def __init__(
+        self,
+        env: gym.Env,
+        vec_normalize: VecNormalize | None = None,
+        reset: Callable[[int], tuple[Any, dict[str, Any]]] | None = None,
+    ) -> None:
         self.env = env
+        self.reset = (lambda seed: env.reset(seed=seed)) if reset is None else reset
+        self.recorder: EpisodeRecorder | None = None
         space = env.observation_space
         assert isinstance(space, spaces.Box)
         self.shape, self.dtype = space.shape, space.dtype
@@ -167,12 +197,28 @@ class DirectLane:
             self.vec_normalize.obs_rms = obs_rms
             self.normalize = _Normalize(self.vec_normalize)
 
-    def play(self, act: Act, job: Job, stop: Sequence[int]) -> ReplayableEpisode | None:
-        recorder = EpisodeRecorder(job.member, job.index, job.recording)
+    @property
+    def n_steps(self) -> int:
+        """Steps of the latest episode so far."""
+        return 0 if self.recorder is None else self.recorder.length
+
+    def play(
+        self, act: Act, job: Job, stop: Sequence[int], watch: Callable[[LaneStep], bool] | None = None
+    ) -> ReplayableEpisode | None:
+        """
+        Play one episode.
+
+        :param act: The member's policy.
+        :param job: Which episode.
+        :param stop: The episode is given up when its first element becomes true.
+        :param watch: Shown every step; the episode is given up when it returns False.
+        :return: The episode, None if it was given up.
+        """
+        self.recorder = recorder = EpisodeRecorder(job.member, job.index, job.recording)
         limit = min(job.max_episode_steps or UNBOUNDED_EPISODE_STEPS, UNBOUNDED_EPISODE_STEPS)
         step, normalize = self.env.step, self.normalize
         see, hear, keeps = recorder.see, recorder.hear, job.recording.observations
-        raw, info = self.env.reset(seed=job.seed)
+        raw, info = self.reset(job.seed)
         observation, clean = self._cleared(raw)
         recorder.finite = clean
         terminated = truncated = False
@@ -187,7 +233,7 @@ class DirectLane:
             reward = float(reward)
             observation, clean = self._cleared(raw)
             if not (clean and -LARGEST <= reward <= LARGEST):
-                recorder.finite = False
+                recorder.finite = clean = False
                 reward = reward if -LARGEST <= reward <= LARGEST else 0.0
             hear(reward)
             n_steps += 1
@@ -195,6 +241,10 @@ class DirectLane:
                 if n_steps >= UNBOUNDED_EPISODE_STEPS:
                     raise RuntimeError(unbounded_episode(job.member))
                 truncated = truncated or not terminated
+            if watch is not None and not watch(
+                LaneStep(observation, action, reward, bool(terminated), bool(truncated), info, clean)
+            ):
+                return None
         episode = recorder.finish(self._last(raw, observation), bool(terminated), info.get("episode"))
         return ReplayableEpisode(episode, recorder.rewards(), bool(terminated), _kept(info, job))
 

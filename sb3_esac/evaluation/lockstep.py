@@ -59,6 +59,7 @@ class LockstepEvaluator(Evaluator):
                 return _LockstepRun(self, request, on_step).play()
         finally:
             self.base.seed_source, self.base.max_episode_steps = None, None
+            self.base.finished.clear()
 
     def raw(self, observations: Any, rewards: np.ndarray) -> tuple[Any, np.ndarray]:
         """

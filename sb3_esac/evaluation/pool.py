@@ -123,13 +123,14 @@ class PoolEvaluator(Evaluator):
         rules = Rules(request.player, recording, request.max_episode_steps, statistics, tuple(calls), lanes)
         return bytes(cloudpickle.dumps(rules))
 
-    def replayer(self, on_step: OnStep) -> Replayer:
+    def replayer(self, on_step: OnStep, *, quiet: bool) -> Replayer:
         """
         Make what tells callbacks of the episodes.
 
         :param on_step: Called for each row of steps.
+        :param quiet: Or for each episode.
         """
-        return Replayer(on_step, self.lanes, self.files)
+        return Replayer(on_step, self.lanes, self.files, quiet=quiet)
 
 
 class PoolRun(Pending):
@@ -137,21 +138,22 @@ class PoolRun(Pending):
     One evaluation by the workers of a pool: what has come in, and who has died.
 
     :param evaluator: Whose workers play.
-    :param shape: (n, k) members and episodes of each.
+    :param request: What they play.
     """
 
     worker = "Worker"
     """What errors call a worker."""
 
-    def __init__(self, evaluator: PoolEvaluator, shape: tuple[int, int]) -> None:
-        self.pool = evaluator
-        self.collection = Collection(shape)
+    def __init__(self, evaluator: PoolEvaluator, request: EvaluationRequest) -> None:
+        self.pool, self.quiet = evaluator, request.quiet
+        self.collection = Collection(request.seeds.shape)
         self.n_restarts = 0
         self.late: set[int] = set()
 
     def finish(self, on_step: OnStep) -> EvaluationResult | None:
         try:
-            return self.collection.result() if self._collect(self.pool.replayer(on_step)) else None
+            replayer = self.pool.replayer(on_step, quiet=self.quiet)
+            return self.collection.result() if self._collect(replayer) else None
         except BaseException:
             self.pool.close()
             raise

@@ -184,7 +184,7 @@ class _Run(PoolRun):
     worker = "Actor"
 
     def __init__(self, evaluator: RayEvaluator, request: EvaluationRequest) -> None:
-        super().__init__(evaluator, request.seeds.shape)
+        super().__init__(evaluator, request)
         self.evaluator, self.actors = evaluator, evaluator.actors
         seeds = request.seeds.reshape(-1).tolist()
         jobs = zip(request.jobs, seeds, strict=True)

@@ -27,10 +27,11 @@ class Replayer:
     :param on_step: Called once per row; False ends the replay.
     :param lanes: Steps in a row.
     :param files: Where episodes are written down when their last step is told.
+    :param quiet: Whether ``on_step`` is called once for each episode.
     """
 
-    def __init__(self, on_step: OnStep, lanes: int = 1, files: MonitorFiles | None = None) -> None:
-        self.on_step, self.lanes = on_step, lanes
+    def __init__(self, on_step: OnStep, lanes: int = 1, files: MonitorFiles | None = None, *, quiet: bool = False) -> None:
+        self.on_step, self.lanes, self.quiet = on_step, lanes, quiet
         self.files = MonitorFiles() if files is None else files
         self._row: list[tuple[ReplayableEpisode, int]] = []
 
@@ -41,6 +42,8 @@ class Replayer:
         :param played: The episode.
         :return: False if ``on_step`` asked to stop.
         """
+        if self.quiet:
+            return self.tell_of(played)
         if self.lanes == 1:
             return self._one_by_one(played)
         for step in range(len(played.rewards)):
@@ -48,6 +51,23 @@ class Replayer:
             if len(self._row) == self.lanes and not self.flush():
                 return False
         return True
+
+    def tell_of(self, played: ReplayableEpisode) -> bool:
+        """
+        Tell of a whole episode in one call, whose variables are those of its last step.
+
+        :param played: The episode.
+        :return: False if ``on_step`` asked to stop.
+        """
+        variables = {
+            "new_obs": None,
+            "rewards": played.rewards[-1:],
+            "dones": np.array([True]),
+            "infos": [self._last_info(played)],
+            "actions": None,
+            "n_steps": len(played.rewards),
+        }
+        return self.on_step(variables)
 
     def _one_by_one(self, played: ReplayableEpisode) -> bool:
         """The common case without anything that is not needed."""

@@ -139,6 +139,29 @@ class SeededEpisodes(VecEnv):
             observations = self._begin_episodes(ended, observations)
         return observations, rewards, dones, infos
 
+    # -- one lane, stepped by somebody else ----------------------------------------------------------------------------
+
+    def begin_alone(self, lane: int, seed: int) -> tuple[Any, dict[str, Any]]:
+        """
+        Begin an episode in one lane, for somebody who will step the environment there; all others rest.
+
+        :param lane: Which one.
+        :param seed: Its seed.
+        :return: Observation and info.
+        """
+        assert self.driver is not None
+        self.disturbed = self._is_stale = False
+        self.awake[:], self._begun[:] = False, False
+        self.awake[lane] = True
+        reset = self.driver.reset({lane: self._reset_arguments(lane, seed, first=True)})[lane]
+        self._seeds[lane], self._options[lane] = None, {}
+        self.reset_infos[lane] = reset[1]
+        return reset
+
+    def rest(self) -> None:
+        """Begin nothing, in no lane, before the next reset."""
+        self.awake[:], self._begun[:] = False, False
+
     # -- lending --------------------------------------------------------------------------------------------------------
 
     @contextmanager

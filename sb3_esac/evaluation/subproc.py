@@ -194,7 +194,7 @@ class SubprocEvaluator(PoolEvaluator):
 
     def _launch(self, request: EvaluationRequest) -> Pending:
         self._open()
-        return _Run(self, request.seeds.shape, *self.publish(request))
+        return _Run(self, request, *self.publish(request))
 
     def _open(self) -> None:
         busy = [worker.slot for worker in self.workers if worker.busy]
@@ -257,8 +257,8 @@ def _wait(workers: list[_Worker]) -> list[_Worker]:
 class _Run(PoolRun):
     """One evaluation, as the parent sees it."""
 
-    def __init__(self, evaluator: SubprocEvaluator, shape: tuple[int, int], task: Task, jobs: SharedJobs) -> None:
-        super().__init__(evaluator, shape)
+    def __init__(self, evaluator: SubprocEvaluator, request: EvaluationRequest, task: Task, jobs: SharedJobs) -> None:
+        super().__init__(evaluator, request)
         assert evaluator.slots is not None
         self.slots, self.workers = evaluator.slots, evaluator.workers
         self.inbox: queue.SimpleQueue[Report | Death] = queue.SimpleQueue()
