@@ -173,6 +173,32 @@ def add_one_by_one(store, transitions, actions):
         store.add(at(step), at(step + 1), actions[step : step + 1], rewards, done, [info])
 
 
+@pytest.mark.parametrize("terminated", [False, True])
+def test_who_stored_step_by_step_is_told_of_a_cut_at_the_end_alone(terminated):
+    """Buffers that cannot be written at once, as HER's, get an `info` for each step."""
+
+    class Told(ReplayBuffer):
+        infos: tuple = ()
+
+        def add(self, obs, next_obs, action, reward, done, infos):
+            self.infos = (*self.infos, (bool(done[0]), infos[0]["TimeLimit.truncated"]))
+            super().add(obs, next_obs, action, reward, done, infos)
+
+    store = Told(10, BOX, ACTION)
+    transitions = episode(BOX, 3, terminated, np.random.default_rng(0))
+    add_episode(store, transitions, transitions.actions)
+    assert store.infos == ((False, False), (False, False), (True, not terminated))
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 2)])
+def test_actions_of_more_than_one_number(shape):
+    space = spaces.Box(-1.0, 1.0, shape, np.float32)
+    store, transitions = ReplayBuffer(10, BOX, space), episode(BOX, 4, True, np.random.default_rng(0))
+    actions = np.random.default_rng(1).uniform(-1, 1, (4, *shape)).astype(np.float32)
+    add_episode(store, transitions, actions)
+    np.testing.assert_array_equal(store.actions[:4, 0], actions.reshape(4, -1))
+
+
 KINDS = [
     (ReplayBuffer, BOX, {}),
     (ReplayBuffer, BOX, dict(handle_timeout_termination=False)),

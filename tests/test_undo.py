@@ -114,3 +114,17 @@ def test_a_ring_that_is_not_full_keeps_next_to_nothing():
     buffer.keep_way_back(KEY)
     write("plain", buffer, np.random.default_rng(0), [("add", 250)])
     assert sum(len(rows) for rows, _ in buffer.undo.own._rows) == 100, "no row is kept twice"
+
+
+def test_no_way_back_for_a_store_that_was_written_since():
+    """Neither store changes then, and one that has come or gone is no way back either."""
+    buffer = shared(new("plain", 20), new("plain", 20), 0.5)
+    buffer.keep_way_back(KEY)
+    write("plain", buffer, np.random.default_rng(0), [("add", 3), ("episode", 4)])
+    written, without = pickle.loads(pickle.dumps(buffer)), pickle.loads(pickle.dumps(buffer))
+    write("plain", written, np.random.default_rng(0), [("episode", 2)])
+    without.population_store = None
+    for loaded in (written, without):
+        before = contents(loaded)
+        assert not loaded.go_back(KEY)
+        assert same(before, contents(loaded)) and loaded.pos == 3
