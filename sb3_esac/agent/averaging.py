@@ -24,6 +24,7 @@ class AveragedActor:
         self.actor = copy_actor(learner, learner.device)
         # Statistics of batch normalisation are copied, as SB3 does for target networks.
         self._statistics = [get_parameters_by_name(actor, ["running_"]) for actor in (learner, self.actor)]
+        self._parameters = [list(actor.parameters()) for actor in (self.actor, learner)]
 
     def update(self, n_new: int, n_updates: int) -> None:
         """
@@ -33,9 +34,10 @@ class AveragedActor:
         :param n_updates: Its updates in all.
         """
         decay = (1.0 - 1.0 / max(1.0, self.window * n_updates)) ** n_new
-        get_ema_multi_avg_fn(decay)(list(self.actor.parameters()), list(self.learner.parameters()), n_updates)
+        get_ema_multi_avg_fn(decay)(*self._parameters, n_updates)
         statistics, copied = self._statistics
-        polyak_update(statistics, copied, 1.0)
+        if copied:
+            polyak_update(statistics, copied, 1.0)
 
     def restart(self) -> None:
         """Forget the past."""

@@ -15,6 +15,7 @@ from stable_baselines3.common.type_aliases import TrainFreq
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
+from sb3_esac.agent.acting import Acting
 from sb3_esac.agent.averaging import AveragedActor
 from sb3_esac.agent.building import make_room, share_experience
 from sb3_esac.agent.sharing import SharedExperience, add_episode
@@ -105,7 +106,7 @@ class Learner:
         self.statistics_version = 0
         self.share(share)
         self.buffer.is_placeholder = agent.env is None
-        self._updates = Updates(agent, updates)
+        self.set_updates(updates)
         self.set_average(average)
         self.start_count()
 
@@ -198,6 +199,7 @@ class Learner:
         :param updates: "auto" or "stock".
         """
         self._updates = Updates(self.agent, updates)
+        self._acting = Acting(self.agent, self._updates)
 
     @property
     def updates_are_fast(self) -> bool:
@@ -309,6 +311,8 @@ class Learner:
             self._begin_episodes(seeds, next_seed)
 
         self.base.finished.clear()
+        self._acting.begin(progress.run_seed, progress.generation)
+        self._is_trusted = False
         begin()
         self.buffer.fresh_observations = [] if normalizers(self.agent.policy) else None
         if rule.scales_observations(progress) and not self.has_begun:
@@ -344,15 +348,7 @@ class Learner:
         """Play ``train_freq``, then take gradient steps; False if a callback asked to stop."""
         agent: Any = self.agent
         with without_callbacks(self.seconds, "agent", callback.seconds):
-            rollout = agent.collect_rollouts(
-                agent.env,
-                train_freq=agent.train_freq,
-                action_noise=agent.action_noise,
-                callback=callback,
-                learning_starts=agent.learning_starts,
-                replay_buffer=agent.replay_buffer,
-                log_interval=None,
-            )
+            rollout = self._acting.collect(callback)
         if not rollout.continue_training:
             return False
         n_steps = agent.gradient_steps if agent.gradient_steps >= 0 else rollout.episode_timesteps
@@ -360,7 +356,8 @@ class Learner:
             # The schedule of the learning rate follows the whole budget, not the agent's part of it.
             agent._current_progress_remaining = progress().remaining
             with without_callbacks(self.seconds, "gradient", callback.seconds):
-                self._updates.train(n_steps, agent.batch_size)
+                self._updates.train(n_steps, agent.batch_size, trusted=self._is_trusted)
+                self._is_trusted = not callback.hears_steps
                 if self.averaged is not None:
                     self.averaged.update(n_steps, agent._n_updates)
         return True

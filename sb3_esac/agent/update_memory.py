@@ -298,8 +298,7 @@ class AgentMemory:
         )
 
     def begin(self) -> None:
-        """Do what ``SAC.train`` does before its first update."""
-        self.agent.policy.set_training_mode(True)
+        """Do what ``SAC.train`` does before its first update. Modules keep their mode, which makes no difference in these."""
         self.agent._update_learning_rate([adam.optimizer for adam in self.adams])
 
     def end(self, n_updates: int, logged: Sequence[float]) -> None:

@@ -56,21 +56,32 @@ class Updates:
         """Whether updates are not SB3's."""
         return self.reason is None
 
-    def train(self, gradient_steps: int, batch_size: int) -> None:
+    def train(self, gradient_steps: int, batch_size: int, *, trusted: bool = False) -> None:
         """
         Do what ``agent.train`` does.
 
         :param gradient_steps: How many.
         :param batch_size: Transitions for each.
+        :param trusted: Whether nobody else has had the agent since the last time.
         """
-        if not self._forced and gradient_steps > 0 and (self._fast is None or not self._fast.applies()):
+        fast = self.prepare(trusted=trusted) if gradient_steps > 0 else None
+        if fast is None:
+            self.agent.train(gradient_steps=gradient_steps, batch_size=batch_size)
+        else:
+            fast.train(gradient_steps, batch_size)
+
+    def prepare(self, *, trusted: bool = False) -> "FastUpdates | GraphUpdates | None":
+        """
+        Find what computes the next updates.
+
+        :param trusted: Whether nobody else has had the agent since the last time.
+        :return: None if SB3 does.
+        """
+        if not self._forced and (self._fast is None or not (trusted or self._fast.applies())):
             # Parameters may have been loaded, an optimiser exchanged, a layer frozen.
             self.reason = reason_for_stock(self.agent)
             self._fast = None if self.reason else fast_updates(self.agent)
-        if self._fast is None or gradient_steps <= 0:
-            self.agent.train(gradient_steps=gradient_steps, batch_size=batch_size)
-        else:
-            self._fast.train(gradient_steps, batch_size)
+        return self._fast
 
 
 def fast_updates(agent: Any) -> "FastUpdates | GraphUpdates":
@@ -205,6 +216,16 @@ class FastUpdates:
         self._actor_gradients = self.actor.split(memory.actor_adam.gradient)
         self._critic_gradients = self.critic.split(memory.critic_adam.gradient)
         self._batch: Batch | None = None
+        self._scales = [_Scale(part.features_extractor) for part in (agent.actor, agent.critic, agent.critic_target)]
+
+    def normalize_for_actor(self, observations: np.ndarray, out: np.ndarray) -> None:
+        """
+        Normalise observations as the actor's extractor does.
+
+        :param observations: (B, in).
+        :param out: Likewise, where they go.
+        """
+        _normalize(observations, self._scales[0].now, out)
 
     def applies(self) -> bool:
         """Whether nobody has put anything else in the place of what this was made for."""
@@ -219,7 +240,7 @@ class FastUpdates:
         """
         agent = self.agent
         self.memory.begin()
-        scales = [_shift_and_scale(part.features_extractor) for part in (agent.actor, agent.critic, agent.critic_target)]
+        scales = [scale.now for scale in self._scales]
         logged: list[list[float]] = []
         for step in range(gradient_steps):
             data = agent.replay_buffer.sample(batch_size, env=agent._vec_normalize_env)
@@ -305,6 +326,28 @@ class FastUpdates:
         self.actor.layers.parameter_gradients(batch.features[:n_rows], way_back, *self._actor_gradients)
         self.memory.actor_adam.step()
         return loss
+
+
+class _Scale:
+    """
+    What an extractor does to observations, looked up again when its statistics have changed.
+
+    :param extractor: The extractor.
+    """
+
+    def __init__(self, extractor: th.nn.Module) -> None:
+        self.extractor = extractor
+        self._versions: tuple[int, ...] = ()
+        self._known: tuple[np.ndarray, np.ndarray] | None = None
+
+    @property
+    def now(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """See :func:`_shift_and_scale`."""
+        buffers = self.extractor._buffers
+        versions = tuple(number for each in buffers.values() if each is not None for number in (id(each), each._version))
+        if versions != self._versions:
+            self._versions, self._known = versions, _shift_and_scale(self.extractor)
+        return self._known
 
 
 def _shift_and_scale(extractor: th.nn.Module) -> tuple[np.ndarray, np.ndarray] | None:

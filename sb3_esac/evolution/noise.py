@@ -17,6 +17,7 @@ class Stream(IntEnum):
     GLOBAL = 6
     RANDOM_EPISODE = 7
     RANDOM_ACTIONS = 8
+    AGENT_NOISE = 9
 
 
 def generator(seed: int, generation: int, stream: Stream, index: int = 0) -> np.random.Generator:
