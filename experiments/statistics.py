@@ -114,9 +114,11 @@ def iqm(scores: np.ndarray) -> float:
 
     :param scores: Array of any shape; seeds and tasks are taken together.
     """
-    from scipy.stats import trim_mean
-
-    return float(trim_mean(scores, proportiontocut=0.25, axis=None))
+    # As `scipy.stats.trim_mean`, whose checks take a hundred times as long as its arithmetic.
+    flat = np.ravel(scores)
+    cut = flat.size // 4
+    kept = np.partition(flat, (cut, flat.size - cut - 1))[cut : flat.size - cut]
+    return float(kept.mean())
 
 
 def improvement(x: np.ndarray, y: np.ndarray) -> float:
@@ -147,7 +149,9 @@ def _bootstrap(
     generator = np.random.RandomState(seed)
 
     def draw(scores: np.ndarray) -> np.ndarray:
-        return np.take_along_axis(scores, generator.randint(len(scores), size=scores.shape), axis=0)
+        # Each task has seeds of its own.
+        drawn: np.ndarray = scores[generator.randint(len(scores), size=scores.shape), np.arange(scores.shape[1])]
+        return drawn
 
     found = {}
     for name, group in groups.items():

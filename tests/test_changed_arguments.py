@@ -127,7 +127,7 @@ LIVE = {
         ("agent_average", 0.5, {}, is_set("learner.averaged.window", 0.5)),
         ("agent_average", 0.0, {}, is_set("learner.averaged", None)),
         ("agent_average", 0.5, dict(agent_average=0.0), is_set("learner.averaged.window", 0.5)),
-        ("updates", "auto", {}, is_set("learner.updates_are_fast", True)),
+        ("updates", "stock", {}, is_set("learner.updates_are_fast", False)),
         ("overlap", True, {}, lambda model, seen: seen["overlapped"]),
     ],
     ES: [
@@ -358,7 +358,7 @@ def test_what_an_agent_of_another_class_does_not_take():
     ],
 )
 def test_wrong_changes(algorithm, name, value, message):
-    model = make_model(algorithm, drift(), seed=0).learn(50)
+    model = make_model(algorithm, drift(), seed=0, backend="lockstep").learn(50)
     before = model.population.config, model.population.sigma
     right = getattr(model, name)
     setattr(model, name, value)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 statistics = pytest.importorskip("experiments.statistics", reason="the experiments are not part of the package")
-pytest.importorskip("scipy", reason="an extra")
+stats = pytest.importorskip("scipy.stats", reason="an extra")
 from experiments import comparison, references, report, speed  # noqa: E402
 from experiments.jobs import Row  # noqa: E402
 from experiments.statistics import Curve  # noqa: E402
@@ -53,6 +53,9 @@ def test_normalised_returns():
 def test_interquartile_mean_of_known_numbers():
     assert statistics.iqm(np.array([[-1000.0, 2.0], [4.0, 1000.0]])) == 3.0
     assert statistics.iqm(np.arange(8.0)) == 3.5
+    for shape in [(1, 1), (3, 2), (5, 7), (10, 8)]:
+        scores = np.random.default_rng(0).normal(size=shape)
+        assert statistics.iqm(scores) == stats.trim_mean(scores, 0.25, axis=None)
 
 
 def test_improvement_is_that_of_mann_and_whitney():

@@ -26,7 +26,7 @@ from matplotlib import pyplot
 
 from sb3_esac import ES, ESAC, zoo
 from sb3_esac.evaluation import arena
-from sb3_esac.evaluation.lockstep import LockstepEvaluator
+from sb3_esac.evaluation.direct import DirectEvaluator
 from sb3_esac.evaluation.subproc import SubprocEvaluator
 from sb3_esac.evaluation.vec_envs import base_vec_env
 from sb3_esac.plotting import read_run
@@ -227,7 +227,7 @@ def test_what_goes_wrong_in_training_is_not_hidden(commands, monkeypatch, error)
 def test_workers_without_a_subproc_vec_env(commands, evaluators):
     commands.train("esac", "-n", 900, params=["n_workers:2"])
     commands.train("esac", "-n", 900)
-    assert evaluators == [SubprocEvaluator, LockstepEvaluator]
+    assert evaluators == [SubprocEvaluator, DirectEvaluator]
     first, second = (
         ESAC.load(commands.run_folder("esac", number=number) / "Pendulum-v1.zip").population.mean for number in (1, 2)
     )

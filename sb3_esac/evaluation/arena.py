@@ -115,7 +115,6 @@ class Arena:
             episode_timeout=wanted.episode_timeout,
             max_worker_restarts=wanted.max_worker_restarts,
             lanes_differ=self.lanes_differ,
-            quiet=self.quiet,
         )
 
     def close(self) -> None:

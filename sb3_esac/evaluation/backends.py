@@ -108,7 +108,6 @@ def make_evaluator(
     episode_timeout: float | None = None,
     max_worker_restarts: int = 3,
     lanes_differ: bool = False,
-    quiet: bool = False,
 ) -> Evaluator:
     """
     Choose the evaluator. Processes are started only for users who ask for them (see :func:`asks_for_workers`).
@@ -117,15 +116,14 @@ def make_evaluator(
     :param backend: "lockstep" steps all lanes of ``env`` together, "subproc" plays whole episodes in worker processes, "ray"
         does so on a cluster: one that is started for the run, or with "ray:auto" and "ray://host:port" one that is there.
         "auto" takes processes if they are asked for and copies of the environment can be made; otherwise it plays whole
-        episodes on the lanes of ``env`` if they can be driven one by one, and in lockstep if not. An :class:`Evaluator` is
-        the one, and is told of the user's ``VecNormalize``.
+        episodes on the environment itself if there is one and it can be driven, and in lockstep if not. An
+        :class:`Evaluator` is the one, and is told of the user's ``VecNormalize``.
     :param n_workers: Number of processes, None for as many as ``env`` has.
     :param env_fn: Gives a copy of the environment of one lane.
     :param env_id: Name of the environment, where that is what the user gave.
     :param episode_timeout: Seconds after which an episode in a worker is taken for one that hangs.
     :param max_worker_restarts: How many dead workers are replaced in one generation.
     :param lanes_differ: Whether the lanes of ``env`` are different tasks, so that workers need a copy of each.
-    :param quiet: Whether nobody wants to hear of single steps.
     :return: The evaluator.
     :raises ValueError: If ``backend`` needs copies of the environment and none can be made.
     """
@@ -133,7 +131,7 @@ def make_evaluator(
         backend.vec_normalize = unwrap_vec_normalize(env)
         return backend
     if not asks_for_workers(env, backend, n_workers):
-        return _in_this_process(env, backend, quiet=quiet)
+        return _in_this_process(env, backend)
     journal = adopt(env).journal
     recipe = lane_recipe(env, env_fn, env_id, journal, lanes_differ)
     if recipe is None:
@@ -141,7 +139,7 @@ def make_evaluator(
         if backend != "auto":
             raise ValueError(f"`backend={backend!r}` cannot be used: {why}")
         warnings.warn(f"Offspring play on the environment's own lanes, not in worker processes, since {why}.", stacklevel=2)
-        return _in_this_process(env, backend, quiet=quiet)
+        return _in_this_process(env, backend)
     rules: dict[str, Any] = {
         "vec_normalize": unwrap_vec_normalize(env),
         "lanes": env.num_envs,
@@ -156,10 +154,8 @@ def make_evaluator(
     return SubprocEvaluator(recipe, n_workers or env.num_envs, **rules)
 
 
-def _in_this_process(env: VecEnv, backend: str, *, quiet: bool) -> Evaluator:
-    # Whoever hears of single steps sees all lanes step together, as SB3 lets them.
-    direct = backend == "auto" and can_play_directly(env) and (quiet or env.num_envs == 1)
-    return DirectEvaluator(env) if direct else LockstepEvaluator(env)
+def _in_this_process(env: VecEnv, backend: str) -> Evaluator:
+    return DirectEvaluator(env) if backend == "auto" and can_play_directly(env) else LockstepEvaluator(env)
 
 
 def _on_ray(recipe: LaneRecipe, n_workers: int, backend: str, rules: dict[str, Any]) -> Evaluator:

@@ -1,7 +1,6 @@
 """The evaluator for environments in this process: whole episodes, without what a ``VecEnv`` does at every step."""
 
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,23 +24,23 @@ GO_ON = (False,)
 
 def can_play_directly(env: VecEnv) -> bool:
     """
-    Whether the environments of a ``VecEnv`` are in this process, and nothing but a ``VecNormalize`` changes what they give.
+    Whether a ``VecEnv`` has one environment, in this process, and nothing but a ``VecNormalize`` changes what that gives.
 
     :param env: The user's ``VecEnv``.
     """
     base = adopt(env)
     wrapped = env.venv if type(env) is VecNormalize else env
-    is_vector = isinstance(base.observation_space, spaces.Box) and env.observation_space == base.observation_space
-    return wrapped is base and isinstance(base.driver, DummyDriver) and is_vector and not base.keeps_non_finite
+    is_alone = wrapped is base and base.num_envs == 1 and isinstance(base.driver, DummyDriver)
+    return is_alone and isinstance(base.observation_space, spaces.Box) and not base.keeps_non_finite
 
 
 class DirectEvaluator(Evaluator):
     """
-    Plays one episode after the other on the user's own environments, by the loop that workers have. The result is that of
+    Plays one episode after the other on the user's own environment, by the loop that workers have. The result is that of
     :class:`~sb3_esac.evaluation.lockstep.LockstepEvaluator`, bit for bit.
 
     Callbacks are told of a step when it has been taken, as in lockstep: they can render the environment, change it, stop. But
-    at the end of an episode ``new_obs`` is its last observation. With several lanes it is for quiet requests.
+    at the end of an episode ``new_obs`` is its last observation.
 
     :param env: A ``VecEnv`` for which :func:`can_play_directly` is true.
     """
@@ -49,7 +48,7 @@ class DirectEvaluator(Evaluator):
     vec_normalize: VecNormalize | None
 
     def __init__(self, env: VecEnv) -> None:
-        self.env, self.base = env, adopt(env)
+        self.base = adopt(env)
         self.vec_normalize = unwrap_vec_normalize(env)
 
     def evaluate(self, request: EvaluationRequest, on_step: OnStep) -> EvaluationResult | None:
@@ -64,15 +63,16 @@ class DirectEvaluator(Evaluator):
         episodes: list[EpisodeResult] = []
         patience = Patience("an offspring's episode")
         with frozen(self.vec_normalize):
-            lanes = [self._lane(number) for number in range(self.env.num_envs)]
-            for job, lane, act in self._jobs(request):
+            lane = DirectLane(self.base.envs[0], self.vec_normalize, self.base.begin_alone)  # type: ignore[attr-defined]
+            for job, act in _jobs(request):
                 played = None
                 while played is None:
-                    teller = _Teller(self, lane, on_step)
+                    teller = _Teller(self, on_step)
                     try:
-                        played = lanes[lane].play(act, job, GO_ON, None if request.quiet else teller.tell)
+                        played = lane.play(act, job, GO_ON, None if request.quiet else teller.tell)
                     except BaseException:
-                        self._count_steps_of(lanes[lane], request, on_step)
+                        if request.quiet and lane.n_steps:
+                            _count_steps(lane, on_step)
                         raise
                     if teller.asked_to_stop:
                         return None
@@ -84,24 +84,20 @@ class DirectEvaluator(Evaluator):
         self.base.rest()
         return EvaluationResult(episodes, request.seeds.shape)
 
-    def _lane(self, number: int) -> DirectLane:
-        return DirectLane(self.base.envs[number], self.vec_normalize, partial(self.base.begin_alone, number))  # type: ignore[attr-defined]
 
-    def _jobs(self, request: EvaluationRequest) -> Iterator[tuple[Job, int, Act]]:
-        """Each episode, the lane that it is played in, and the policy that plays it."""
-        for member, seeds in enumerate(request.seeds.tolist()):
-            act = request.player.bind(request.parameters[member])
-            for index, seed in enumerate(seeds):
-                number = member * len(seeds) + index if request.lanes is None else int(request.lanes[member, index])
-                job = Job(member, index, seed, request.recording, request.max_episode_steps)
-                yield job, number % self.env.num_envs, act
+def _jobs(request: EvaluationRequest) -> Iterator[tuple[Job, Act]]:
+    """Each episode, and the policy that plays it."""
+    for member, seeds in enumerate(request.seeds.tolist()):
+        act = request.player.bind(request.parameters[member])
+        for index, seed in enumerate(seeds):
+            yield Job(member, index, seed, request.recording, request.max_episode_steps), act
 
-    def _count_steps_of(self, lane: DirectLane, request: EvaluationRequest, on_step: OnStep) -> None:
-        """Count the steps of an episode that an exception has ended."""
-        if request.quiet and lane.n_steps:
-            zeros = np.zeros(1, dtype=np.float32)
-            variables: dict[str, Any] = {"new_obs": None, "rewards": zeros, "dones": zeros > 0, "infos": [{}], "actions": None}
-            on_step({**variables, "n_steps": lane.n_steps})
+
+def _count_steps(lane: DirectLane, on_step: OnStep) -> None:
+    """Count the steps of an episode that an exception has ended."""
+    zeros = np.zeros(1, dtype=np.float32)
+    variables: dict[str, Any] = {"new_obs": None, "rewards": zeros, "dones": zeros > 0, "infos": [{}], "actions": None}
+    on_step({**variables, "n_steps": lane.n_steps})
 
 
 class _Teller:
@@ -109,12 +105,11 @@ class _Teller:
     Tells callbacks of a lane's steps with the variables that a ``VecEnv`` would have given.
 
     :param evaluator: Whose lane it is.
-    :param lane: Number of the lane.
     :param on_step: Told of every step.
     """
 
-    def __init__(self, evaluator: DirectEvaluator, lane: int, on_step: OnStep) -> None:
-        self.base, self.vec_normalize, self.lane, self.on_step = evaluator.base, evaluator.vec_normalize, lane, on_step
+    def __init__(self, evaluator: DirectEvaluator, on_step: OnStep) -> None:
+        self.base, self.vec_normalize, self.on_step = evaluator.base, evaluator.vec_normalize, on_step
         self.asked_to_stop = False
         self._was_clean = True
 

@@ -141,26 +141,25 @@ class SeededEpisodes(VecEnv):
 
     # -- one lane, stepped by somebody else ----------------------------------------------------------------------------
 
-    def begin_alone(self, lane: int, seed: int) -> tuple[Any, dict[str, Any]]:
+    def begin_alone(self, seed: int) -> tuple[Any, dict[str, Any]]:
         """
-        Begin an episode in one lane, for somebody who will step the environment there; all others rest.
+        Begin an episode in the only lane, for somebody who will step the environment there.
 
-        :param lane: Which one.
         :param seed: Its seed.
         :return: Observation and info.
         """
-        assert self.driver is not None
+        assert self.driver is not None and self.num_envs == 1
         self.disturbed = self._is_stale = False
-        self.awake[:], self._begun[:] = False, False
-        self.awake[lane] = True
-        reset = self.driver.reset({lane: self._reset_arguments(lane, seed, first=True)})[lane]
-        self._seeds[lane], self._options[lane] = None, {}
-        self.reset_infos[lane] = reset[1]
-        return reset
+        self.awake[:], self._begun[:] = True, False
+        observation, info = self.driver.reset({0: self._reset_arguments(0, seed, first=True)})[0]
+        self._reset_seeds()
+        self._reset_options()
+        self.reset_infos = [info]
+        return observation, info
 
     def rest(self) -> None:
-        """Begin nothing, in no lane, before the next reset."""
-        self.awake[:], self._begun[:] = False, False
+        """Begin nothing before the next reset."""
+        self.awake[:] = False
 
     # -- lending --------------------------------------------------------------------------------------------------------
 
