@@ -13,7 +13,9 @@ import numpy as np
 import torch as th
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
-from benchmarks.tasks import NETS, Setting, make_env, make_monitored
+from benchmarks.tasks import CNN, NETS, Setting, make_env, make_monitored
+from sb3_esac import ES
+from sb3_esac.evaluation.direct import DirectEvaluator
 from sb3_esac.evaluation.evaluator import EvaluationRequest, Evaluator
 from sb3_esac.evaluation.lockstep import LockstepEvaluator
 from sb3_esac.evaluation.subproc import SubprocEvaluator
@@ -48,6 +50,34 @@ def lockstep(setting: Setting) -> Iterator[Run]:
     """Our lockstep evaluator on a ``DummyVecEnv`` of as many lanes as there are workers (one process)."""
     env = DummyVecEnv([partial(make_monitored, setting.env)] * setting.n_workers)
     yield partial(_evaluate, LockstepEvaluator(env), setting.request)
+    env.close()
+
+
+@contextmanager
+def direct(setting: Setting) -> Iterator[Run]:
+    """Whole episodes in this process on a user's own environment, as they play who say nothing of workers."""
+    if setting.n_workers > 1:
+        raise ValueError("one environment plays in one process")
+    env = DummyVecEnv([partial(make_monitored, setting.env)])
+    yield partial(_evaluate, DirectEvaluator(env), replace(setting.request, quiet=True))
+    env.close()
+
+
+@contextmanager
+def learn(setting: Setting) -> Iterator[Run]:
+    """A whole ``learn`` of ES with default arguments, logs, probes and all."""
+    if setting.n_workers > 1 or setting.net == CNN:
+        raise ValueError("default arguments have one process and perceptrons")
+    env = DummyVecEnv([partial(make_monitored, setting.env)])
+    model = ES("MlpPolicy", env, seed=0, policy_kwargs={"net_arch": NETS[setting.net]})
+    steps = int(setting.request.seeds.size * 200)
+
+    def run() -> Work:
+        before = model.num_timesteps
+        model.learn(steps, reset_num_timesteps=False)
+        return Work(model.num_timesteps - before)
+
+    yield run
     env.close()
 
 
@@ -231,6 +261,8 @@ WAYS: dict[str, Way] = {
     "workers": subproc,
     "workers, sharing": partial(subproc, sharing=True),
     "Ray": ray_actors,
+    "in the process": direct,
+    "ES.learn": learn,
     "lockstep": lockstep,
     "lockstep, SubprocVecEnv": lockstep_subproc,
     "SubprocVecEnv.step": steps_only,
