@@ -131,9 +131,9 @@ class ESAC(PopulationAlgorithm):
     :param agent_class: Any off-policy algorithm with a ``Box`` actor (SAC, TD3, TQC, CrossQ, ...).
     :param agent_kwargs: Arguments of ``agent_class`` that SAC does not have.
     :param updates: "auto" computes the updates of a plain ``SAC`` with ``MlpPolicy`` by hand, in a third of the time with the
-        default networks, and on a GPU as one graph; both do what SB3 does but for the last digits. On the CPU it plays the
-        agent's steps by numpy, too, with exploration noise of its own numbers. Whatever else the agent is, and "stock",
-        leaves updates and steps to SB3.
+        default networks, and on a GPU as one graph; both do what SB3 does but for the last digits. The steps of such an agent
+        are played by numpy, with exploration noise of its own numbers. Whatever else the agent is, and "stock", leaves
+        updates and steps to SB3.
     :param env_fn: Makes a copy of the environment (of one lane) for a worker. Needed if no copy can be made otherwise, as of
         a ``SubprocVecEnv``; a name, or an environment that can be pickled, needs none.
     :param n_workers: Processes that play offspring. None means one for each environment of a ``SubprocVecEnv``, else none.

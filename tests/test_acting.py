@@ -15,16 +15,26 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_esac import ESAC
 from sb3_esac.agent.acting import BLOCK, STOCK, Acting, _Noise
+from sb3_esac.agent.update_graph import GraphUpdates
 from sb3_esac.agent.updates import Updates
 from sb3_esac.evaluation.clock import StepListener
 from sb3_esac.evaluation.normalization import ObservationNormalizer
 from sb3_esac.evaluation.statistics import Moments
 
+needs_gpu = pytest.mark.skipif(not th.cuda.is_available(), reason="there is no GPU")
 KWARGS = dict(agent_fraction=0.5, learning_starts=5, gradient_steps=1, normalize_observations=False, share_experience=0.0)
 
 
-def make_agent(n_envs=1, **kwargs):
-    arguments = dict(buffer_size=500, learning_starts=0, seed=0, device="cpu", policy_kwargs=dict(net_arch=[8, 4]))
+@pytest.fixture(params=["by hand", "call by call", pytest.param("graph", marks=needs_gpu)])
+def device(request, monkeypatch):
+    """Where networks are, for each of the ways to compute updates; "call by call" is what a graph does, on the CPU."""
+    if request.param == "call by call":
+        monkeypatch.setattr("sb3_esac.agent.updates.fast_updates", GraphUpdates)
+    return "cuda" if request.param == "graph" else "cpu"
+
+
+def make_agent(n_envs=1, device="cpu", **kwargs):
+    arguments = dict(buffer_size=500, learning_starts=0, seed=0, device=device, policy_kwargs=dict(net_arch=[8, 4]))
     agent = SAC("MlpPolicy", make_vec_env(lambda: Drift(n_actions=2), n_envs), **{**arguments, **kwargs})
     agent.set_logger(Logger(None, []))
     agent._last_obs = agent.env.reset()
@@ -40,8 +50,8 @@ def make_acting(agent, generation=0):
 def expected_actions(agent, noise):
     """By torch: SB3's actor, and the noise that was drawn."""
     with th.no_grad():
-        mean, log_std, _ = agent.actor.get_action_dist_params(th.as_tensor(agent._last_obs))
-        return th.tanh(mean + log_std.exp() * th.as_tensor(noise)).numpy()
+        mean, log_std, _ = agent.actor.get_action_dist_params(th.as_tensor(agent._last_obs, device=agent.device))
+        return th.tanh(mean + log_std.exp() * th.as_tensor(noise, device=agent.device)).cpu().numpy()
 
 
 def normalize(policy):
@@ -60,8 +70,8 @@ NETWORKS = {
 
 @pytest.mark.parametrize("n_envs", [1, 3])
 @pytest.mark.parametrize("network", NETWORKS)
-def test_actions_are_those_of_the_actor(network, n_envs):
-    agent = make_agent(n_envs, policy_kwargs={"net_arch": [8, 4], **NETWORKS[network]})
+def test_actions_are_those_of_the_actor(network, n_envs, device):
+    agent = make_agent(n_envs, device, policy_kwargs={"net_arch": [8, 4], **NETWORKS[network]})
     normalize(agent.policy)
     acting, twin = make_acting(agent), _Noise(7, 0)
     for _ in range(3):
@@ -100,8 +110,8 @@ def normalize_anew(agent, acting):
 
 
 @pytest.mark.parametrize("change", [learn, load, fill, replace, normalize_anew])
-def test_it_is_the_actor_as_it_is_now(change):
-    agent = make_agent(policy_kwargs=NORMALIZED)
+def test_it_is_the_actor_as_it_is_now(change, device):
+    agent = make_agent(device=device, policy_kwargs=NORMALIZED)
     acting, twin = make_acting(agent), _Noise(7, 0)
     acting._act(), twin.next(1, 2)
     before = expected_actions(agent, np.zeros((1, 2), np.float32))

@@ -19,7 +19,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from sb3_esac import ESAC
-from sb3_esac.agent.update_graph import ActorMirror, GraphUpdates
+from sb3_esac.agent.update_graph import GraphUpdates
 from sb3_esac.agent.updates import FastUpdates, Updates, reason_for_stock
 from sb3_esac.evaluation.normalization import ObservationNormalizer
 from sb3_esac.evaluation.statistics import Moments
@@ -446,22 +446,6 @@ def test_capturing_draws_nothing(device):
             updates.train(2, batch_size)
             drawn.append(float(th.rand(1, device=device)))
     assert drawn[:3] == drawn[3:]
-
-
-@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_gpu)])
-def test_mirror(device):
-    """What is received is what was sent, whatever has happened to the actor since."""
-    agent = make_agent(device=device)
-    mirror = ActorMirror(agent.actor)
-    before = parameters_to_vector(agent.actor.parameters()).detach().cpu().clone()
-    received = mirror.receive()
-    train(agent, "auto", 3)
-    assert th.equal(received, before) and th.equal(mirror.receive(), before)
-    mirror.send()
-    after = parameters_to_vector(agent.actor.parameters()).detach().cpu()
-    agent.actor.mu.bias.data.fill_(7.0)
-    assert th.equal(mirror.receive(), after) and not th.equal(after, before)
-    assert mirror.receive().device.type == "cpu" and th.equal(received, before)
 
 
 # -- whole runs --------------------------------------------------------------------------------------------------------------

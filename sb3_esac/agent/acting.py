@@ -13,8 +13,9 @@ from stable_baselines3.common.noise import VectorizedActionNoise
 from stable_baselines3.common.type_aliases import RolloutReturn
 from stable_baselines3.common.utils import should_collect_more_steps
 
+from sb3_esac.agent.update_graph import GraphUpdates
 from sb3_esac.agent.update_kernels import LOG_STD_MAX, LOG_STD_MIN
-from sb3_esac.agent.updates import FastUpdates, Updates
+from sb3_esac.agent.updates import FastUpdates, Perceptrons, Scale, Updates, normalize
 from sb3_esac.evaluation.clock import StepListener
 from sb3_esac.evolution.noise import Stream, generator
 
@@ -32,7 +33,7 @@ class Acting:
     Plays an agent's steps.
 
     :param agent: The agent.
-    :param updates: Its gradient steps: where these are by hand on the CPU, so is acting.
+    :param updates: Its gradient steps: where these are not SB3's, acting is not either.
     """
 
     def __init__(self, agent: Any, updates: Updates) -> None:
@@ -115,8 +116,7 @@ class Acting:
         is_stock = all(getattr(kind, name) is method and name not in vars(agent) for name, method in STOCK.items())
         if is_stock and "predict" not in vars(agent.policy) and not agent.use_sde:
             fast = self.updates.prepare()
-            if isinstance(fast, FastUpdates):
-                self._policy = _ExploringPolicy(fast, agent.env.num_envs)
+            self._policy = None if fast is None else _ExploringPolicy(fast, agent.env.num_envs)
         return self._policy
 
     def _act(self) -> tuple[np.ndarray, np.ndarray]:
@@ -163,29 +163,27 @@ class _Noise:
 
 class _ExploringPolicy:
     """
-    Sampled actions of an actor, in the memory that its updates change.
+    Sampled actions of an actor, in the memory that its updates change; if that is a GPU's, in a copy.
 
     :param updates: The updates.
     :param n_envs: Number of lanes.
     """
 
-    def __init__(self, updates: FastUpdates, n_envs: int) -> None:
-        self.updates, self.n_envs = updates, n_envs
-        self.agent, self.actor = updates.agent, updates.agent.actor
-        self.n_actions = updates.n_actions
-        layers = updates.actor.layers
-        self.tape = layers.new_tape(n_envs)
-        self.features = np.zeros((n_envs, updates.n_features), layers.weights[0].dtype)
+    def __init__(self, updates: FastUpdates | GraphUpdates, n_envs: int) -> None:
+        self.n_envs, self.agent, self.actor = n_envs, updates.agent, updates.agent.actor
+        self.memory = updates.memory.actor
+        self.parameters = self.memory.flat.cpu()
+        self.layers = Perceptrons(self.memory, self.parameters).layers
+        self.scale = Scale(self.actor.features_extractor)
+        self.n_actions = self.actor.mu.out_features
+        self.tape = self.layers.new_tape(n_envs)
+        self.features = np.zeros((n_envs, self.actor.features_dim), self.layers.weights[0].dtype)
 
     def is_in_use(self) -> bool:
         """Whether the actor is still the one whose memory this is, and the lanes as many."""
         agent = self.agent
-        return (
-            agent.actor is self.actor
-            and agent.env.num_envs == self.n_envs
-            and self.updates.memory.actor.is_theirs()
-            and not agent.use_sde
-        )
+        is_same = agent.actor is self.actor and agent.env.num_envs == self.n_envs
+        return is_same and self.memory.is_theirs() and not agent.use_sde
 
     def act(self, observations: np.ndarray, noise: np.ndarray) -> np.ndarray:
         """
@@ -195,8 +193,11 @@ class _ExploringPolicy:
         :param noise: (n_envs, a) standard normal.
         :return: (n_envs, a) in [-1, 1], a new array.
         """
-        self.updates.normalize_for_actor(observations.reshape(self.n_envs, -1), self.features)
-        head = self.updates.actor.layers.forward(self.features, self.tape)[0]
+        if self.parameters is not self.memory.flat:
+            # Nothing is waited for: a call of the updates has ended when it knows its losses.
+            self.parameters.copy_(self.memory.flat)
+        normalize(observations.reshape(self.n_envs, -1), self.scale.now, self.features)
+        head = self.layers.forward(self.features, self.tape)[0]
         std = np.exp(np.clip(head[:, self.n_actions :], LOG_STD_MIN, LOG_STD_MAX))
         actions: np.ndarray = np.tanh(head[:, : self.n_actions] + std * noise)
         return actions

@@ -257,39 +257,3 @@ def _squash(head: th.Tensor, noise: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
     # -log N(u) = noise^2 / 2 + log std + log sqrt(2 pi);  log pi(a) = log N(u) - sum log(1 - a^2 + epsilon)
     parts = noise * noise * 0.5 + log_std + th.log(1 - actions * actions + SQUASH_EPSILON)
     return actions, -parts.sum(dim=0) - len(noise) * LOG_SQRT_2_PI
-
-
-class ActorMirror:
-    """
-    A copy of an actor's parameters in the CPU's memory that nothing waits for until it is needed.
-
-    :param actor: The actor.
-    """
-
-    def __init__(self, actor: th.nn.Module) -> None:
-        self._actor = actor
-        vector = self._gather()
-        self._slots = [th.zeros(vector.shape, dtype=vector.dtype, pin_memory=vector.is_cuda) for _ in range(2)]
-        self._event = th.cuda.Event() if vector.is_cuda else None
-        self.send()
-
-    def _gather(self) -> th.Tensor:
-        return th.nn.utils.parameters_to_vector(self._actor.parameters()).detach()
-
-    def send(self) -> None:
-        """Begin to copy the parameters as they will be after what the device has been given to do."""
-        self._slots.reverse()
-        self._slots[0].copy_(self._gather(), non_blocking=True)
-        if self._event is not None:
-            self._event.record()
-
-    def receive(self) -> th.Tensor:
-        """
-        Wait for what was sent last.
-
-        :return: The parameters in the order of ``parameters_to_vector``. The second call of :meth:`send` from here overwrites
-            them.
-        """
-        if self._event is not None:
-            self._event.synchronize()
-        return self._slots[0]

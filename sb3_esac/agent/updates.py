@@ -160,11 +160,12 @@ class Perceptrons:
     Perceptrons' arithmetic in their memory.
 
     :param memory: The memory.
+    :param parameters: A copy of it on the CPU, None if it is there.
     """
 
-    def __init__(self, memory: PerceptronMemory) -> None:
+    def __init__(self, memory: PerceptronMemory, parameters: th.Tensor | None = None) -> None:
         self.memory = memory
-        self.layers = Layers(*self.split(memory.flat), tanh=memory.tanh)
+        self.layers = Layers(*self.split(memory.flat if parameters is None else parameters), tanh=memory.tanh)
 
     def split(self, flat: th.Tensor) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """
@@ -216,16 +217,7 @@ class FastUpdates:
         self._actor_gradients = self.actor.split(memory.actor_adam.gradient)
         self._critic_gradients = self.critic.split(memory.critic_adam.gradient)
         self._batch: Batch | None = None
-        self._scales = [_Scale(part.features_extractor) for part in (agent.actor, agent.critic, agent.critic_target)]
-
-    def normalize_for_actor(self, observations: np.ndarray, out: np.ndarray) -> None:
-        """
-        Normalise observations as the actor's extractor does.
-
-        :param observations: (B, in).
-        :param out: Likewise, where they go.
-        """
-        _normalize(observations, self._scales[0].now, out)
+        self._scales = [Scale(part.features_extractor) for part in (agent.actor, agent.critic, agent.critic_target)]
 
     def applies(self) -> bool:
         """Whether nobody has put anything else in the place of what this was made for."""
@@ -269,10 +261,10 @@ class FastUpdates:
         observations = data.observations.numpy().reshape(n_rows, -1)
         following = data.next_observations.numpy().reshape(n_rows, -1)
         of_actor, of_critic, of_target = scales
-        _normalize(observations, of_actor, batch.features[:n_rows])
-        _normalize(following, of_actor, batch.features[n_rows:])
-        _normalize(observations, of_critic, batch.pairs[:, :n_features])
-        _normalize(following, of_target, batch.next_pairs[:, :n_features])
+        normalize(observations, of_actor, batch.features[:n_rows])
+        normalize(following, of_actor, batch.features[n_rows:])
+        normalize(observations, of_critic, batch.pairs[:, :n_features])
+        normalize(following, of_target, batch.next_pairs[:, :n_features])
         batch.pairs[:, n_features:] = data.actions.numpy().reshape(n_rows, -1)
 
     def _act(self, batch: Batch) -> None:
@@ -328,7 +320,7 @@ class FastUpdates:
         return loss
 
 
-class _Scale:
+class Scale:
     """
     What an extractor does to observations, looked up again when its statistics have changed.
 
@@ -354,11 +346,18 @@ def _shift_and_scale(extractor: th.nn.Module) -> tuple[np.ndarray, np.ndarray] |
     """What an extractor subtracts and divides by, rounded as it does; None if it changes nothing."""
     if not isinstance(extractor, ObservationNormalizer):
         return None
-    mean, var = extractor.get_buffer("mean"), extractor.get_buffer("var")
+    mean, var = extractor.get_buffer("mean").cpu(), extractor.get_buffer("var").cpu()
     return mean.to(th.float32).numpy().reshape(-1), var.sqrt().to(th.float32).numpy().reshape(-1)
 
 
-def _normalize(observations: np.ndarray, scale: tuple[np.ndarray, np.ndarray] | None, out: np.ndarray) -> None:
+def normalize(observations: np.ndarray, scale: tuple[np.ndarray, np.ndarray] | None, out: np.ndarray) -> None:
+    """
+    Normalise observations.
+
+    :param observations: (B, in).
+    :param scale: What is subtracted, and divided by then; None to only copy.
+    :param out: (B, in), where they go.
+    """
     if scale is None:
         out[...] = observations
     else:
