@@ -279,6 +279,43 @@ def speed() -> str:
     return markdown(columns, [[row[name] for name in columns] for row in read("experiments/results/speed.csv")])
 
 
+def learning_with_either_update() -> str:
+    """Areas under learning curves with SB3's updates and with those by hand, seed by seed."""
+    import numpy as np
+    import scipy.stats
+
+    runs: dict[tuple[str, str], dict[str, list[float]]] = {}
+    for row in read("experiments/results/updates.csv"):
+        runs.setdefault((row["task"], row["algorithm"]), {}).setdefault(row["seed"], []).append(float(row["deployed"]))
+    lines = []
+    for task in dict.fromkeys(task for task, _ in runs):
+        stock, fast = runs[task, "ESAC, updates by SB3"], runs[task, "ESAC, updates by hand"]
+        seeds = sorted(set(stock) & set(fast))
+        areas = np.array([[np.mean(each[seed]) for seed in seeds] for each in (stock, fast)])
+        ends = [np.mean([each[seed][-1] for seed in seeds]) for each in (stock, fast)]
+        test = scipy.stats.ttest_rel(areas[1], areas[0])
+        low, high = test.confidence_interval(0.95)
+        numbers = [*areas.mean(axis=1), *ends]
+        better = f"{int((areas[1] > areas[0]).sum())} of {len(seeds)}"
+        lines.append([task, *(f"{number:.0f}" for number in numbers), better, f"{low:.0f} to {high:.0f}"])
+    header = [
+        "task",
+        "area, SB3's",
+        "area, by hand",
+        "end, SB3's",
+        "end, by hand",
+        "larger area by hand",
+        "95% of the difference",
+    ]
+    return markdown(header, lines)
+
+
+def loop() -> str:
+    """Steps per second of an agent's whole loop."""
+    columns = ["env", "agent", "rate", "cpu_rate", "acting_ms", "gradient_ms", "simulator_ms"]
+    return markdown(columns, [[row[name] for name in columns] for row in read("benchmarks/results/loop.csv")])
+
+
 def on_the_clock() -> str:
     """How long it takes to reach SAC's returns."""
     from experiments.figures.clock import AXIS, collect
@@ -369,6 +406,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "separable CMA-ES": separable_cma_es,
     "updates": updates,
     "updates with a GPU": updates_gpu,
+    "learning with either update": learning_with_either_update,
+    "loop": loop,
     "render mode": render_mode,
     "simulators": simulators,
     "learning check": learning_check,

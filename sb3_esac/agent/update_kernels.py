@@ -24,12 +24,14 @@ class Tape:
     :param outputs: For each layer (n, B, width), after its activation.
     :param gradients: For each layer (n, B, width), of the loss by what the layer gives before its activation.
     :param positive: For each layer but the last (n, B, width), where a ReLU is on; scratch.
+    :param zeros: For each layer but the last (n, B, width): the maximum with an array takes a third of that with a number.
     :param ones: (1, B), which sums over a batch.
     """
 
     outputs: list[np.ndarray]
     gradients: list[np.ndarray]
     positive: list[np.ndarray]
+    zeros: list[np.ndarray]
     ones: np.ndarray
 
     def first(self, n_rows: int) -> "Tape":
@@ -38,10 +40,10 @@ class Tape:
 
         :param n_rows: How many.
         """
-        outputs, gradients, positive = (
-            [each[:, :n_rows] for each in kind] for kind in (self.outputs, self.gradients, self.positive)
+        outputs, gradients, positive, zeros = (
+            [each[:, :n_rows] for each in kind] for kind in (self.outputs, self.gradients, self.positive, self.zeros)
         )
-        return Tape(outputs, gradients, positive, self.ones[:, :n_rows])
+        return Tape(outputs, gradients, positive, zeros, self.ones[:, :n_rows])
 
 
 class Layers:
@@ -66,7 +68,8 @@ class Layers:
         shapes = [(len(weight), n_rows, weight.shape[1]) for weight in self.weights]
         dtype = self.weights[0].dtype
         outputs, gradients = ([np.zeros(shape, dtype) for shape in shapes] for _ in range(2))
-        return Tape(outputs, gradients, [np.zeros(shape, bool) for shape in shapes[:-1]], np.ones((1, n_rows), dtype))
+        positive, zeros = ([np.zeros(shape, kind) for shape in shapes[:-1]] for kind in (bool, dtype))
+        return Tape(outputs, gradients, positive, zeros, np.ones((1, n_rows), dtype))
 
     def forward(self, inputs: np.ndarray, tape: Tape) -> np.ndarray:
         """
@@ -81,7 +84,7 @@ class Layers:
             np.matmul(values, weight, out=output)
             np.add(output, bias, out=output)
             if index < last:
-                _tanh(output) if self.tanh else np.maximum(output, 0, out=output)
+                _tanh(output) if self.tanh else np.maximum(output, tape.zeros[index], out=output)
             values = output
         return values
 
