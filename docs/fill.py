@@ -51,9 +51,9 @@ def tasks(algorithm: str) -> str:
     return markdown(["task", "command", "true steps"], rows)
 
 
-def evaluation_rates() -> str:
+def evaluation_rates(name: str = "evaluation") -> str:
     """Steps per second of each way of evaluating offspring, one row per environment, network and number of workers."""
-    rows = read("benchmarks/results/evaluation.csv")
+    rows = read(f"benchmarks/results/{name}.csv")
     ways = list(dict.fromkeys(row["way"] for row in rows))
     cells: dict[tuple[str, str, str], dict[str, str]] = {}
     for row in rows:
@@ -401,6 +401,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "tasks of es": lambda: tasks("es"),
     "evaluation rates": evaluation_rates,
     "evaluation ratios": evaluation_ratios,
+    "rates in the process": lambda: evaluation_rates("in_process"),
     "scaling": scaling,
     "overlap": overlap,
     "separable CMA-ES": separable_cma_es,

@@ -71,8 +71,9 @@ class ES(PopulationAlgorithm):
     :param env_fn: Makes a copy of the environment (of one lane) for a worker. Needed if no copy can be made otherwise, as of
         a ``SubprocVecEnv``; a name, or an environment that can be pickled, needs none.
     :param n_workers: Processes that play members. None means one for each environment of a ``SubprocVecEnv``, else none.
-    :param backend: "auto", "lockstep" (on the environment's own lanes) or "subproc" (whole episodes in worker processes),
-        "ray" (on a cluster that is started for the run), "ray:auto" or "ray://host:port" (on one that is there), or an
+    :param backend: "auto" (whole episodes in this process, or in workers where there are any), "lockstep" (all lanes of the
+        environment together), "subproc" (whole episodes in worker processes), "ray" (on a cluster that is started for the
+        run), "ray:auto" or "ray://host:port" (on one that is there), or an
         :class:`~sb3_esac.evaluation.evaluator.Evaluator` of your own, which is not saved. The result is the same.
     :param episode_timeout: Seconds after which an episode in a worker is taken for one that hangs, None to wait for ever.
     :param max_worker_restarts: How many dead or hanging workers are replaced in one generation.

@@ -137,8 +137,9 @@ class ESAC(PopulationAlgorithm):
     :param env_fn: Makes a copy of the environment (of one lane) for a worker. Needed if no copy can be made otherwise, as of
         a ``SubprocVecEnv``; a name, or an environment that can be pickled, needs none.
     :param n_workers: Processes that play offspring. None means one for each environment of a ``SubprocVecEnv``, else none.
-    :param backend: "auto", "lockstep" (on the environment's own lanes) or "subproc" (whole episodes in worker processes),
-        "ray" (on a cluster that is started for the run), "ray:auto" or "ray://host:port" (on one that is there), or an
+    :param backend: "auto" (whole episodes in this process, or in workers where there are any), "lockstep" (all lanes of the
+        environment together), "subproc" (whole episodes in worker processes), "ray" (on a cluster that is started for the
+        run), "ray:auto" or "ray://host:port" (on one that is there), or an
         :class:`~sb3_esac.evaluation.evaluator.Evaluator` of your own, which is not saved. The result is the same.
     :param overlap: Let the agent play and learn while the population of the same generation is evaluated, so that it learns
         from offspring one generation later. Saves time with workers. The result does not depend on who is faster.

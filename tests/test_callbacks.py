@@ -128,7 +128,8 @@ def test_checkpoint_with_replay_buffer_and_vec_normalize(tmp_path, algorithm):
         assert loaded.num_timesteps == steps
         if has_buffer:
             loaded.load_replay_buffer(tmp_path / f"rl_model_replay_buffer_{steps}_steps.pkl")
-            assert loaded.replay_buffer.size() == loaded.agent_timesteps
+            # As in SB3, a step of the agent's that callbacks are told of is not stored yet.
+            assert loaded.agent_timesteps - loaded.replay_buffer.size() in (0, 1)
         loaded.learn(60, reset_num_timesteps=False)
         assert loaded.num_timesteps >= steps + 60
 

@@ -169,6 +169,7 @@ def test_every_stream_has_numbers_of_its_own():
         "GLOBAL",
         "RANDOM_EPISODE",
         "RANDOM_ACTIONS",
+        "AGENT_NOISE",
     )
     assert {name: int(stream) for name, stream in Stream.__members__.items()} == {name: k for k, name in enumerate(names)}
     one, other = generator(3, 4, Stream.CROSSOVER), generator(3, 4, Stream.CROSSOVER, 0)

@@ -80,7 +80,17 @@ ELSEWHERE = {
     "arena": {"env", "base", "vec_normalize", "seconds", "_evaluator", "_is_outdated"},
     "champion": {"actor"},
     "population": {"strategy", "config"},
-    "learner": {"agent", "averaged", "base", "seconds", "statistics_version", "_n_enough", "_updates"},
+    "learner": {
+        "agent",
+        "averaged",
+        "base",
+        "seconds",
+        "statistics_version",
+        "_n_enough",
+        "_updates",
+        "_acting",
+        "_is_trusted",
+    },
 }
 
 

@@ -133,6 +133,7 @@ class Acting:
         if not np.isfinite(scaled).all():
             # Raises what SB3 raises.
             agent._sample_action(agent.learning_starts, agent.action_noise, agent.env.num_envs)
+        scaled = scaled.reshape(-1, *agent.action_space.shape)
         if agent.action_noise is not None:
             scaled = np.clip(scaled + agent.action_noise(), -1, 1)
         return agent.policy.unscale_action(scaled), scaled

@@ -48,7 +48,7 @@ class DirectEvaluator(Evaluator):
     vec_normalize: VecNormalize | None
 
     def __init__(self, env: VecEnv) -> None:
-        self.base = adopt(env)
+        self.env, self.base = env, adopt(env)
         self.vec_normalize = unwrap_vec_normalize(env)
 
     def evaluate(self, request: EvaluationRequest, on_step: OnStep) -> EvaluationResult | None:
