@@ -11,7 +11,8 @@ import argparse
 import importlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -20,9 +21,6 @@ from typing import Any
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_name] = "1"
 os.environ.setdefault("MUJOCO_GL", "disable")
-if hasattr(os, "sched_setaffinity"):
-    # JAX takes as many cores as there are.
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
 import torch as th  # noqa: E402
 from stable_baselines3 import SAC  # noqa: E402
@@ -37,11 +35,22 @@ from sb3_esac.quiet import quieten_mujoco  # noqa: E402
 
 FIELDS = ["env", "agent", "rate", "slowest", "fastest", "cpu_rate", "acting_ms", "gradient_ms", "simulator_ms", "steps"]
 FAST, STOCK = "ESAC's agent", "ESAC's agent, updates by SB3"
-N_WARM_UP = 1000
-"""Steps before the first turn."""
-
 Turn = Callable[[int], Any]
 """Plays so many steps."""
+
+
+@contextmanager
+def one_core() -> Iterator[None]:
+    """Keep this process on one core: JAX takes as many as there are."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(cores)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 class OneEpisode:
@@ -56,15 +65,16 @@ class OneEpisode:
         return True
 
 
-def esacs_agent(env: str, updates: str) -> ESAC:
+def esacs_agent(env: str, updates: str, n_steps: int) -> ESAC:
     """
     Make an ESAC whose agent has played.
 
     :param env: Environment.
     :param updates: "auto" or "stock".
+    :param n_steps: Steps, the population's first generation included.
     """
     alone: dict[str, Any] = {"population_size": 2, "winner_fraction": 0.5, "agent_fraction": 1.0, "champion_episodes": 0}
-    return ESAC("MlpPolicy", env, updates=updates, seed=0, device="cpu", **alone).learn(4 * N_WARM_UP)
+    return ESAC("MlpPolicy", env, updates=updates, seed=0, device="cpu", **alone).learn(n_steps)
 
 
 def turn_of(model: ESAC) -> Turn:
@@ -129,18 +139,32 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
     parser.add_argument("--env", default="HalfCheetah-v5")
     parser.add_argument("--steps", type=int, default=1000, help="of an episode, which is a turn")
     parser.add_argument("--turns", type=int, default=7)
+    parser.add_argument("--warm-up", type=int, default=1000, help="steps of each agent before the first turn")
     parser.add_argument("--sbx", action=argparse.BooleanOptionalAction, default=True, help="whether SBX takes part")
     parser.add_argument("--output", type=Path, default=RESULTS / "loop.csv")
     options = parser.parse_args(arguments)
     quieten_mujoco()
+    with one_core():
+        rows = measure(options)
+    write(rows, FIELDS, options.output)
+    return rows
+
+
+def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """
+    Measure.
+
+    :param options: The command line's.
+    :return: A row for each agent.
+    """
     th.set_num_threads(1)
-    models = {FAST: esacs_agent(options.env, "auto"), STOCK: esacs_agent(options.env, "stock")}
+    models = {name: esacs_agent(options.env, kind, 4 * options.warm_up) for name, kind in ((FAST, "auto"), (STOCK, "stock"))}
     turns: dict[str, Turn] = {name: turn_of(model) for name, model in models.items()}
     sb3: dict[str, Any] = {"policy_kwargs": dict(DEFAULT_NETWORK), "seed": 0, "device": "cpu"}
     others = {"SB3's SAC, same arguments": SAC("MlpPolicy", options.env, **{**AGENT_DEFAULTS, **sb3})}
     others |= {"SBX's SAC, same arguments": agent} if options.sbx and (agent := sbx_agent(options.env)) is not None else {}
     for name, agent in others.items():
-        agent.learn(N_WARM_UP)
+        agent.learn(options.warm_up)
         turns[name] = partial(agent.learn, reset_num_timesteps=False)
 
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in turns}
@@ -171,7 +195,6 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
         if name != FAST:
             ratio = median(one[1] / other[1] for one, other in zip(times[FAST], times[name], strict=True))
             print(f"{FAST}: {ratio:.2f} times the steps of {name} per second of CPU")
-    write(rows, FIELDS, options.output)
     return rows
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 evaluation = pytest.importorskip("benchmarks.evaluation", reason="the benchmarks are not part of the package")
 scaling = pytest.importorskip("benchmarks.scaling")
+loop = pytest.importorskip("benchmarks.loop")
 updates = pytest.importorskip("benchmarks.updates")
 render_mode = pytest.importorskip("benchmarks.render_mode")
 simulators = pytest.importorskip("benchmarks.simulators")
@@ -30,6 +31,16 @@ def test_the_scaling_benchmark_runs(tmp_path: Path) -> None:
     assert {row["workers"] for row in rows} == {1, 2, 8, 64, 512}
     assert all(row["measured"] != "" for row in rows if row["members"] == 4 and row["workers"] == 1)
     assert (tmp_path / "scaling.csv").exists()
+
+
+def test_the_benchmark_of_the_loop_runs(tmp_path: Path) -> None:
+    path = tmp_path / "loop.csv"
+    rows = loop.main(
+        ["--env", "Pendulum-v1", "--steps", "200", "--turns", "1", "--warm-up", "200", "--no-sbx", "--output", str(path)]
+    )
+    assert [row["agent"] for row in rows] == [loop.FAST, loop.STOCK, "SB3's SAC, same arguments"]
+    assert all(row["rate"] > 0 for row in rows) and all(row["gradient_ms"] > 0 for row in rows[:2])
+    assert path.read_text().startswith(",".join(loop.FIELDS))
 
 
 def test_the_benchmark_of_updates_runs(tmp_path: Path) -> None:
