@@ -21,6 +21,7 @@ from sb3_esac import reporting, saving
 from sb3_esac.agent.learner import Learner
 from sb3_esac.arguments import Applied
 from sb3_esac.champion import Challenge, Champion
+from sb3_esac.counters import Counters, handed_on
 from sb3_esac.dashboard import write_layout
 from sb3_esac.evaluation.arena import Arena, ArenaSettings
 from sb3_esac.evaluation.clock import StepListener
@@ -92,6 +93,7 @@ class PopulationAlgorithm(BaseAlgorithm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.arena = Arena()
+        self.counters = Counters(self.arena)
         super().__init__(*args, **kwargs)
 
     @property
@@ -123,60 +125,18 @@ class PopulationAlgorithm(BaseAlgorithm):
 
     # -- counters ------------------------------------------------------------------------------------------------------
 
-    @property
-    def num_timesteps(self) -> int:
-        """Every environment step that training took, the agent's and the population's."""
-        return self.agent_timesteps + self.arena.timesteps
-
-    @num_timesteps.setter
-    def num_timesteps(self, value: int) -> None:
-        if value == 0:
-            self.arena.start_count()
-            if self.learner is not None:
-                self.learner.start_count()
-        self.arena.timesteps = value - self.agent_timesteps
-
-    @property
-    def agent_timesteps(self) -> int:
-        """Steps of the gradient agent."""
-        return 0 if self.learner is None else self.learner.agent.num_timesteps
-
-    @property
-    def population_timesteps(self) -> int:
-        """Steps of offspring and of the champion's probes."""
-        return self.arena.timesteps
-
-    @property
-    def probe_timesteps(self) -> int:
-        """Steps of the champion's probes."""
-        return self.arena.probe_timesteps
-
-    @property
-    def paper_timesteps(self) -> float:
-        """Steps of the population as the paper counts them: of a generation, the length of its mean episode."""
-        return self.arena.paper_timesteps
-
-    @property
-    def seconds(self) -> dict[str, float]:
-        """Where the time goes, by phase; what is missing from the whole is bookkeeping."""
-        return {**self.arena.seconds, **({} if self.learner is None else self.learner.seconds)}
-
-    @property
-    def _episode_num(self) -> int:
-        return self.arena.n_episodes + (0 if self.learner is None else self.learner.n_episodes)
-
-    @_episode_num.setter
-    def _episode_num(self, value: int) -> None:
-        """SB3 sets it to zero where it sets the steps to zero."""
-
-    @property
-    def _n_updates(self) -> int:
-        return 0 if self.learner is None else self.learner.agent._n_updates
-
-    @_n_updates.setter
-    def _n_updates(self, value: int) -> None:
-        if self.learner is not None:
-            self.learner.agent._n_updates = value
+    num_timesteps: int = handed_on(
+        "counters.timesteps", "Every environment step that training took, the agent's and the population's.", settable=True
+    )
+    agent_timesteps: int = handed_on("counters.agent_timesteps", "Steps of the gradient agent.")
+    population_timesteps: int = handed_on("arena.timesteps", "Steps of offspring and of the champion's probes.")
+    probe_timesteps: int = handed_on("arena.probe_timesteps", "Steps of the champion's probes.")
+    paper_timesteps: float = handed_on(
+        "arena.paper_timesteps", "Steps as the paper counts them: of a generation, the length of its mean episode."
+    )
+    seconds: dict[str, float] = handed_on("counters.seconds", "Where the time goes, by phase; the rest is bookkeeping.")
+    _episode_num: int = handed_on("counters.episodes", "Whole episodes of agent and population.", settable=True)
+    _n_updates: int = handed_on("counters.updates", "Gradient steps.", settable=True)
 
     @property
     def _current_progress_remaining(self) -> float:
@@ -484,7 +444,7 @@ class PopulationAlgorithm(BaseAlgorithm):
         return self._policy_of_mean() if self.learner is None else self.learner.deployed_actor
 
     def _policy_of_mean(self) -> BasePolicy:
-        mean, version = self.population.mean, 0 if self.learner is None else self.learner.statistics_version
+        mean, version = self.population.mean, 0 if self.learner is None else self.learner.scale.version
         if self._mean_actor is None or self._mean_actor[0] is not mean or self._mean_actor[1] != version:
             actor = copy_actor(self.actor)
             load_vector(actor, mean)
@@ -518,7 +478,7 @@ class PopulationAlgorithm(BaseAlgorithm):
         return parts if self.learner is None else {**parts, "learner": self.learner}
 
     def _excluded_save_params(self) -> list[str]:
-        hidden = ["env_fn", "_env_id", "_applied", "_boundary", "_pending", "_mean_actor"]
+        hidden = ["counters", "env_fn", "_env_id", "_applied", "_boundary", "_pending", "_mean_actor"]
         # An evaluator has processes and environments: after loading it is the default one's turn.
         own = ["backend"] if isinstance(self.backend, Evaluator) else []
         return [*super()._excluded_save_params(), *hidden, *own, *self.parts]

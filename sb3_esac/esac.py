@@ -35,6 +35,7 @@ from sb3_esac.callbacks import (
     start,
     unpack,
 )
+from sb3_esac.counters import Counters, handed_on
 from sb3_esac.environments import check_lanes
 from sb3_esac.evaluation.clock import StepListener
 from sb3_esac.evaluation.episode_caps import EpisodeLengthSchedule
@@ -289,6 +290,7 @@ class ESAC(PopulationAlgorithm):
         self.set_random_seed(self.seed)
         agent = make_agent(self._agent_spec())
         self.learner = Learner(agent, share=self.share_experience, average=self.agent_average, updates=self.updates)
+        self.counters = Counters(self.arena, self.learner)
         assert not callable(self.sigma)
         self._setup_population(to_vector(self.actor), self.sigma)
         packed = self.__dict__.pop("_operators", None)
@@ -388,35 +390,18 @@ class ESAC(PopulationAlgorithm):
         """The gradient agent, a stock algorithm of SB3: the one truth for its networks, buffer, counters and arguments."""
         return self.learner.agent
 
-    @property
-    def policy(self) -> Any:  # type: ignore[override]
-        """The agent's policy: actor, critic and target. What ``predict`` plays is ``deployed_policy``."""
-        return self.agent.policy
-
-    @property
-    def actor(self) -> Any:
-        """The agent's actor."""
-        return self.learner.actor
-
-    @property
-    def critic(self) -> Any:
-        """The agent's critic."""
-        return self.agent.critic  # type: ignore[attr-defined]
-
-    @property
-    def critic_target(self) -> Any:
-        """The agent's target critic."""
-        return self.agent.critic_target  # type: ignore[attr-defined]
-
-    @property
-    def log_ent_coef(self) -> th.Tensor | None:
-        """Logarithm of the agent's entropy coefficient, None if it is fixed or the agent has none."""
-        return getattr(self.agent, "log_ent_coef", None)
-
-    @property
-    def ent_coef_optimizer(self) -> th.optim.Optimizer | None:
-        """Optimiser of the agent's entropy coefficient, None if it is fixed or the agent has none."""
-        return getattr(self.agent, "ent_coef_optimizer", None)
+    policy: Any = handed_on(
+        "agent.policy", "The agent's policy: actor, critic and target. What ``predict`` plays is ``deployed_policy``."
+    )
+    actor: Any = handed_on("agent.actor", "The agent's actor.")
+    critic: Any = handed_on("agent.critic", "The agent's critic.")
+    critic_target: Any = handed_on("agent.critic_target", "The agent's target critic.")
+    log_ent_coef: th.Tensor | None = handed_on(
+        "agent.log_ent_coef", "Logarithm of the agent's entropy coefficient, None if it learns none.", optional=True
+    )
+    ent_coef_optimizer: th.optim.Optimizer | None = handed_on(
+        "agent.ent_coef_optimizer", "Optimiser of the agent's entropy coefficient, None if it learns none.", optional=True
+    )
 
     @property
     def replay_buffer(self) -> ReplayBuffer | None:
@@ -443,14 +428,7 @@ class ESAC(PopulationAlgorithm):
         :param truncate_last_traj: As in SB3, for ``HerReplayBuffer``.
         :raises ValueError: If version 0.1 of this package has written it.
         """
-        try:
-            self.agent.load_replay_buffer(path, truncate_last_traj)
-        except ModuleNotFoundError as error:
-            raise ValueError(
-                f"{path} was saved by sb3_esac 0.1, whose buffers have another form: begin with an empty one"
-            ) from error
-        assert self.agent.replay_buffer is not None
-        self.learner.take_buffer(self.agent.replay_buffer)
+        self.learner.load_buffer(path, truncate_last_traj)
 
     # -- one generation ------------------------------------------------------------------------------------------------
 
@@ -546,7 +524,7 @@ class ESAC(PopulationAlgorithm):
             merge_episodes(self._vec_normalize_env, result.episodes)
         fresh = moments_of(result.episodes) if self.normalize_observations else None
         if fresh is not None and not (scales and self.learner.has_begun):
-            self.learner.take_observations(fresh, of_the_agent=scales)
+            self.learner.scale.merge(fresh, self.learner.averaged, of_the_agent=scales)
 
     def _log_population(self, result: EvaluationResult) -> None:
         super()._log_population(result)

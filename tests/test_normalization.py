@@ -14,7 +14,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, Combine
 from support import DictWalk, in_plain_process, is_finite, judgements, tiny, vec, walks
 
 from sb3_esac import ES, ESAC
-from sb3_esac.agent.learner import FRESH_FRACTION
+from sb3_esac.agent.observation_scale import FRESH_FRACTION
 from sb3_esac.budget import SCALING_FRACTION
 from sb3_esac.evaluation.first_layers import update_normalizers
 from sb3_esac.evaluation.normalization import (
@@ -432,7 +432,7 @@ def test_what_was_learned_is_kept_when_statistics_jump(monkeypatch, agent_fracti
     """From the first update on; before, there is nothing to keep, and where the agent leads there is no jump."""
     kept = []
     monkeypatch.setattr(
-        "sb3_esac.agent.learner.update_normalizers",
+        "sb3_esac.agent.observation_scale.update_normalizers",
         lambda policy, fresh, *, keep_functions, beside: kept.append((model.agent._n_updates > 0, keep_functions)),
     )
     model = tiny(vec(1), normalize_observations=True, agent_fraction=agent_fraction)

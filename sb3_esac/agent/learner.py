@@ -1,6 +1,8 @@
 """The learner: a stock agent of SB3, its average, its buffer, and the intervals in which it plays and learns."""
 
 import copy
+import io
+import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -18,26 +20,17 @@ from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 from sb3_esac.agent.acting import Acting
 from sb3_esac.agent.averaging import AveragedActor
 from sb3_esac.agent.building import make_room, share_experience
+from sb3_esac.agent.observation_scale import ObservationScale
 from sb3_esac.agent.sharing import SharedExperience, add_episode
 from sb3_esac.agent.updates import Updates
 from sb3_esac.evaluation.clock import StepListener, without_callbacks
 from sb3_esac.evaluation.disturbance import Patience
-from sb3_esac.evaluation.first_layers import update_normalizers
-from sb3_esac.evaluation.normalization import normalizers
 from sb3_esac.evaluation.progress import Progress
-from sb3_esac.evaluation.rollout import EpisodeResult, stack
+from sb3_esac.evaluation.rollout import EpisodeResult
 from sb3_esac.evaluation.seeded_episodes import ASLEEP, Asleep, SeededEpisodes, adopt
-from sb3_esac.evaluation.statistics import ObservationMoments, observation_moments
 from sb3_esac.evaluation.vec_envs import forbids_early_resets
 from sb3_esac.evaluation.vectors import to_vector
 from sb3_esac.evolution.noise import Stream, episode_seed
-
-FRESH_FRACTION = 0.01
-"""
-Statistics follow the agent in steps of this size: often while nothing has been learned, and never by a jump.
-
-Evidence: docs/defaults.md, "Whose observations", where "by episodes" is the same with steps of an episode.
-"""
 
 LEVEL_EPISODES = 5
 """What the agent is worth is judged by so many of its last episodes in an interval: as many as the champion's by default."""
@@ -91,8 +84,7 @@ class Learner:
     A stock off-policy algorithm, which is the one truth for its networks, buffer and counters, and what ESAC does with it.
 
     To be read: ``agent``, ``averaged`` (None without averaging), ``n_episodes``, ``level``, what the agent, exploring, has
-    returned in its last episodes (NaN if nothing is known), and ``statistics_version``, which grows when the statistics of
-    observations change.
+    returned in its last episodes (NaN if nothing is known), and ``scale``, the statistics of observations.
 
     :param agent: The agent.
     :param share: Fraction of each batch that comes from the population's store.
@@ -103,7 +95,7 @@ class Learner:
     def __init__(self, agent: OffPolicyAlgorithm, *, share: float, average: float, updates: str) -> None:
         self.agent = agent
         self.averaged: AveragedActor | None = None
-        self.statistics_version = 0
+        self.scale = ObservationScale(agent)
         self.share(share)
         self.buffer.is_placeholder = agent.env is None
         self.set_updates(updates)
@@ -246,19 +238,22 @@ class Learner:
             if isinstance(store, HerReplayBuffer) and store.env is None and self.agent.env is not None:
                 store.set_env(self.agent.env)
 
-    def take_observations(self, fresh: ObservationMoments, *, of_the_agent: bool) -> None:
+    def load_buffer(self, path: str | pathlib.Path | io.BufferedIOBase, truncate_last_traj: bool) -> None:
         """
-        Merge observations into the statistics by which they are normalised.
+        Go on with a buffer from a file.
 
-        :param fresh: Moments of what was seen.
-        :param of_the_agent: Whether statistics are those of what the agent sees.
+        :param path: Path of the file.
+        :param truncate_last_traj: As in SB3, for ``HerReplayBuffer``.
+        :raises ValueError: If version 0.1 of this package has written it.
         """
-        # What the agent has learned must not jump with what others see. What it was born with has nothing to keep, and its own
-        # observations change it bit by bit, while weights that had to keep up would grow out of scale.
-        keep_functions = self.agent._n_updates > 0 and not of_the_agent
-        beside = [] if self.averaged is None else [self.averaged.actor]
-        update_normalizers(self.agent.policy, fresh, keep_functions=keep_functions, beside=beside)
-        self.statistics_version += 1
+        try:
+            self.agent.load_replay_buffer(path, truncate_last_traj)
+        except ModuleNotFoundError as error:
+            raise ValueError(
+                f"{path} was saved by sb3_esac 0.1, whose buffers have another form: begin with an empty one"
+            ) from error
+        assert self.agent.replay_buffer is not None
+        self.take_buffer(self.agent.replay_buffer)
 
     # -- an interval ---------------------------------------------------------------------------------------------------
 
@@ -286,15 +281,15 @@ class Learner:
             progress = progress_after(n_finished, 0)
             ended = n_finished > n_before or (progress.is_spent and not self._ends_episodes)
             self._note_episodes(n_before)
-            if buffer.fresh_observations and len(buffer.fresh_observations) * self.agent.n_envs > self._n_enough:
-                self._merge_fresh_observations(of_the_agent=rule.scales_observations(progress))
+            if self.scale.is_due:
+                self.scale.merge_own(self.averaged, of_the_agent=rule.scales_observations(progress))
         base.seed_source = None
         buffer.truncate_open_episodes()
         self.n_episodes += len(base.finished)
         if base.finished:
             self._note_level()
-        self._merge_fresh_observations(of_the_agent=rule.scales_observations(progress_after(n_finished, 0)))
-        buffer.fresh_observations = None
+        self.scale.merge_own(self.averaged, of_the_agent=rule.scales_observations(progress_after(n_finished, 0)))
+        self.scale.end()
         return IntervalReport(goes_on, [episode_return for episode_return, _ in base.finished])
 
     def _start_interval(self, rule: IntervalRule, progress_after: ProgressAfter) -> Callable[[], None]:
@@ -314,12 +309,10 @@ class Learner:
         self._acting.begin(progress.run_seed, progress.generation)
         self._is_trusted = False
         begin()
-        self.buffer.fresh_observations = [] if normalizers(self.agent.policy) else None
         if rule.scales_observations(progress) and not self.has_begun:
-            for normalizer in normalizers(self.agent.policy):
-                normalizer.forget()
+            self.scale.forget()
             self.restart_average()
-        self._n_enough = FRESH_FRACTION * self._n_observations_known()
+        self.scale.begin()
         self._n_random_episodes = 0
         return begin
 
@@ -377,26 +370,6 @@ class Learner:
         if own:
             last = [episode_return for episode_return, _ in own[-LEVEL_EPISODES:]]
             self.level = float(np.mean(last))
-
-    def _n_observations_known(self) -> float:
-        """How many observations the normalisation is made from, 0 if there is none."""
-        found = normalizers(self.agent.policy)
-        return min((moments.count for moments in found[0].moments().values()), default=0.0) if found else 0.0
-
-    def _merge_fresh_observations(self, *, of_the_agent: bool) -> None:
-        """Merge what the agent has seen since the last time."""
-        fresh = self.buffer.fresh_observations
-        if not fresh:
-            return
-        seen = stack(fresh)
-        flat = (
-            {key: value.reshape(-1, *value.shape[2:]) for key, value in seen.items()}
-            if isinstance(seen, dict)
-            else seen.reshape(-1, *seen.shape[2:])
-        )
-        self.take_observations(observation_moments(flat), of_the_agent=of_the_agent)
-        self.buffer.fresh_observations = []
-        self._n_enough = FRESH_FRACTION * self._n_observations_known()
 
     # -- state ---------------------------------------------------------------------------------------------------------
 
