@@ -115,7 +115,7 @@ def _send(evaluator: Evaluator, request: EvaluationRequest) -> float:
     """Seconds for putting parameters where workers of this machine find them."""
     start = time.perf_counter()
     if isinstance(evaluator, SubprocEvaluator):
-        evaluator.publish(request)
+        evaluator.publish([request])
     else:
         import ray
 

@@ -4,7 +4,7 @@ import io
 import pathlib
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -108,6 +108,13 @@ class PopulationAlgorithm(BaseAlgorithm):
 
         :param callback: The user's callbacks.
         :return: False if a callback asked to stop.
+        """
+
+    def _end(self, callback: StepListener) -> None:
+        """
+        Do what is left to do when the budget is spent.
+
+        :param callback: The user's callbacks.
         """
 
     @abstractmethod
@@ -302,6 +309,8 @@ class PopulationAlgorithm(BaseAlgorithm):
                     break
                 if log_interval is not None and self.population.generation % log_interval == 0:
                     self.dump_logs()
+            else:
+                self._end(listener)
         finally:
             self.arena.close()
             if self._boundary is not None:
@@ -369,7 +378,7 @@ class PopulationAlgorithm(BaseAlgorithm):
         :return: None if a callback asked to stop.
         """
         callback.on_rollout_start()
-        result = self.arena.play(offspring, callback.tell, pending)
+        result = self._play(offspring, callback, pending)
         if result is None:
             return None
         callback.on_rollout_end()
@@ -378,6 +387,10 @@ class PopulationAlgorithm(BaseAlgorithm):
         fitness = (result.returns - self.alive_bonus_offset * result.lengths).mean(axis=1)
         self.population.update(offspring.parameters, fitness)
         return Selection(result, fitness)
+
+    def _play(self, offspring: EvaluationRequest, callback: StepListener, pending: Pending | None) -> EvaluationResult | None:
+        """Evaluate every member; None if a callback asked to stop."""
+        return self.arena.play(offspring, callback.tell, pending)
 
     def _merge_statistics(self, result: EvaluationResult) -> None:
         """Merge what the generation saw into the statistics that were frozen meanwhile."""
@@ -398,8 +411,8 @@ class PopulationAlgorithm(BaseAlgorithm):
         candidates = {"mean": self.population.mean}
         return {**candidates, "winner": self.population.winners[0]} if len(self.population.winners) else candidates
 
-    def _probe(self, callback: StepListener) -> bool:
-        """Let the best candidate challenge the champion; False if a callback asked to stop."""
+    def _probes(self) -> list[EvaluationRequest]:
+        """What has to be played next to find a better champion."""
         challenge = Challenge(
             candidates=self._candidates(),
             actor=self.actor,
@@ -408,10 +421,21 @@ class PopulationAlgorithm(BaseAlgorithm):
             n_episodes=self.champion_episodes,
             timesteps=self.num_timesteps,
         )
-        verdict = self.champion.step(challenge, self.arena, callback.tell)
-        if verdict.defeated == "agent" and self.learner is not None:
+        return self.champion.ask(challenge, self.arena)
+
+    def _judge(self, probed: Sequence[EvaluationResult]) -> None:
+        """Let the champion know what came of :meth:`_probes`."""
+        if probed and self.champion.tell(probed) == "agent" and self.learner is not None:
             self.learner.withdraw()
-        return verdict.goes_on
+
+    def _probe(self, callback: StepListener) -> bool:
+        """Let candidates challenge the champion until that is decided; False if a callback asked to stop."""
+        while probes := self._probes():
+            played = self.arena.play_with_probes(None, probes, callback.tell)
+            if played is None:
+                return False
+            self._judge(played[1])
+        return True
 
     # -- logs ----------------------------------------------------------------------------------------------------------
 

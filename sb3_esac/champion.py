@@ -1,5 +1,6 @@
 """The champion: the best policy found so far, chosen by noise-free episodes that it and its challengers play alike."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 from stable_baselines3.common.policies import BasePolicy
 
 from sb3_esac.evaluation.arena import Arena
-from sb3_esac.evaluation.evaluator import OnStep
+from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult
 from sb3_esac.evaluation.players import make_player
 from sb3_esac.evaluation.vectors import copy_actor, load_vector, to_vector
 from sb3_esac.evolution.noise import Stream, episode_seed
@@ -27,15 +28,15 @@ class ChampionRecord:
     What the champion has played.
 
     :param source: "agent", "mean" or "winner": where it came from.
-    :param returns: (k,) its returns in the last probe episodes that it has played, at most ``champion_episodes``.
+    :param returns: (k,) its returns in the last probe episodes that it has played, about ``champion_episodes``.
     :param generation: When it took its place.
-    :param first: Number of the first of these episodes among all probe episodes of the run.
+    :param numbers: (k,) numbers of these episodes among all probe episodes of the run.
     """
 
     source: str
     returns: np.ndarray
     generation: int
-    first: int
+    numbers: np.ndarray
 
     @property
     def return_mean(self) -> float:
@@ -65,16 +66,34 @@ class Challenge:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Challenger:
     """
-    What came of a probe.
+    Who has opened best, and has still to play what the champion has played.
 
-    :param goes_on: False if a callback asked to stop.
-    :param defeated: Source of the challenger if it is no better than the champion.
+    :param source: As in :class:`ChampionRecord`.
+    :param actor: An actor of its own.
+    :param generation: When it was a candidate.
+    :param number: Number of the episode in which it has opened.
+    :param opening: Its return there.
+    :param rest: Numbers of the episodes that it has to play.
     """
 
-    goes_on: bool = True
-    defeated: str | None = None
+    source: str
+    actor: BasePolicy
+    generation: int
+    number: int
+    opening: float
+    rest: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Round:
+    """What has been asked for: the rest of a challenger's episodes, or a new one for champion and candidates, or both."""
+
+    challenger: Challenger | None
+    challenge: Challenge | None
+    defender: BasePolicy
+    defender_plays: bool
 
 
 class Champion:
@@ -87,84 +106,124 @@ class Champion:
     def __init__(self, actor: BasePolicy) -> None:
         self.actor = copy_actor(actor)
         self.record: ChampionRecord | None = None
+        self.challenger: Challenger | None = None
+        self.n_numbers = 0
         self._probed_generation = -1
+        self._round: _Round | None = None
 
-    def step(self, challenge: Challenge, arena: Arena, on_step: OnStep) -> Verdict:
+    def ask(self, challenge: Challenge, arena: Arena) -> list[EvaluationRequest]:
         """
-        Let the best candidate challenge the champion, if steps allow it.
+        Say what has to be played to find a better champion; :meth:`tell` is told what came of it.
 
-        All candidates play one episode, and the best of them those that the champion has played (the same seeds, so that none
-        wins by an easier start). It takes the champion's place unless the champion is clearly better: training improves
-        policies. At each probe the champion plays a new episode in place of its oldest: whoever takes its place had some luck
-        in the episodes that decided it, and would keep it for ever. The first champion is whoever opens best.
+        An opening comes first: champion and candidates play an episode that nobody has played. The best candidate then plays
+        those that the champion has played (the same seeds, so that none wins by an easier start), and takes its place unless
+        the champion is clearly better: training improves policies. The champion's new episode stands in its record in place of
+        the oldest: whoever takes its place had some luck in the episodes that decided it, and would keep it for ever. The
+        first champion is whoever opens best.
 
         :param challenge: Who might be better.
         :param arena: Where they play.
-        :param on_step: Told of every step; False stops.
+        :return: Requests that can be played together, none if nothing has to be.
         """
-        if not self._is_due(challenge, arena):
-            return Verdict()
-        self._probed_generation = challenge.generation
-        if not self._defend(challenge, arena, on_step):
-            return Verdict(goes_on=False)
-        first = 0 if self.record is None else self.record.first
-        vectors = np.stack([*challenge.candidates.values()])
-        opening = _play(challenge.actor, vectors, first, 1, challenge, arena, on_step)
-        if opening is None:
-            return Verdict(goes_on=False)
-        best = int(np.argmax(np.where(np.isfinite(opening[:, 0]), opening[:, 0], -np.inf)))
-        source, returns = [*challenge.candidates][best], opening[best]
-        if self.record is not None and returns[0] >= self.record.returns.min():
-            n_others = challenge.n_episodes - 1
-            others = _play(challenge.actor, vectors[[best]], first + 1, n_others, challenge, arena, on_step)
-            if others is None:
-                return Verdict(goes_on=False)
-            returns = np.concatenate([returns, others[0]])
-        if self.is_clearly_better(returns):
-            return Verdict(defeated=source)
-        self.actor = copy_actor(challenge.actor)
-        load_vector(self.actor, vectors[best])
-        self.record = ChampionRecord(source, returns, challenge.generation, first)
-        return Verdict()
+        if challenge.n_episodes == 0:
+            self.challenger = None
+            return []
+        challenger, is_due = self.challenger, self._is_due(challenge, arena)
+        self._round = _Round(challenger, challenge if is_due else None, self.actor, self.record is not None)
+        seed, requests = challenge.run_seed, []
+        if challenger is not None:
+            requests.append(_request(arena, challenger.actor, to_vector(challenger.actor)[None], challenger.rest, seed))
+        if is_due and self.record is not None:
+            requests.append(_request(arena, self.actor, to_vector(self.actor)[None], (self.n_numbers,), seed))
+        if is_due:
+            vectors = np.stack([*challenge.candidates.values()])
+            requests.append(_request(arena, challenge.actor, vectors, (self.n_numbers,), seed))
+        return requests
+
+    def tell(self, results: Sequence[EvaluationResult]) -> str | None:
+        """
+        Decide.
+
+        :param results: What came of the requests of :meth:`ask`, in their order.
+        :return: Source of a challenger that has turned out to be no better than the champion, if there is one.
+        """
+        this, self._round = self._round, None
+        assert this is not None
+        returns, defeated = iter([result.returns for result in results]), None
+        if this.challenger is not None:
+            defeated = self._decide(this.challenger, next(returns)[0])
+        if this.challenge is not None:
+            self._probed_generation, number = this.challenge.generation, self.n_numbers
+            self.n_numbers += 1
+            if this.defender_plays:
+                own = next(returns)[0]
+                if this.defender is self.actor:
+                    self._note(number, own, this.challenge.n_episodes)
+            defeated = self._open(this.challenge, number, next(returns)[:, 0]) or defeated
+        return defeated
 
     def _is_due(self, challenge: Challenge, arena: Arena) -> bool:
-        """Whether something is new since the last probe, and another one would not take too many of the steps."""
-        nothing_new = arena.mean_length == 0 or self._probed_generation == challenge.generation
-        if challenge.n_episodes == 0 or nothing_new:
+        """Whether something is new since the last opening, and another one would not take too many of the steps."""
+        if arena.mean_length == 0 or self._probed_generation == challenge.generation:
             return False
         n_episodes = len(challenge.candidates) + (0 if self.record is None else challenge.n_episodes)
         steps = arena.probe_length * n_episodes
         return arena.probe_timesteps + steps <= PROBE_FRACTION * (challenge.timesteps + steps)
 
-    def _defend(self, challenge: Challenge, arena: Arena, on_step: OnStep) -> bool:
-        """Let the champion play an episode that nobody has played; False if a callback asked to stop."""
+    def _note(self, number: int, returns: np.ndarray, n_episodes: int) -> None:
+        """Note the champion's new episode in place of its oldest."""
         record = self.record
-        if record is None:
-            return True
-        number = record.first + record.returns.size
-        result = _play(self.actor, to_vector(self.actor)[None], number, 1, challenge, arena, on_step)
-        if result is None:
-            return False
-        if np.isfinite(result).all():
-            returns = np.concatenate([record.returns, result[0]])[-challenge.n_episodes :]
-            self.record = replace(record, returns=returns, first=number + 1 - returns.size)
-        return True
+        assert record is not None
+        if np.isfinite(returns).all():
+            known = np.concatenate([record.returns, returns])[-n_episodes:]
+            numbers = np.concatenate([record.numbers, [number]])[-n_episodes:]
+            self.record = replace(record, returns=known, numbers=numbers)
 
-    def is_clearly_better(self, returns: np.ndarray) -> bool:
+    def _open(self, challenge: Challenge, number: int, returns: np.ndarray) -> str | None:
+        """Find the challenger among those that have opened; its source if it is defeated already."""
+        best = int(np.argmax(np.where(np.isfinite(returns), returns, -np.inf)))
+        source, opening = [*challenge.candidates][best], float(returns[best])
+        record = self.record
+        if not np.isfinite(opening) or (record is not None and opening < record.returns.min()):
+            return source
+        actor = copy_actor(challenge.actor)
+        load_vector(actor, challenge.candidates[source])
+        # Whoever takes the champion's place has a whole record, even if the champion has none yet.
+        rest = [] if record is None else [int(played) for played in record.numbers if played != number]
+        n_new = 0 if record is None else max(0, challenge.n_episodes - 1 - len(rest))
+        rest += range(self.n_numbers, self.n_numbers + n_new)
+        self.n_numbers += n_new
+        challenger = Challenger(source, actor, challenge.generation, number, opening, tuple(rest))
+        if not rest:
+            return self._decide(challenger, np.empty(0))
+        self.challenger = challenger
+        return None
+
+    def _decide(self, challenger: Challenger, rest: np.ndarray) -> str | None:
+        """Let a challenger that has played everything take the champion's place, or not."""
+        self.challenger = None
+        numbers, returns = np.array([*challenger.rest, challenger.number]), np.array([*rest, challenger.opening])
+        if self.is_clearly_better(numbers, returns):
+            return challenger.source
+        self.actor = challenger.actor
+        self.record = ChampionRecord(challenger.source, returns, challenger.generation, numbers)
+        return None
+
+    def is_clearly_better(self, numbers: np.ndarray, returns: np.ndarray) -> bool:
         """
         Whether the champion is better than a challenger by more than half of the standard error of the difference.
 
-        :param returns: (m,) the challenger's returns, from the first episode of the champion's record on.
+        :param numbers: (m,) numbers of the episodes that the challenger has played.
+        :param returns: (m,) its returns; those are compared that both have played.
         :return: True as well if one of them is not finite.
         """
         if not np.isfinite(returns).all():
             return True
         if self.record is None:
             return False
-        # Their number may be another than before.
-        common = min(returns.size, self.record.returns.size)
-        difference = self.record.returns[:common] - returns[:common]
-        return bool(difference.mean() > 0.5 * difference.std() / np.sqrt(common))
+        _, own, others = np.intersect1d(self.record.numbers, numbers, return_indices=True)
+        difference = self.record.returns[own] - returns[others]
+        return bool(difference.mean() > 0.5 * difference.std() / np.sqrt(difference.size))
 
     def is_overtaken(self, level: float) -> bool:
         """
@@ -176,7 +235,13 @@ class Champion:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but the weights of ``actor``, which are parameters of the model."""
-        return {"record": self.record, "_probed_generation": self._probed_generation}
+        challenger = self.challenger
+        return {
+            "record": self.record,
+            "n_numbers": self.n_numbers,
+            "_probed_generation": self._probed_generation,
+            "challenger": None if challenger is None else {**vars(challenger), "actor": challenger.actor.state_dict()},
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """
@@ -184,37 +249,23 @@ class Champion:
 
         :param state: What :meth:`state_dict` gave.
         """
-        self.record, self._probed_generation = state["record"], state["_probed_generation"]
+        self.record, self.n_numbers = state["record"], state["n_numbers"]
+        self._probed_generation, self._round, self.challenger = state["_probed_generation"], None, None
+        if state["challenger"] is not None:
+            actor = copy_actor(self.actor)
+            actor.load_state_dict(state["challenger"]["actor"])
+            self.challenger = Challenger(**{**state["challenger"], "actor": actor})
 
 
-def _play(
-    actor: BasePolicy,
-    vectors: np.ndarray,
-    first: int,
-    n_episodes: int,
-    challenge: Challenge,
-    arena: Arena,
-    on_step: OnStep,
-) -> np.ndarray | None:
+def _request(arena: Arena, actor: BasePolicy, vectors: np.ndarray, numbers: Sequence[int], run_seed: int) -> EvaluationRequest:
     """
-    Play whole episodes without noise.
+    Ask for whole episodes without noise.
 
+    :param arena: Where they are played.
     :param actor: Actor that plays the vectors.
     :param vectors: (n, d) parameters.
-    :param first: Number of the first episode among all probe episodes of the run.
-    :param n_episodes: How many each plays; all play the same.
-    :param challenge: Of which run they are.
-    :param arena: Where they are played.
-    :param on_step: Told of every step; False stops.
-    :return: (n, n_episodes) returns, None if ``on_step`` asked to stop.
+    :param numbers: Numbers of the episodes among all probe episodes of the run; all vectors play the same.
+    :param run_seed: Seed of the run.
     """
-    if n_episodes == 0:
-        return np.empty((len(vectors), 0))
-    numbers = range(first, first + n_episodes)
-    seeds = [episode_seed(challenge.run_seed, 0, Stream.PROBE_EPISODE, number) for number in numbers]
-    request = arena.request(vectors, np.tile(seeds, (len(vectors), 1)), make_player(actor), first=first, whole=True)
-    result = arena.play(request, on_step, is_probe=True)
-    if result is None:
-        return None
-    arena.caps.whole_length = float(result.lengths.mean())
-    return result.returns
+    seeds = [episode_seed(run_seed, 0, Stream.PROBE_EPISODE, number) for number in numbers]
+    return arena.request(vectors, np.tile(seeds, (len(vectors), 1)), make_player(actor), numbers=numbers, whole=True)

@@ -22,7 +22,7 @@ from sb3_esac.environments import check_lanes
 from sb3_esac.es_policies import CnnPolicy, ESPolicy, LinearPolicy, MlpPolicy, MultiInputPolicy
 from sb3_esac.evaluation.clock import StepListener
 from sb3_esac.evaluation.episode_caps import EpisodeLengthSchedule
-from sb3_esac.evaluation.evaluator import Evaluator
+from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, Evaluator, Pending
 from sb3_esac.evaluation.observations import can_normalize, normalized_policy_kwargs
 from sb3_esac.evaluation.vectors import load_vector, to_vector
 from sb3_esac.evolution.population import PopulationConfig
@@ -290,13 +290,25 @@ class ES(PopulationAlgorithm):
     def _run_generation(self, callback: StepListener) -> bool:
         population, before = self.population, self.population.mean
         selection = self._play_and_select(self._mutate(), callback)
-        if selection is None or not self._probe(callback):
+        if selection is None:
             return False
         self._log_population(selection.result)
         self.logger.record("es/mean_norm", float(np.linalg.norm(population.mean)))
         self.logger.record("es/step_norm", float(np.linalg.norm(population.mean - before)))
         population.form(None)
         return True
+
+    def _play(self, offspring: EvaluationRequest, callback: StepListener, pending: Pending | None) -> EvaluationResult | None:
+        # The last generation's candidates are probed beside this one's members: otherwise all workers but a few would wait.
+        played = self.arena.play_with_probes(offspring, self._probes(), callback.tell)
+        if played is None:
+            return None
+        result, probed = played
+        self._judge(probed)
+        return result
+
+    def _end(self, callback: StepListener) -> None:
+        self._probe(callback)
 
     # -- saving --------------------------------------------------------------------------------------------------------
 

@@ -224,7 +224,7 @@ def state_of(model: Any) -> dict[str, Any]:
             for name in ("mean", "sigma", "generation", "members", "origins", "winners", "winner_origins", "previous_winners")
         },
         "strategy": population.strategy.state_dict(),
-        "champion": None if record is None else (record.source, record.returns, record.generation, record.first),
+        "champion": None if record is None else (record.source, record.returns, record.generation, record.numbers),
         "episode_length": (model.arena.caps.cap, model.arena.caps.cut, model.arena.caps.whole_length),
         "episodes": [(episode["r"], episode["l"]) for episode in model.ep_info_buffer],
     }

@@ -325,7 +325,7 @@ def test_champion():
     model = tiny(vec(1), algorithm=ES, champion_episodes=4).learn(800)
     record = model.champion.record
     assert record.source in ("mean", "winner") and record.returns.shape == (4,)
-    seeds = [episode_seed(model.run_seed, 0, Stream.PROBE_EPISODE, record.first + k) for k in range(4)]
+    seeds = [episode_seed(model.run_seed, 0, Stream.PROBE_EPISODE, number) for number in record.numbers]
     np.testing.assert_allclose(record.returns, [play(model, seed) for seed in seeds], rtol=1e-4, atol=1e-4)
     assert model.deployed_policy is model.champion.actor
     model.deploy = "population"
@@ -362,7 +362,7 @@ def test_learns_to_stand_still(strategy, policy):
     options = dict(population_size=12, sigma=0.2, champion_episodes=5)
     options |= dict(es_learning_rate=0.1, winner_fraction=0.2) if strategy == "openai" else {}
     kwargs = dict(net_arch=[16]) if policy == "MlpPolicy" else None
-    model = tiny(vec(1, length=20), policy, ES, strategy=strategy, policy_kwargs=kwargs, **options).learn(5000)
+    model = tiny(vec(1, length=20), policy, ES, strategy=strategy, policy_kwargs=kwargs, **options).learn(8000)
     returns = []
     for seed in range(1000, 1030):
         env = Walk(length=20)

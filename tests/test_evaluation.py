@@ -289,6 +289,38 @@ def test_callbacks_hear_of_every_step(subprocs: Any) -> None:
     assert all(variables["infos"] == [{}] for i, variables in enumerate(heard) if i not in ends)
 
 
+@pytest.mark.parametrize("n_workers", [1, 3])
+def test_several_requests_at_once(subprocs: Any, n_workers: int) -> None:
+    """Of other numbers, recordings and limits, and by other actors: each is what it is alone, told in its turn."""
+    env, evaluator = subprocs("plain", n_workers)
+    requests = [
+        make_request(env, Recording(), n_members=1, n_episodes=4),
+        make_request(env, ALL, n_members=5, n_episodes=2, limit=3),
+        make_request(env, Recording(transitions=True), n_members=3, n_episodes=1),
+    ]
+    alone = [LockstepEvaluator(env).evaluate(request, listen) for request in requests]
+    heard: list[int] = []
+
+    def hear(part: int) -> Callable[[dict[str, Any]], bool]:
+        return lambda variables: heard.append(part) or True
+
+    together = evaluator.evaluate_all([(request, hear(part)) for part, request in enumerate(requests)])
+    for one, other in zip(together, alone, strict=True):
+        assert_same(one, other)
+    assert heard == [part for part, result in enumerate(alone) for _ in range(int(result.lengths.sum()))]
+    for n_steps in (3, len(heard) - 2):
+        n_heard = 0
+
+        def stop() -> bool:
+            nonlocal n_heard
+            n_heard += 1
+            return n_heard <= n_steps
+
+        assert evaluator.evaluate_all([(request, lambda variables: stop()) for request in requests]) is None
+        assert n_heard == n_steps + 1
+    assert_same(evaluator.evaluate(requests[1], listen), alone[1])
+
+
 @pytest.mark.parametrize("transitions", [False, True])
 @pytest.mark.parametrize("kind", ["plain", "dict"])
 def test_replay_in_rows(kind: str, transitions: bool) -> None:

@@ -137,8 +137,8 @@ def test_the_champion_plays_what_it_was_chosen_for(algorithm):
     model = make_model(algorithm, drift(), seed=0, champion_episodes=3, agent_fraction=0.4).learn(600)
     record, env = model.champion.record, Drift()
     assert record is not None and len(record.returns) == 3
-    for number, expected in enumerate(record.returns):
-        observation, _ = env.reset(seed=episode_seed(model.run_seed, 0, Stream.PROBE_EPISODE, record.first + number))
+    for number, expected in zip(record.numbers, record.returns, strict=True):
+        observation, _ = env.reset(seed=episode_seed(model.run_seed, 0, Stream.PROBE_EPISODE, number))
         total, over = 0.0, False
         while not over:
             observation, reward, terminated, truncated, _ = env.step(model.predict(observation, deterministic=True)[0])

@@ -483,22 +483,25 @@ def test_resumed_runs_cover_what_they_should(runs):
 @pytest.mark.parametrize("champion_episodes", [0, 3])
 @pytest.mark.parametrize("normalized", [False, True])
 def test_checkpoint_in_mid_generation_of_es(tmp_path, champion_episodes, normalized):
-    """While members play, and while the mean that has moved already is probed: the generation is played again."""
-    files, means = {}, {}
+    """While members and the last generation's candidates play: the generation is played again."""
+    files, means, probed = {}, {}, {}
 
     def at_step(model):
         generation = model.population.generation
         if generation not in means:
-            return  # the last probe, when all generations are over
+            return  # the last probes, when all generations are over
         moved = not np.array_equal(model.population.mean, means[generation])
         assert np.array_equal(to_vector(model.policy), model.population.mean)
-        if moved is (champion_episodes > 0) and len(files) < 3 and generation > 0 and generation not in files:
+        assert not moved
+        is_probing = model.probe_timesteps > probed.get(generation, 0)
+        if is_probing is (champion_episodes > 0) and len(files) < 3 and generation > 0 and generation not in files:
             files[generation] = tmp_path / str(generation), model.population.mean
             model.save(files[generation][0])
             assert np.array_equal(to_vector(model.policy), model.population.mean)
 
     def at_generation(model):
         means[model.population.generation] = model.population.mean
+        probed[model.population.generation] = model.probe_timesteps
 
     options = dict(normalize_observations=normalized, champion_episodes=champion_episodes)
     model = make_model(ES, drift(), seed=0, **options).learn(1500, callback=Tell(at_step, at_generation))

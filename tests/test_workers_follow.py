@@ -138,14 +138,13 @@ def test_lanes_that_differ_are_refused_or_all_played(algorithm: type) -> None:
     with pytest.raises(ValueError, match="`env_fn` must be None"):
         make_model(algorithm, two_levels(), n_eval_episodes=2, env_fn=Lesson, **WORKERS)
     model, means = make_model(algorithm, two_levels(), n_eval_episodes=2, **WORKERS), list[Any]()
-    play = model.arena.play
+    note = model.arena.note_generation
 
-    def spy(*args: Any, **kwargs: Any) -> Any:
-        result = play(*args, **kwargs)
+    def spy(result: Any) -> None:
         means.append(result.returns)
-        return result
+        note(result)
 
-    model.arena.play = spy
+    model.arena.note_generation = spy
     model.learn(60)
     np.testing.assert_array_equal(means[0], [[0.0, 5.0]] * 4)
 

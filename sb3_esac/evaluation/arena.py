@@ -1,7 +1,7 @@
 """The arena: where parameter vectors play, and the ledger of every step that they take there."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -141,7 +141,7 @@ class Arena:
         seeds: np.ndarray,
         player: Player,
         *,
-        first: int = 0,
+        numbers: Sequence[int] | None = None,
         whole: bool = False,
         transitions: bool = False,
         moments: bool = False,
@@ -152,7 +152,7 @@ class Arena:
         :param parameters: (n, d) one vector per member.
         :param seeds: (n, k) seeds of their episodes.
         :param player: How a vector plays.
-        :param first: Number of each member's first episode.
+        :param numbers: (k,) numbers of each member's episodes, None for 0 to k - 1.
         :param whole: Whether episodes are whole: no cap, and nothing is written down.
         :param transitions: Whether transitions are written down.
         :param moments: Whether moments of the observations are.
@@ -164,7 +164,7 @@ class Arena:
             request = replace(request, recording=recording, max_episode_steps=self.caps.cap)
         if not self.lanes_differ:
             return request
-        lanes = (first + np.arange(seeds.shape[1])) % self.env.num_envs
+        lanes = np.asarray(range(seeds.shape[1]) if numbers is None else numbers) % self.env.num_envs
         return replace(request, lanes=np.broadcast_to(lanes, seeds.shape).copy())
 
     def begin(self, request: EvaluationRequest) -> Pending:
@@ -176,31 +176,59 @@ class Arena:
         assert self._evaluator is not None
         return self._evaluator.begin(request)
 
-    def play(
-        self, request: EvaluationRequest, on_step: OnStep, pending: Pending | None = None, *, is_probe: bool = False
-    ) -> EvaluationResult | None:
+    def play(self, request: EvaluationRequest, on_step: OnStep, pending: Pending | None = None) -> EvaluationResult | None:
         """
         Play, and count every step before it is told.
 
         :param request: What to play.
         :param on_step: Told of every step; False stops.
         :param pending: The same request, begun earlier.
-        :param is_probe: Whether these are the champion's probes.
         :return: The result, None if ``on_step`` asked to stop.
         """
+        assert self._evaluator is not None
+        count = self._counting(on_step)
+        with without_callbacks(self.seconds, "population"):
+            result = self._evaluator.evaluate(request, count) if pending is None else pending.finish(count)
+        return None if result is None else self._noted(result)
+
+    def play_with_probes(
+        self, request: EvaluationRequest | None, probes: Sequence[EvaluationRequest], on_step: OnStep
+    ) -> tuple[EvaluationResult | None, list[EvaluationResult]] | None:
+        """
+        Play a generation and the champion's probes, together where there are workers.
+
+        :param request: What the generation plays, None for the probes alone.
+        :param probes: The probes, which are played and told first.
+        :param on_step: Told of every step; False stops.
+        :return: Both results, None if ``on_step`` asked to stop.
+        """
+        assert self._evaluator is not None
+        plays = [(probe, self._counting(on_step, is_probe=True)) for probe in probes]
+        if request is not None:
+            plays.append((request, self._counting(on_step)))
+        with without_callbacks(self.seconds, "population"):
+            results = self._evaluator.evaluate_all(plays)
+        if results is None:
+            return None
+        noted = [self._noted(result) for result in results]
+        probed = noted[: len(probes)]
+        if probed:
+            self.caps.whole_length = float(np.concatenate([result.lengths.ravel() for result in probed]).mean())
+        return (None if request is None else noted[-1]), probed
+
+    def _counting(self, on_step: OnStep, *, is_probe: bool = False) -> OnStep:
+        """Count every step before it is told."""
 
         def count_and_tell(variables: dict[str, Any]) -> bool:
             # Workers do not say: a row of theirs is as long as it is.
-            self.timesteps += variables.get("n_steps", len(variables["dones"]))
+            n_steps = variables.get("n_steps", len(variables["dones"]))
+            self.timesteps += n_steps
+            self.probe_timesteps += n_steps * is_probe
             return on_step(variables)
 
-        assert self._evaluator is not None
-        before = self.timesteps
-        with without_callbacks(self.seconds, "population"):
-            result = self._evaluator.evaluate(request, count_and_tell) if pending is None else pending.finish(count_and_tell)
-        if result is None:
-            return None
-        self.probe_timesteps += (self.timesteps - before) * is_probe
+        return count_and_tell
+
+    def _noted(self, result: EvaluationResult) -> EvaluationResult:
         self.n_episodes += len(result.episodes)
         if np.isnan(result.returns).any():
             warn_non_finite("an offspring")

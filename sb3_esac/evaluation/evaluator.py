@@ -1,7 +1,7 @@
 """The evaluator's interface: what is played, what comes out, and how one waits for it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -105,6 +105,21 @@ class Evaluator(ABC):
         :return: The result, or None if ``on_step`` asked to stop.
         :raises RuntimeError: If an episode does not end.
         """
+
+    def evaluate_all(self, plays: Sequence[tuple[EvaluationRequest, OnStep]]) -> list[EvaluationResult] | None:
+        """
+        Play several requests that do not depend on each other: one after the other, unless an evaluator can do better.
+
+        :param plays: What to play, and who is told of every step, in the order in which they are told.
+        :return: The results, or None if one of them asked to stop.
+        """
+        results = []
+        for request, on_step in plays:
+            result = self.evaluate(request, on_step)
+            if result is None:
+                return None
+            results.append(result)
+        return results
 
     def begin(self, request: EvaluationRequest) -> Pending:
         """

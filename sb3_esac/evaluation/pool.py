@@ -2,7 +2,7 @@
 
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import cloudpickle
@@ -13,6 +13,7 @@ from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, E
 from sb3_esac.evaluation.factories import LaneRecipe
 from sb3_esac.evaluation.journal import Journal
 from sb3_esac.evaluation.monitor_files import MonitorFiles
+from sb3_esac.evaluation.numbering import Numbering
 from sb3_esac.evaluation.replay import Collection, NothingToPlay, Replayer
 from sb3_esac.evaluation.worker import EvaluationError, Rules
 
@@ -89,6 +90,16 @@ class PoolEvaluator(Evaluator):
         """
         return self.begin(request).finish(on_step)
 
+    def evaluate_all(self, plays: Sequence[tuple[EvaluationRequest, OnStep]]) -> list[EvaluationResult] | None:
+        """
+        Play several requests at once: whoever is free takes the next episode, whichever request it belongs to.
+
+        :param plays: What to play, and who is told of every step.
+        :return: The results, or None if one of them asked to stop.
+        :raises EvaluationError: An episode raised an exception, or too many workers died.
+        """
+        return self._begin([request for request, _ in plays]).finish_all([on_step for _, on_step in plays])
+
     def begin(self, request: EvaluationRequest) -> Pending:
         """
         Let the workers play in the background.
@@ -98,29 +109,34 @@ class PoolEvaluator(Evaluator):
         """
         if request.seeds.size == 0:
             return NothingToPlay(request.seeds.shape)
+        return self._begin([request])
+
+    def _begin(self, requests: Sequence[EvaluationRequest]) -> "PoolRun":
         try:
-            return self._launch(request)
+            return self._launch(requests)
         except BaseException:
             self.close()
             raise
 
     @abstractmethod
-    def _launch(self, request: EvaluationRequest) -> Pending:
+    def _launch(self, requests: Sequence[EvaluationRequest]) -> "PoolRun":
         """Open the workers if there are none, and let them play."""
 
-    def rules(self, request: EvaluationRequest) -> bytes:
+    def rules(self, requests: Sequence[EvaluationRequest]) -> bytes:
         """
-        What the episodes of a request have in common.
+        What the episodes of each request have in common.
 
-        :param request: What to play.
-        :return: Pickled :class:`sb3_esac.evaluation.worker.Rules`.
+        :param requests: What to play.
+        :return: Pickled :class:`sb3_esac.evaluation.worker.Rules`, as many as there are requests.
         """
         statistics = None if self.vec_normalize is None or not self.vec_normalize.norm_obs else self.vec_normalize.obs_rms
         calls = self.journal.since(self._first_call, self.lanes, lanes_differ=self.recipe.lanes_differ)
-        lanes = request.lanes if self.recipe.lanes_differ else None
-        keys = tuple(dict.fromkeys([*request.recording.info_keys, *self.files.keywords]))
-        recording = replace(request.recording, info_keys=keys)
-        rules = Rules(request.player, recording, request.max_episode_steps, statistics, tuple(calls), lanes)
+        rules = []
+        for request in requests:
+            lanes = request.lanes if self.recipe.lanes_differ else None
+            keys = tuple(dict.fromkeys([*request.recording.info_keys, *self.files.keywords]))
+            recording = replace(request.recording, info_keys=keys)
+            rules.append(Rules(request.player, recording, request.max_episode_steps, statistics, tuple(calls), lanes))
         return bytes(cloudpickle.dumps(rules))
 
     def replayer(self, on_step: OnStep, *, quiet: bool) -> Replayer:
@@ -138,35 +154,45 @@ class PoolRun(Pending):
     One evaluation by the workers of a pool: what has come in, and who has died.
 
     :param evaluator: Whose workers play.
-    :param request: What they play.
+    :param requests: What they play.
     """
 
     worker = "Worker"
     """What errors call a worker."""
 
-    def __init__(self, evaluator: PoolEvaluator, request: EvaluationRequest) -> None:
-        self.pool, self.quiet = evaluator, request.quiet
-        self.collection = Collection(request.seeds.shape)
+    def __init__(self, evaluator: PoolEvaluator, requests: Sequence[EvaluationRequest]) -> None:
+        self.pool, self.quiet = evaluator, [request.quiet for request in requests]
+        self.collection = Collection(Numbering.of(requests))
         self.n_restarts = 0
         self.late: set[int] = set()
 
     def finish(self, on_step: OnStep) -> EvaluationResult | None:
+        results = self.finish_all([on_step])
+        return None if results is None else results[0]
+
+    def finish_all(self, on_steps: Sequence[OnStep]) -> list[EvaluationResult] | None:
+        """
+        Wait for the results.
+
+        :param on_steps: Who is told of every step of each request.
+        :return: The results, or None if one of them asked to stop.
+        """
         try:
-            replayer = self.pool.replayer(on_step, quiet=self.quiet)
-            return self.collection.result() if self._collect(replayer) else None
+            replayers = [self.pool.replayer(tell, quiet=quiet) for tell, quiet in zip(on_steps, self.quiet, strict=True)]
+            return self.collection.results() if self._collect(replayers) else None
         except BaseException:
             self.pool.close()
             raise
 
-    def _collect(self, replayer: Replayer) -> bool:
+    def _collect(self, replayers: Sequence[Replayer]) -> bool:
         """Wait for all episodes, telling the callbacks of each; False if they asked to stop."""
         while self.collection.n_missing:
             self.receive()
-            if not self.collection.replay(replayer):
+            if not self.collection.replay(replayers):
                 self.call_back()
                 return False
         self.join()
-        return replayer.flush()
+        return True
 
     @abstractmethod
     def receive(self) -> None:

@@ -6,7 +6,7 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +16,9 @@ import numpy as np
 import ray
 from ray.exceptions import RayError
 
-from sb3_esac.evaluation.evaluator import EvaluationRequest, Pending
+from sb3_esac.evaluation.evaluator import EvaluationRequest
 from sb3_esac.evaluation.factories import LaneRecipe
+from sb3_esac.evaluation.numbering import Place, all_parameters, all_seeds
 from sb3_esac.evaluation.pool import GRACE_SECONDS, PoolEvaluator, PoolRun
 from sb3_esac.evaluation.worker import Failure, LanePlayer, Outcomes, prepare_process, unbuilt
 
@@ -33,14 +34,12 @@ class RemoteJob:
     One episode to play.
 
     :param number: Number among the jobs of the generation.
-    :param member: Whose episode it is.
-    :param index: Number of the episode among that member's.
+    :param place: Whose episode it is.
     :param seed: Seed of the environment.
     """
 
     number: int
-    member: int
-    index: int
+    place: Place
     seed: int
 
 
@@ -65,15 +64,15 @@ class LaneActor:
 
     def begin(self, rules: bytes, parameters: np.ndarray) -> None:
         """
-        Begin a generation.
+        Begin with requests.
 
-        :param rules: Pickled :class:`sb3_esac.evaluation.worker.Rules`.
+        :param rules: Pickled :class:`sb3_esac.evaluation.worker.Rules` of each.
         :param parameters: (n, d) from the object store, which all actors of a machine share.
         """
         self.stopped[0] = 0
         self.parameters = parameters
         if not self.problem:
-            self.player.begin(cloudpickle.loads(rules))
+            self.player.begin(*cloudpickle.loads(rules))
 
     def play(self, jobs: list[RemoteJob]) -> Outcomes:
         """
@@ -85,7 +84,9 @@ class LaneActor:
         for job in jobs:
             if self.problem:
                 return [(job.number, Failure(self.problem))]
-            outcome = self.player.play(job.member, job.index, job.seed, self.parameters[job.member], self.stopped)
+            place = job.place
+            vector = self.parameters[place.row]
+            outcome = self.player.play(place.member, place.index, job.seed, vector, self.stopped, place.part)
             if outcome is None:
                 break
             outcomes.append((job.number, outcome))
@@ -123,9 +124,9 @@ class RayEvaluator(PoolEvaluator):
         self._recipe: Any = None
         self._run: _Run | None = None
 
-    def _launch(self, request: EvaluationRequest) -> Pending:
+    def _launch(self, requests: Sequence[EvaluationRequest]) -> PoolRun:
         self._open()
-        self._run = _Run(self, request)
+        self._run = _Run(self, requests)
         return self._run
 
     def _open(self) -> None:
@@ -183,18 +184,18 @@ class _Run(PoolRun):
 
     worker = "Actor"
 
-    def __init__(self, evaluator: RayEvaluator, request: EvaluationRequest) -> None:
-        super().__init__(evaluator, request)
+    def __init__(self, evaluator: RayEvaluator, requests: Sequence[EvaluationRequest]) -> None:
+        super().__init__(evaluator, requests)
         self.evaluator, self.actors = evaluator, evaluator.actors
-        seeds = request.seeds.reshape(-1).tolist()
-        jobs = zip(request.jobs, seeds, strict=True)
-        self.waiting = [RemoteJob(number, *job, seed) for number, (job, seed) in enumerate(jobs)][::-1]
+        place = self.collection.numbering.place
+        seeds = all_seeds(requests).tolist()
+        self.waiting = [RemoteJob(number, place(number), seed) for number, seed in enumerate(seeds)][::-1]
         self.n_unplayed = len(self.waiting)
         self.calls: dict[Any, _Call] = {}
         self.stopped = False
         self.inbox: queue.SimpleQueue[Outcomes | BaseException] = queue.SimpleQueue()
-        self.rules = ray.put(evaluator.rules(request))
-        self.parameters = ray.put(np.ascontiguousarray(request.parameters))
+        self.rules = ray.put(evaluator.rules(requests))
+        self.parameters = ray.put(all_parameters(requests))
         self.thread = threading.Thread(target=self._dispatch, daemon=True, name="esac-ray")
         self.thread.start()
 
@@ -276,7 +277,7 @@ class _Run(PoolRun):
         where = "before its first episode"
         if call.jobs:
             job = call.jobs[0]
-            where = f"in or after the episode {job.index} of member {job.member} (seed {job.seed})"
+            where = f"in or after the episode {job.place.index} of member {job.place.member} (seed {job.seed})"
         self.kill(call.slot)
         self.count_death(call.slot, where, error)
         self.waiting.extend(reversed(call.jobs))

@@ -1,5 +1,6 @@
 """Episodes that come back from workers: put in order, and told to callbacks step by step."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 from sb3_esac.evaluation.evaluator import EvaluationResult, OnStep, Pending
 from sb3_esac.evaluation.lane import ReplayableEpisode
 from sb3_esac.evaluation.monitor_files import MonitorFiles
+from sb3_esac.evaluation.numbering import Numbering
 from sb3_esac.evaluation.rollout import EpisodeResult, Transitions, stack
 from sb3_esac.evaluation.statistics import Observation
 from sb3_esac.evaluation.vec_envs import take
@@ -146,13 +148,13 @@ class NothingToPlay(Pending):
 
 class Collection:
     """
-    What has come back of a request so far, in whatever order.
+    What has come back of some requests so far, in whatever order.
 
-    :param shape: (n, k) members and episodes of each.
+    :param numbering: How their episodes are numbered.
     """
 
-    def __init__(self, shape: tuple[int, int]) -> None:
-        self.shape, self.n_missing = shape, shape[0] * shape[1]
+    def __init__(self, numbering: Numbering) -> None:
+        self.numbering, self.n_missing = numbering, len(numbering)
         self.episodes: list[EpisodeResult | None] = [None] * self.n_missing
         self._waiting: dict[int, ReplayableEpisode] = {}
         self._n_replayed = 0
@@ -176,20 +178,25 @@ class Collection:
                 self.episodes[number], self._waiting[number] = outcome.episode, outcome
                 self.n_missing -= 1
 
-    def replay(self, replayer: Replayer) -> bool:
+    def replay(self, replayers: Sequence[Replayer]) -> bool:
         """
-        Tell callbacks of the episodes that are next in the order of the request.
+        Tell callbacks of the episodes that are next in the order of the requests.
 
-        :param replayer: Tells them.
+        :param replayers: Tell of each request's.
         :return: False if they asked to stop.
         """
         while self._n_replayed in self._waiting:
             played = self._waiting.pop(self._n_replayed)
+            replayer = replayers[self.numbering.local(self._n_replayed)[0]]
             self._n_replayed += 1
             if not replayer.add(played):
                 return False
+            is_last = self._n_replayed == len(self.numbering) or self.numbering.local(self._n_replayed)[1] == 0
+            if is_last and not replayer.flush():
+                return False
         return True
 
-    def result(self) -> EvaluationResult:
+    def results(self) -> list[EvaluationResult]:
         """Everything, once nothing is missing."""
-        return EvaluationResult([episode for episode in self.episodes if episode is not None], self.shape)
+        found = iter([episode for episode in self.episodes if episode is not None])
+        return [EvaluationResult([next(found) for _ in range(n * k)], (n, k)) for n, k in self.numbering.shapes]

@@ -7,18 +7,18 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from typing import Any
 
 import cloudpickle
 import gymnasium as gym
-import numpy as np
 from stable_baselines3.common.vec_env import SubprocVecEnv
 
-from sb3_esac.evaluation.evaluator import EvaluationRequest, Pending
+from sb3_esac.evaluation.evaluator import EvaluationRequest
 from sb3_esac.evaluation.factories import LaneRecipe
+from sb3_esac.evaluation.numbering import Numbering, all_parameters, all_seeds
 from sb3_esac.evaluation.pool import GRACE_SECONDS, PoolEvaluator, PoolRun
 from sb3_esac.evaluation.shared import FREE, Layout, SharedJobs, SharedMemory, WorkerSlots
 from sb3_esac.evaluation.worker import EvaluationError, Outcomes, Task, WorkerFactory
@@ -192,9 +192,9 @@ class SubprocEvaluator(PoolEvaluator):
         self.jobs: SharedJobs | None = None
         self._n_evaluations = 0
 
-    def _launch(self, request: EvaluationRequest) -> Pending:
+    def _launch(self, requests: Sequence[EvaluationRequest]) -> PoolRun:
         self._open()
-        return _Run(self, request, *self.publish(request))
+        return _Run(self, requests, *self.publish(requests))
 
     def _open(self) -> None:
         busy = [worker.slot for worker in self.workers if worker.busy]
@@ -208,19 +208,22 @@ class SubprocEvaluator(PoolEvaluator):
         factories = [WorkerFactory(recipe, path, self.n_workers, slot, advice) for slot in range(self.n_workers)]
         self.workers = [_Worker(factory, self.slots, self.start_method) for factory in factories]
 
-    def publish(self, request: EvaluationRequest) -> tuple[Task, SharedJobs]:
-        """Write a request where the workers can read it."""
-        n_jobs = request.seeds.size
-        parameters = np.ascontiguousarray(request.parameters)
-        layout = Layout(n_jobs, parameters.shape, parameters.dtype.str)
+    def publish(self, requests: Sequence[EvaluationRequest]) -> tuple[Task, SharedJobs]:
+        """
+        Write requests where the workers can read them.
+
+        :param requests: What to play.
+        """
+        numbering, parameters = Numbering.of(requests), all_parameters(requests)
+        layout = Layout(len(numbering), parameters.shape, parameters.dtype.str)
         known = self.jobs.memory if self.jobs is not None else None
         memory = SharedMemory(layout.size) if known is None or known.size < layout.size else known
         self.jobs = jobs = SharedJobs(memory, layout)
-        jobs.seeds[:] = request.seeds.reshape(-1)
+        jobs.seeds[:] = all_seeds(requests)
         jobs.parameters[...] = parameters
         jobs.owners[:] = FREE
         self._n_evaluations += 1
-        task = Task(self._n_evaluations, memory.path, layout, request.seeds.shape[1], self.rules(request))
+        task = Task(self._n_evaluations, memory.path, layout, numbering, self.rules(requests))
         return task, jobs
 
     def close(self) -> None:
@@ -257,8 +260,10 @@ def _wait(workers: list[_Worker]) -> list[_Worker]:
 class _Run(PoolRun):
     """One evaluation, as the parent sees it."""
 
-    def __init__(self, evaluator: SubprocEvaluator, request: EvaluationRequest, task: Task, jobs: SharedJobs) -> None:
-        super().__init__(evaluator, request)
+    def __init__(
+        self, evaluator: SubprocEvaluator, requests: Sequence[EvaluationRequest], task: Task, jobs: SharedJobs
+    ) -> None:
+        super().__init__(evaluator, requests)
         assert evaluator.slots is not None
         self.slots, self.workers = evaluator.slots, evaluator.workers
         self.inbox: queue.SimpleQueue[Report | Death] = queue.SimpleQueue()
@@ -315,5 +320,5 @@ class _Run(PoolRun):
         """Say which job a worker has died in."""
         if number == FREE:
             return "between two episodes"
-        member, index = divmod(number, self.task.episodes_per_member)
-        return f"in the episode {index} of member {member} (seed {self.jobs.seeds[number]})"
+        place = self.task.numbering.place(number)
+        return f"in the episode {place.index} of member {place.member} (seed {self.jobs.seeds[number]})"

@@ -23,6 +23,7 @@ from stable_baselines3.common.monitor import Monitor
 from sb3_esac.evaluation.factories import LaneRecipe
 from sb3_esac.evaluation.journal import Call
 from sb3_esac.evaluation.lane import Job, Lane, ReplayableEpisode, make_lane
+from sb3_esac.evaluation.numbering import Numbering
 from sb3_esac.evaluation.players import Player
 from sb3_esac.evaluation.policies import Act
 from sb3_esac.evaluation.rollout import Recording
@@ -54,7 +55,7 @@ Outcomes = list[tuple[int, ReplayableEpisode | Failure]]
 @dataclass(frozen=True)
 class Rules:
     """
-    What all episodes of a generation have in common.
+    What all episodes of a request have in common.
 
     :param player: How a vector plays.
     :param recording: What to write down.
@@ -132,8 +133,8 @@ class LanePlayer:
     def __init__(self, recipe: LaneRecipe) -> None:
         self.recipe = recipe
         self.copies = {0: _Copy(recipe, 0)}
-        self.rules: Rules | None = None
-        self._bound: tuple[int, Act] | None = None
+        self.rules: tuple[Rules, ...] = ()
+        self._bound: tuple[tuple[int, int], Act] | None = None
 
     @property
     def env(self) -> gym.Env:
@@ -145,24 +146,23 @@ class LanePlayer:
         """The first lane."""
         return self.copies[0].lane
 
-    def begin(self, rules: Rules) -> None:
+    def begin(self, *rules: Rules) -> None:
         """
-        Begin a generation.
+        Begin with requests.
 
-        :param rules: What its episodes have in common.
+        :param rules: What the episodes of each have in common. Statistics and calls are those of the moment, in all of them.
         """
         self.rules, self._bound = rules, None
         for made in self.copies.values():
             self._prepare(made)
 
     def _prepare(self, made: _Copy) -> None:
-        assert self.rules is not None
-        if self.rules.obs_rms is not None:
-            made.lane.set_statistics(self.rules.obs_rms)
+        if self.rules[0].obs_rms is not None:
+            made.lane.set_statistics(self.rules[0].obs_rms)
         _forget_episodes(made.env)
 
     def play(
-        self, member: int, index: int, seed: int, vector: np.ndarray, stop: Sequence[int]
+        self, member: int, index: int, seed: int, vector: np.ndarray, stop: Sequence[int], part: int = 0
     ) -> ReplayableEpisode | Failure | None:
         """
         Play one episode.
@@ -172,14 +172,15 @@ class LanePlayer:
         :param seed: Seed of the environment.
         :param vector: (d,) the member's parameters.
         :param stop: The episode is given up when its first element becomes true.
+        :param part: Number of the request.
         :return: The episode, or what went wrong, or None if it was given up.
         """
-        assert self.rules is not None
+        rules = self.rules[part]
         try:
-            made = self._copy(0 if self.rules.lanes is None else int(self.rules.lanes[member, index]))
-            if self._bound is None or self._bound[0] != member:
-                self._bound = member, self.rules.player.bind(vector)
-            job = Job(member, index, seed, self.rules.recording, self.rules.max_episode_steps)
+            made = self._copy(0 if rules.lanes is None else int(rules.lanes[member, index]))
+            if self._bound is None or self._bound[0] != (part, member):
+                self._bound = (part, member), rules.player.bind(vector)
+            job = Job(member, index, seed, rules.recording, rules.max_episode_steps)
             return made.lane.play(self._bound[1], job, stop)
         # Also what is meant to end the process: the environment is not asked to decide that.
         except BaseException as error:
@@ -189,12 +190,11 @@ class LanePlayer:
 
     def _copy(self, number: int) -> _Copy:
         """The copy of a lane, in the state in which the user's is."""
-        assert self.rules is not None
         made = self.copies.get(number)
         if made is None:
             made = self.copies[number] = _Copy(self.recipe, number)
             self._prepare(made)
-        made.follow(self.rules.calls)
+        made.follow(self.rules[0].calls)
         return made
 
 
@@ -215,14 +215,14 @@ class Task:
     :param number: Number of the generation, to tell it from others.
     :param path: Path of the shared block.
     :param layout: What stands where in the block.
-    :param episodes_per_member: Jobs are numbered member by member.
-    :param rules: Pickled :class:`Rules`.
+    :param numbering: How episodes are numbered.
+    :param rules: Pickled :class:`Rules` of each request.
     """
 
     number: int
     path: str
     layout: Layout
-    episodes_per_member: int
+    numbering: Numbering
     rules: bytes
 
 
@@ -258,7 +258,7 @@ class WorkerEnv(gym.Wrapper):
         """
         if task is not None and (self.task is None or task.number != self.task.number):
             self.task, self.jobs = task, SharedJobs(SharedMemory(path=task.path), task.layout)
-            self.player.begin(pickle.loads(task.rules))
+            self.player.begin(*pickle.loads(task.rules))
         outcomes: Outcomes = []
         deadline = time.monotonic() + SLICE_SECONDS
         finished = False
@@ -275,9 +275,9 @@ class WorkerEnv(gym.Wrapper):
             return False
         self.slots.started[self.slot] = time.monotonic()
         self.slots.jobs[self.slot] = number
-        member, index = divmod(number, self.task.episodes_per_member)
-        vector = self.jobs.parameters[member]
-        outcome = self.player.play(member, index, int(self.jobs.seeds[number]), vector, self.slots.stop)
+        place, seed = self.task.numbering.place(number), int(self.jobs.seeds[number])
+        vector = self.jobs.parameters[place.row]
+        outcome = self.player.play(place.member, place.index, seed, vector, self.slots.stop, place.part)
         self.slots.jobs[self.slot] = FREE
         if outcome is not None:
             outcomes.append((number, outcome))
