@@ -88,9 +88,15 @@ def evaluation_ratios() -> str:
 
 
 def scaling() -> str:
+    """Steps per second of whole runs, measured and predicted."""
+    columns = ["env", "members", "workers", "kind", "serial_ms", "generation_ms", "rate", "simulator", "of_simulator"]
+    return markdown(columns, [[row[name] for name in columns] for row in read("benchmarks/results/scaling.csv")])
+
+
+def generations() -> str:
     """Predicted and measured seconds per generation."""
     columns = ["backend", "env", "sharing", "members", "workers", "out", "play", "stragglers", "in", "seconds", "measured"]
-    rows = [[row[name] for name in columns] for row in read("benchmarks/results/scaling.csv")]
+    rows = [[row[name] for name in columns] for row in read("benchmarks/results/generations.csv")]
     return markdown(columns, rows)
 
 
@@ -402,6 +408,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "evaluation rates": evaluation_rates,
     "evaluation ratios": evaluation_ratios,
     "rates in the process": lambda: evaluation_rates("in_process"),
+    "generations": generations,
     "scaling": scaling,
     "overlap": overlap,
     "separable CMA-ES": separable_cma_es,

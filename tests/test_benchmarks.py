@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 evaluation = pytest.importorskip("benchmarks.evaluation", reason="the benchmarks are not part of the package")
+generations = pytest.importorskip("benchmarks.generations")
 scaling = pytest.importorskip("benchmarks.scaling")
 loop = pytest.importorskip("benchmarks.loop")
 updates = pytest.importorskip("benchmarks.updates")
@@ -26,11 +27,31 @@ def test_the_evaluation_benchmark_runs(tmp_path: Path, capsys: pytest.CaptureFix
     assert "Pendulum-v1" in capsys.readouterr().out
 
 
-def test_the_scaling_benchmark_runs(tmp_path: Path) -> None:
-    rows = scaling.main(["--quick", "--output", str(tmp_path / "scaling.csv")])
+def test_the_benchmark_of_generations_runs(tmp_path: Path) -> None:
+    rows = generations.main(["--quick", "--output", str(tmp_path / "generations.csv")])
     assert {row["workers"] for row in rows} == {1, 2, 8, 64, 512}
     assert all(row["measured"] != "" for row in rows if row["members"] == 4 and row["workers"] == 1)
-    assert (tmp_path / "scaling.csv").exists()
+    assert (tmp_path / "generations.csv").exists()
+
+
+def test_the_scaling_benchmark_runs(tmp_path: Path) -> None:
+    few = ["--envs", "Pendulum-v1", "--members", "8", "--generations", "12", "--turns", "1", "--cores", "2"]
+    rows = scaling.main([*few, "--output", str(tmp_path / "scaling.csv")])
+    kinds = [(row["kind"], row["workers"]) for row in rows]
+    assert kinds == [("measured", 1), ("measured", 2), *(("predicted", n) for n in (1, 2, 8, 16, 64))]
+    assert all(row["rate"] > 0 and row["simulator"] > 0 for row in rows)
+    assert rows[2]["rate"] == pytest.approx(rows[0]["rate"], rel=0.3), "one worker is what predictions are made from"
+    assert (tmp_path / "scaling.csv").read_text().startswith(",".join(scaling.FIELDS))
+
+
+def test_the_rate_of_a_known_run() -> None:
+    lengths = np.array([100, 100, 100, 100])
+    played = [scaling.Played(float(start), start + 4.0, lengths) for start in (0, 5, 10)]
+    assert scaling.rate_of(played) == (80.0, 5.0, 1.0)
+    # A second of the parent's, and 0.01 a step.
+    assert scaling.predicted_rate(played, 1) == pytest.approx((80.0, 5.0))
+    assert scaling.predicted_rate(played, 3) == pytest.approx((400 / 3, 3.0))
+    assert scaling.predicted_rate(played, 64) == pytest.approx((200.0, 2.0))
 
 
 def test_the_benchmark_of_the_loop_runs(tmp_path: Path) -> None:
@@ -66,22 +87,22 @@ def test_the_benchmark_of_render_modes_runs(tmp_path: Path) -> None:
 
 @given(st.lists(st.floats(0.0, 10.0), min_size=1, max_size=30), st.integers(1, 40))
 def test_makespan_is_within_its_bounds(durations: list[float], n_workers: int) -> None:
-    seconds = scaling.makespan(np.array(durations), n_workers)
+    seconds = generations.makespan(np.array(durations), n_workers)
     even, longest = sum(durations) / n_workers, max(durations)
     assert max(even, longest) - 1e-9 <= seconds <= even + longest + 1e-9
 
 
 def test_makespan_of_a_known_case() -> None:
-    assert scaling.makespan(np.array([3.0, 1.0, 1.0, 1.0]), 2) == 3.0
-    assert scaling.makespan(np.array([1.0, 1.0, 1.0, 3.0]), 2) == 4.0
+    assert generations.makespan(np.array([3.0, 1.0, 1.0, 1.0]), 2) == 3.0
+    assert generations.makespan(np.array([1.0, 1.0, 1.0, 3.0]), 2) == 4.0
 
 
 def test_other_machines_are_reached_through_the_network() -> None:
-    parts = scaling.Parts(1e-5, 1e-4, 1e-10, 1e-3, 1e6, np.array([100, 200]), 1000)
-    here = scaling.predict(parts, 1000, 64, 1e9, 64)
-    there = scaling.predict(parts, 1000, 128, 1e9, 64)
+    parts = generations.Parts(1e-5, 1e-4, 1e-10, 1e-3, 1e6, np.array([100, 200]), 1000)
+    here = generations.predict(parts, 1000, 64, 1e9, 64)
+    there = generations.predict(parts, 1000, 128, 1e9, 64)
     assert there["out"] == pytest.approx(here["out"] + 4e6 / 1e9)
     assert there["in"] == pytest.approx(here["in"] + 1000 * 0.5 * 1e6 / 1e9)
-    assert scaling.predict(parts, 10, 512, 1e9, 64)["out"] == pytest.approx(4e4 * 1e-10), (
+    assert generations.predict(parts, 10, 512, 1e9, 64)["out"] == pytest.approx(4e4 * 1e-10), (
         "nobody sends to who has nothing to do"
     )

@@ -205,7 +205,9 @@ def test_one_episode_may_decide(champion, actor, skill, source):
     step(champion, challenge(actor, 0, n_episodes=1, agent=2.0), arena)
     step(champion, challenge(actor, 1, n_episodes=1, mean=skill), arena)
     assert arena.played == [(2.0, [0]), (2.0, [1]), (pytest.approx(skill), [1])]
-    assert champion.record.source == source and champion.record.returns.shape == (1,) and champion.record.numbers.tolist() == [1]
+    assert (
+        champion.record.source == source and champion.record.returns.shape == (1,) and champion.record.numbers.tolist() == [1]
+    )
 
 
 def test_probes_take_a_fraction_of_all_steps(champion, actor):

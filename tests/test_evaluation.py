@@ -309,15 +309,12 @@ def test_several_requests_at_once(subprocs: Any, n_workers: int) -> None:
         assert_same(one, other)
     assert heard == [part for part, result in enumerate(alone) for _ in range(int(result.lengths.sum()))]
     for n_steps in (3, len(heard) - 2):
-        n_heard = 0
-
-        def stop() -> bool:
-            nonlocal n_heard
-            n_heard += 1
-            return n_heard <= n_steps
-
-        assert evaluator.evaluate_all([(request, lambda variables: stop()) for request in requests]) is None
-        assert n_heard == n_steps + 1
+        answers = iter([True] * n_steps + [False])
+        assert (
+            evaluator.evaluate_all([(request, partial(lambda answers, _: next(answers), answers)) for request in requests])
+            is None
+        )
+        assert next(answers, None) is None, "it was told of nothing more, and of nothing less"
     assert_same(evaluator.evaluate(requests[1], listen), alone[1])
 
 

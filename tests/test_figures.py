@@ -155,7 +155,7 @@ def test_figure_2_learns(monkeypatch):
 
 def test_figure_2_times_members_that_make_no_mistake():
     setting = figure2_centre.WholeEpisodes(figure2_left.TASK, "2 x 64", 1, 2)
-    evaluator = figure2_centre.scaling.open_evaluator(setting, "subproc")
+    evaluator = figure2_centre.generations.open_evaluator(setting, "subproc")
     try:
         result = evaluator.evaluate(setting.request, lambda variables: True)
     finally:

@@ -4,7 +4,7 @@ Figure 2 of ESAC: evolution strategies (ES) on the cyclic MDP.
 Left: return of the deterministic policy over training episodes, for ES with 50 members, PPO, and DDPG through a
 3-dimensional ``Box`` whose argmax is the action; 3 runs. Every member's episode is counted. Centre: seconds per episode of an
 ES all of whose members play 2000 steps, against the number of worker processes and of members: measured up to the cores that
-the machine has, and predicted beyond by ``benchmarks/scaling.py`` from what was measured with one worker. Right: ES with
+the machine has, and predicted beyond by ``benchmarks/generations.py`` from what was measured with one worker. Right: ES with
 different mutation rates sigma. Small: 1000 episodes of the ES, 10,240 steps of PPO, 1500 of DDPG; 6 generations for each
 sigma. Paper: 5000 episodes or more, 100 generations.
 

@@ -10,7 +10,7 @@ import gymnasium as gym
 import numpy as np
 import torch as th
 
-from benchmarks import scaling
+from benchmarks import generations
 from benchmarks.tasks import Setting
 from experiments.drawing import COLORS, MARKERS, finish
 from experiments.figures.figure2_left import MEMBERS, TASK
@@ -23,7 +23,7 @@ from sb3_esac.evaluation.vectors import to_vector
 
 WORKERS = [1, 2, 4, 8, 16, 32, 64]
 BANDWIDTH, MACHINE_CORES = 1.25e9, 64
-"""Of the machines that are predicted for, as in ``benchmarks/scaling.py``."""
+"""Of the machines that are predicted for, as in ``benchmarks/generations.py``."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,10 @@ def measure(job: Timing) -> Rows:
     th.set_num_threads(1)
     setting = WholeEpisodes(TASK, "2 x 64", job.workers, job.members)
     if job.measured:
-        seconds = {job.workers: scaling.measure_generation(setting, False, "subproc", 3)}
+        seconds = {job.workers: generations.measure_generation(setting, False, "subproc", 3)}
     else:
-        parts = scaling.measure_parts(setting, False, "subproc", 1)
-        seconds = {n: scaling.predict(parts, job.members, n, BANDWIDTH, MACHINE_CORES)["seconds"] for n in WORKERS}
+        parts = generations.measure_parts(setting, False, "subproc", 1)
+        seconds = {n: generations.predict(parts, job.members, n, BANDWIDTH, MACHINE_CORES)["seconds"] for n in WORKERS}
     return [
         {
             "workers": workers,

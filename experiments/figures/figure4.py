@@ -5,7 +5,7 @@ A generation is timed whole, in training (``esac_paper.yml``: 2 x 512 networks; 
 that play, and for ESAC a gradient interval, which comes every g-th generation with probability p_sac. What is measured once is
 an interval; its share of a generation is p_sac / g of it, drawn for p_sac = 1, where training begins, and for the mean of the
 paper's annealing over a run. Measured up to the cores that the machine has; beyond, the members' part is predicted by
-``benchmarks/scaling.py`` from parts that were measured with one worker, and the interval stays what it is, for it has one
+``benchmarks/generations.py`` from parts that were measured with one worker, and the interval stays what it is, for it has one
 agent.
 
 Small: Swimmer-v5. Paper: the nine MuJoCo and LunarLander tasks. A machine that was doing something else meanwhile is told in
@@ -23,7 +23,7 @@ import numpy as np
 import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
 
-from benchmarks import scaling
+from benchmarks import generations
 from benchmarks.tasks import Setting
 from experiments.algorithms import from_file, make_task
 from experiments.drawing import COLORS, MARKERS, finish, new_figure
@@ -44,7 +44,7 @@ ANNEALED = float(np.mean([ExponentialAnnealing()(progress) for progress in np.li
 """Mean of p_sac over a run."""
 
 BANDWIDTH, MACHINE_CORES = 1.25e9, 64
-"""Of the machines that are predicted for, as in ``benchmarks/scaling.py``."""
+"""Of the machines that are predicted for, as in ``benchmarks/generations.py``."""
 
 CLAIMED = 0.6
 
@@ -149,8 +149,8 @@ def measure(job: Timing) -> Rows:
     th.set_num_threads(1)
     if job.measured:
         return [measure_training(job)]
-    parts = scaling.measure_parts(Setting(job.task, "2 x 512", 1, job.members), False, "subproc", 1)
-    seconds = {n: scaling.predict(parts, job.members, n, BANDWIDTH, MACHINE_CORES)["seconds"] for n in WORKERS}
+    parts = generations.measure_parts(Setting(job.task, "2 x 512", 1, job.members), False, "subproc", 1)
+    seconds = {n: generations.predict(parts, job.members, n, BANDWIDTH, MACHINE_CORES)["seconds"] for n in WORKERS}
     # Of the interval is known what was measured
     return [_columns(workers, playing, "", "", "") for workers, playing in seconds.items()]
 
