@@ -28,7 +28,7 @@ from sb3_esac.evaluation.clock import StepListener
 from sb3_esac.evaluation.episode_caps import EpisodeLengthSchedule, check_budget, horizon_of
 from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, Evaluator, Pending
 from sb3_esac.evaluation.first_layers import update_normalizers
-from sb3_esac.evaluation.players import make_player
+from sb3_esac.evaluation.players import Player, make_player
 from sb3_esac.evaluation.progress import Progress
 from sb3_esac.evaluation.statistics import ObservationMoments
 from sb3_esac.evaluation.vec_normalize import merge_episodes, moments_of
@@ -411,11 +411,16 @@ class PopulationAlgorithm(BaseAlgorithm):
         candidates = {"mean": self.population.mean}
         return {**candidates, "winner": self.population.winners[0]} if len(self.population.winners) else candidates
 
-    def _probes(self) -> list[EvaluationRequest]:
-        """What has to be played next to find a better champion."""
+    def _probes(self, player: Player | None = None) -> list[EvaluationRequest]:
+        """
+        What has to be played next to find a better champion.
+
+        :param player: Plays as the actor does now, if there is one already.
+        """
         challenge = Challenge(
             candidates=self._candidates(),
             actor=self.actor,
+            player=player or make_player(self.actor),
             generation=self.population.generation,
             run_seed=self.run_seed,
             n_episodes=self.champion_episodes,

@@ -9,7 +9,7 @@ from stable_baselines3.common.policies import BasePolicy
 
 from sb3_esac.evaluation.arena import Arena
 from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult
-from sb3_esac.evaluation.players import make_player
+from sb3_esac.evaluation.players import Player, make_player
 from sb3_esac.evaluation.vectors import copy_actor, load_vector, to_vector
 from sb3_esac.evolution.noise import Stream, episode_seed
 
@@ -50,7 +50,8 @@ class Challenge:
     Who might be the champion now.
 
     :param candidates: (d,) parameters by source, the most trusted one first.
-    :param actor: Actor of the present form and statistics, which plays them.
+    :param actor: Actor of the present form and statistics.
+    :param player: Plays as that actor does.
     :param generation: Number of the generation.
     :param run_seed: Seed of the run.
     :param n_episodes: Episodes that decide, ``champion_episodes``; 0 for no champion.
@@ -59,6 +60,7 @@ class Challenge:
 
     candidates: dict[str, np.ndarray]
     actor: BasePolicy
+    player: Player
     generation: int
     run_seed: int
     n_episodes: int
@@ -131,13 +133,18 @@ class Champion:
         challenger, is_due = self.challenger, self._is_due(challenge, arena)
         self._round = _Round(challenger, challenge if is_due else None, self.actor, self.record is not None)
         seed, requests = challenge.run_seed, []
+
+        def alone(actor: BasePolicy, numbers: Sequence[int]) -> EvaluationRequest:
+            player = make_player(actor, like=challenge.player)
+            return _request(arena, player, to_vector(actor)[None], numbers, seed)
+
         if challenger is not None:
-            requests.append(_request(arena, challenger.actor, to_vector(challenger.actor)[None], challenger.rest, seed))
+            requests.append(alone(challenger.actor, challenger.rest))
         if is_due and self.record is not None:
-            requests.append(_request(arena, self.actor, to_vector(self.actor)[None], (self.n_numbers,), seed))
+            requests.append(alone(self.actor, (self.n_numbers,)))
         if is_due:
             vectors = np.stack([*challenge.candidates.values()])
-            requests.append(_request(arena, challenge.actor, vectors, (self.n_numbers,), seed))
+            requests.append(_request(arena, challenge.player, vectors, (self.n_numbers,), seed))
         return requests
 
     def tell(self, results: Sequence[EvaluationResult]) -> str | None:
@@ -257,15 +264,15 @@ class Champion:
             self.challenger = Challenger(**{**state["challenger"], "actor": actor})
 
 
-def _request(arena: Arena, actor: BasePolicy, vectors: np.ndarray, numbers: Sequence[int], run_seed: int) -> EvaluationRequest:
+def _request(arena: Arena, player: Player, vectors: np.ndarray, numbers: Sequence[int], run_seed: int) -> EvaluationRequest:
     """
     Ask for whole episodes without noise.
 
     :param arena: Where they are played.
-    :param actor: Actor that plays the vectors.
+    :param player: Plays the vectors.
     :param vectors: (n, d) parameters.
     :param numbers: Numbers of the episodes among all probe episodes of the run; all vectors play the same.
     :param run_seed: Seed of the run.
     """
     seeds = [episode_seed(run_seed, 0, Stream.PROBE_EPISODE, number) for number in numbers]
-    return arena.request(vectors, np.tile(seeds, (len(vectors), 1)), make_player(actor), numbers=numbers, whole=True)
+    return arena.request(vectors, np.tile(seeds, (len(vectors), 1)), player, numbers=numbers, whole=True)

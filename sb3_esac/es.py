@@ -300,7 +300,7 @@ class ES(PopulationAlgorithm):
 
     def _play(self, offspring: EvaluationRequest, callback: StepListener, pending: Pending | None) -> EvaluationResult | None:
         # The last generation's candidates are probed beside this one's members: otherwise all workers but a few would wait.
-        played = self.arena.play_with_probes(offspring, self._probes(), callback.tell)
+        played = self.arena.play_with_probes(offspring, self._probes(offspring.player), callback.tell)
         if played is None:
             return None
         result, probed = played

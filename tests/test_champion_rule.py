@@ -9,6 +9,7 @@ import torch as th
 from support import tiny, vec
 
 from sb3_esac.champion import Challenge, Champion, ChampionRecord
+from sb3_esac.evaluation.players import make_player
 from sb3_esac.evaluation.vectors import copy_actor, to_vector
 from sb3_esac.evolution.noise import Stream, episode_seed
 
@@ -58,7 +59,7 @@ def champion(actor):
 
 def challenge(actor, generation, n_episodes=5, timesteps=10**6, **skills):
     vectors = {source: np.full(to_vector(actor).size, skill, np.float32) for source, skill in skills.items()}
-    return Challenge(vectors, actor, generation, 0, n_episodes, timesteps)
+    return Challenge(vectors, actor, make_player(actor), generation, 0, n_episodes, timesteps)
 
 
 def play(champion, challenge, arena):
@@ -294,7 +295,7 @@ def test_the_agent_stands_in_with_as_much_as_the_champion(champion):
 
 def test_the_champion_is_a_copy(champion, actor):
     vector = to_vector(actor)
-    step(champion, Challenge({"agent": vector}, actor, 0, 0, 2, 10**6), MadeUp())
+    step(champion, Challenge({"agent": vector}, actor, make_player(actor), 0, 0, 2, 10**6), MadeUp())
     with th.no_grad():
         for parameter in actor.parameters():
             parameter.add_(1.0)

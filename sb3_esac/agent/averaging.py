@@ -1,8 +1,8 @@
 """The agent's actor, averaged over its latest updates: what is deployed of it."""
 
+import torch as th
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.utils import get_parameters_by_name, polyak_update
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from sb3_esac.evaluation.vectors import copy_actor
 
@@ -24,7 +24,7 @@ class AveragedActor:
         self.actor = copy_actor(learner, learner.device)
         # Statistics of batch normalisation are copied, as SB3 does for target networks.
         self._statistics = [get_parameters_by_name(actor, ["running_"]) for actor in (learner, self.actor)]
-        self._parameters = [list(actor.parameters()) for actor in (self.actor, learner)]
+        self._parameters: list[list[th.Tensor]] = [[*actor.parameters()] for actor in (self.actor, learner)]
 
     def update(self, n_new: int, n_updates: int) -> None:
         """
@@ -34,7 +34,10 @@ class AveragedActor:
         :param n_updates: Its updates in all.
         """
         decay = (1.0 - 1.0 / max(1.0, self.window * n_updates)) ** n_new
-        get_ema_multi_avg_fn(decay)(*self._parameters, n_updates)
+        averaged, learned = self._parameters
+        with th.no_grad():
+            # As `torch.optim.swa_utils.get_ema_multi_avg_fn`, which makes a function each time.
+            th._foreach_lerp_(averaged, learned, 1 - decay)
         statistics, copied = self._statistics
         if copied:
             polyak_update(statistics, copied, 1.0)

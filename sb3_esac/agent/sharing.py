@@ -68,6 +68,12 @@ class SharedExperience(ReplayBuffer):
         joined: ReplayBufferSamples = _concatenate(super().sample(batch_size - n_shared, env=env), shared_batch)
         return joined
 
+    def to_torch(self, array: np.ndarray, copy: bool = True) -> th.Tensor:
+        # Samples are taken by indices, and so are copies already.
+        if self.device.type == "cpu" and array.flags.owndata:
+            return th.from_numpy(array)
+        return super().to_torch(array, copy)
+
     def truncate_open_episodes(self) -> None:
         """Mark the last transition of every unfinished episode as truncated: what follows belongs to another episode."""
         if isinstance(self, HerReplayBuffer):

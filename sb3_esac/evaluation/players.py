@@ -80,28 +80,31 @@ class TorchActor:
         return SinglePolicies(self.bind, env)
 
 
-def make_player(actor: BasePolicy) -> Player:
+def make_player(actor: BasePolicy, like: Player | None = None) -> Player:
     """
     Choose the fastest forward that plays what ``predict(deterministic=True)`` would play.
 
     :param actor: Actor; its statistics (normalisation, batch norm) are taken as they are now.
+    :param like: Player of an actor that this one is a copy of, but for parameters and statistics: nothing is compared again.
     :return: A picklable player.
     """
-    candidate = _numpy_mlp(actor)
-    return candidate if candidate is not None and _agrees(candidate, actor) else TorchActor(actor)
+    candidate = None if isinstance(like, TorchActor) else _numpy_mlp(actor)
+    if candidate is None or (like is None and not _agrees(candidate, actor)):
+        return TorchActor(actor)
+    return candidate
 
 
 def _agrees(candidate: NumpyMlp, actor: BasePolicy) -> bool:
     """Compare with the torch actor, so that a subclass with another forward is not mistaken for a plain one."""
-    reference = TorchActor(actor)
-    vector = to_vector(reference.actor)
+    reference = copy_actor(actor)
+    act = candidate.bind(to_vector(reference))
     rng = np.random.Generator(np.random.Philox(0))
-    act, expected = candidate.bind(vector), reference.bind(vector)
     span = candidate.high - candidate.low
     # Discrete actions agree by chance.
     for _ in range(30 if candidate.output == "argmax" else 3):
         observation = rng.standard_normal(actor.observation_space.shape).astype(actor.observation_space.dtype)
-        if not np.allclose((act(observation) - expected(observation)) / span, 0.0, atol=1e-4):
+        expected = reference.predict(observation, deterministic=True)[0]
+        if not np.allclose((act(observation) - expected) / span, 0.0, atol=1e-4):
             return False
     return True
 
