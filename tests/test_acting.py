@@ -221,7 +221,7 @@ def test_all_else_is_as_in_collect_rollouts(n_envs, train_freq, normalized):
         agent._last_original_obs = env.get_original_obs() if normalized else None
         rng = np.random.default_rng(3)
 
-        def act(*args, rng=rng, n_envs=n_envs):
+        def act(*args, rng=rng, n_envs=n_envs, **options):
             scaled = rng.uniform(-1, 1, (n_envs, 2)).astype(np.float32)
             return 2 * scaled, scaled
 

@@ -50,15 +50,16 @@ class Acting:
         """
         self._draw = _Noise(run_seed, generation)
 
-    def collect(self, callback: StepListener) -> RolloutReturn:
+    def collect(self, callback: StepListener, *, trusted: bool = False) -> RolloutReturn:
         """
         Play ``train_freq``.
 
         :param callback: Told of every step.
+        :param trusted: Whether nobody else has had the agent since the last time.
         :return: As of ``collect_rollouts``.
         """
         agent = self.agent
-        if self._find_policy() is None:
+        if self._find_policy(trusted=trusted) is None:
             found: RolloutReturn = agent.collect_rollouts(
                 agent.env,
                 train_freq=agent.train_freq,
@@ -78,7 +79,7 @@ class Acting:
         if is_heard:
             callback.on_rollout_start()
         while should_collect_more_steps(agent.train_freq, n_steps, n_episodes):
-            actions, buffer_actions = self._act()
+            actions, buffer_actions = self._act(trusted=not is_heard)
             new_obs, rewards, dones, infos = env.step(actions)
             agent.num_timesteps += n_envs
             n_steps += 1
@@ -106,10 +107,10 @@ class Acting:
             callback.on_rollout_end()
         return RolloutReturn(n_steps * n_envs, n_episodes, continue_training=True)
 
-    def _find_policy(self) -> "_ExploringPolicy | None":
+    def _find_policy(self, *, trusted: bool = False) -> "_ExploringPolicy | None":
         """The forward for the networks as they are now, None if they are left to SB3."""
         agent, known = self.agent, self._policy
-        if known is not None and known.is_in_use():
+        if known is not None and (trusted or known.is_in_use()):
             return known
         self._policy = None
         kind = type(agent)
@@ -119,10 +120,10 @@ class Acting:
             self._policy = None if fast is None else _ExploringPolicy(fast, agent.env.num_envs)
         return self._policy
 
-    def _act(self) -> tuple[np.ndarray, np.ndarray]:
+    def _act(self, *, trusted: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """Actions for the environments, and for the buffer."""
         agent = self.agent
-        policy = self._find_policy()
+        policy = self._find_policy(trusted=trusted)
         if policy is None or agent.num_timesteps < agent.learning_starts:
             found: tuple[np.ndarray, np.ndarray] = agent._sample_action(
                 agent.learning_starts, agent.action_noise, agent.env.num_envs

@@ -341,7 +341,7 @@ class Learner:
         """Play ``train_freq``, then take gradient steps; False if a callback asked to stop."""
         agent: Any = self.agent
         with without_callbacks(self.seconds, "agent", callback.seconds):
-            rollout = self._acting.collect(callback)
+            rollout = self._acting.collect(callback, trusted=self._is_trusted)
         if not rollout.continue_training:
             return False
         n_steps = agent.gradient_steps if agent.gradient_steps >= 0 else rollout.episode_timesteps

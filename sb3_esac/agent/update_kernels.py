@@ -242,10 +242,14 @@ def actor_loss(q_values: np.ndarray, log_prob: np.ndarray, ent_coef: float, by_q
     :param by_q: (n, B, 1), where the gradient goes.
     :return: The loss.
     """
-    least = q_values.argmin(axis=0)
-    by_q.fill(0)
-    np.put_along_axis(by_q, least[None], -1 / len(log_prob), axis=0)
-    return float(np.mean(ent_coef * log_prob - q_values.min(axis=0)[:, 0]))
+    share = -1 / len(log_prob)
+    if len(q_values) == 2:
+        np.multiply(q_values[1] < q_values[0], share, out=by_q[1])
+        np.subtract(share, by_q[1], out=by_q[0])
+    else:
+        by_q.fill(0)
+        np.put_along_axis(by_q, q_values.argmin(axis=0)[None], share, axis=0)
+    return ent_coef * float(log_prob.mean()) - float(q_values.min(axis=0).mean())
 
 
 def td_targets(

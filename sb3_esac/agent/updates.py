@@ -239,8 +239,8 @@ class FastUpdates:
             discounts = agent.gamma if data.discounts is None else data.discounts.numpy()
             logged.append(self._update(data, discounts, scales))
             if step % agent.target_update_interval == 0:
-                self.target.memory.flat.mul_(1 - agent.tau).add_(self.critic.memory.flat, alpha=agent.tau)
-        self.memory.end(gradient_steps, [float(np.mean(values)) for values in zip(*logged, strict=True)])
+                self.target.memory.flat.lerp_(self.critic.memory.flat, agent.tau)
+        self.memory.end(gradient_steps, [sum(values) / gradient_steps for values in zip(*logged, strict=True)])
 
     def _update(self, data: Any, discounts: Any, scales: Sequence[Any]) -> list[float]:
         """One gradient step of all networks; what is logged of it."""
@@ -284,8 +284,9 @@ class FastUpdates:
         if self.memory.entropy_adam is None:
             return self.agent.ent_coef_tensor.item(), []
         adam = self.memory.entropy_adam
-        ent_coef = float(th.exp(adam.parameters)[0])
-        loss, slope = entropy_loss(float(adam.parameters[0]), log_prob, self.agent.target_entropy)
+        log_ent_coef = adam.parameters.item()
+        ent_coef = math.exp(log_ent_coef)
+        loss, slope = entropy_loss(log_ent_coef, log_prob, self.agent.target_entropy)
         adam.gradient.fill_(slope)
         adam.step()
         return ent_coef, [loss]
