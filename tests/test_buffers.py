@@ -2,6 +2,7 @@
 
 import copy
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
@@ -12,7 +13,7 @@ from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer
 from stable_baselines3.common.envs import BitFlippingEnv
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.save_util import load_from_pkl, save_to_pkl
-from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from support import DictWalk, tiny, vec
 
 from sb3_esac.agent.building import new_buffer
@@ -548,3 +549,38 @@ def test_both_stores_are_sampled_to_the_same_device():
     buffer = pair(0.5)
     buffer.device = th.device("meta")
     assert {part.device.type for part in buffer.sample(8) if part is not None} == {"meta"}
+
+
+@pytest.mark.parametrize("options", [{}, {"optimize_memory_usage": True, "handle_timeout_termination": False}], ids=str)
+@pytest.mark.parametrize("normalized", [False, True])
+@pytest.mark.parametrize("n_envs", [1, 3])
+@pytest.mark.parametrize("space", [BOX, spaces.Box(-1.0, 1.0, (2, 3), np.float64), spaces.Discrete(5)], ids=str)
+def test_samples_are_those_of_sb3(space, n_envs, normalized, options):
+    """The same rows by the same random numbers, of the same types."""
+    rng = np.random.default_rng(0)
+    plain = ReplayBuffer(30, space, ACTION, device=DEVICE, n_envs=n_envs, **options)
+    space.seed(0)
+    for _ in range(40):
+        obs, next_obs = ([space.sample() for _ in range(n_envs)] for _ in range(2))
+        infos = [{"TimeLimit.truncated": bool(rng.integers(2))} for _ in range(n_envs)]
+        actions, rewards, dones = rng.normal(size=(n_envs, 1)), rng.normal(size=n_envs), rng.integers(2, size=n_envs)
+        plain.add(np.array(obs), np.array(next_obs), actions, rewards, dones, infos)
+    env = None
+    if normalized and isinstance(space, spaces.Box):
+
+        class Blank(gym.Env):
+            observation_space, action_space = space, ACTION
+
+        env = VecNormalize(DummyVecEnv([Blank]))
+        env.obs_rms.update(rng.normal(size=(50, *space.shape)))
+        env.ret_rms.update(rng.normal(size=50))
+    ours = shared(copy.deepcopy(plain), None, 0.0)
+    for seed in range(3):
+        np.random.seed(seed)
+        expected = plain.sample(16, env=env)
+        np.random.seed(seed)
+        batch = ours.sample(16, env=env)
+        for name, one, other in zip(expected._fields, batch, expected, strict=True):
+            assert (one is None) == (other is None), name
+            if one is not None:
+                assert one.dtype == other.dtype and one.shape == other.shape and one.equal(other), name

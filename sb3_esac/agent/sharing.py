@@ -68,11 +68,22 @@ class SharedExperience(ReplayBuffer):
         joined: ReplayBufferSamples = _concatenate(super().sample(batch_size - n_shared, env=env), shared_batch)
         return joined
 
-    def to_torch(self, array: np.ndarray, copy: bool = True) -> th.Tensor:
-        # Samples are taken by indices, and so are copies already.
-        if self.device.type == "cpu" and array.flags.owndata:
-            return th.from_numpy(array)
-        return super().to_torch(array, copy)
+    def _get_samples(self, batch_inds: np.ndarray, env: VecNormalize | None = None) -> Any:
+        if type(self).__mro__[2] is not ReplayBuffer or self.device.type != "cpu" or self.optimize_memory_usage:
+            return super()._get_samples(batch_inds, env=env)
+        # The same in half of the time, for a batch is a tenth of an update: rows are found once, and copied once.
+        rows = batch_inds * self.n_envs + np.random.randint(0, high=self.n_envs, size=(len(batch_inds),))
+
+        def taken(array: np.ndarray) -> np.ndarray:
+            return array.reshape(-1, *array.shape[2:]).take(rows, axis=0)
+
+        # Ends by a time limit are none.
+        dones = taken(self.dones) * (1 - taken(self.timeouts))
+        observations: Any = self._normalize_obs(taken(self.observations), env)
+        following: Any = self._normalize_obs(taken(self.next_observations), env)
+        rewards = self._normalize_reward(taken(self.rewards).reshape(-1, 1), env)
+        batch = (observations, taken(self.actions), following, dones.reshape(-1, 1), rewards)
+        return ReplayBufferSamples(*map(th.from_numpy, batch))
 
     def truncate_open_episodes(self) -> None:
         """Mark the last transition of every unfinished episode as truncated: what follows belongs to another episode."""

@@ -131,7 +131,8 @@ class FlatAdam:
         self._names["step"] = list(self._steps.unbind())
         self._numbers: list[np.ndarray] | None = None
         if self.parameters.numel() == 1 and self.parameters.device.type == "cpu":
-            self._numbers = [each.numpy() for each in (self.parameters, self.gradient, self._mean, self._square)]
+            self._numbers = [each.numpy() for each in (self.parameters, self._mean, self._square)]
+        self._clock = self._steps.numpy() if self._steps.device.type == "cpu" else None
         self._share()
         self._addresses = self._find_addresses()
 
@@ -155,31 +156,38 @@ class FlatAdam:
         """Move the parameters along ``gradient``: torch's kernel, or its ``_single_tensor_adam``, for all at once."""
         group: dict[str, Any] = self.optimizer.param_groups[0]
         (beta1, beta2), rate, mean, square = group["betas"], group["lr"], self._mean, self._square
-        self._steps.add_(1)
+        assert self._clock is not None
+        self._clock += 1
         if self.is_fused:
             plain = dict(weight_decay=0.0, amsgrad=False, maximize=False)
             options = dict(lr=rate, beta1=beta1, beta2=beta2, eps=group["eps"], **plain)
             th._fused_adam_([self.parameters], [self.gradient], [mean], [square], [], self._names["step"][:1], **options)
             return
-        n_steps = float(self._steps[0])
-        if self._numbers is not None:
-            self._step_number(n_steps, group)
-            return
+        n_steps = float(self._clock[0])
         mean.lerp_(self.gradient, 1 - beta1)
         square.mul_(beta2).addcmul_(self.gradient, self.gradient, value=1 - beta2)
         deviation = th.sqrt(square, out=self._scratch).div_((1 - beta2**n_steps) ** 0.5).add_(group["eps"])
         self.parameters.addcdiv_(mean, deviation, value=-rate / (1 - beta1**n_steps))
 
-    def _step_number(self, n_steps: float, group: dict[str, Any]) -> None:
-        """Do the same with a single parameter, for which calls of torch take longer than the arithmetic."""
-        assert self._numbers is not None
+    def step_number(self, gradient: float) -> None:
+        """
+        Do the same with a single parameter, for which calls of torch take longer than the arithmetic.
+
+        :param gradient: By the parameter.
+        """
+        if self._numbers is None or self._clock is None or self.is_fused:
+            self.gradient.fill_(gradient)
+            self.step()
+            return
+        group: dict[str, Any] = self.optimizer.param_groups[0]
         beta1, beta2 = group["betas"]
-        value, gradient, mean, square = (float(array[0]) for array in self._numbers)
+        self._clock += 1
+        n_steps, (value, mean, square) = float(self._clock[0]), (float(array[0]) for array in self._numbers)
         mean += (1 - beta1) * (gradient - mean)
         square = beta2 * square + (1 - beta2) * gradient * gradient
         deviation = (square / (1 - beta2**n_steps)) ** 0.5 + group["eps"]
         value -= group["lr"] / (1 - beta1**n_steps) * mean / deviation
-        for array, number in zip(self._numbers, (value, gradient, mean, square), strict=True):
+        for array, number in zip(self._numbers, (value, mean, square), strict=True):
             array[0] = number
 
     @property

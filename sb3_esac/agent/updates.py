@@ -287,8 +287,7 @@ class FastUpdates:
         log_ent_coef = adam.parameters.item()
         ent_coef = math.exp(log_ent_coef)
         loss, slope = entropy_loss(log_ent_coef, log_prob, self.agent.target_entropy)
-        adam.gradient.fill_(slope)
-        adam.step()
+        adam.step_number(slope)
         return ent_coef, [loss]
 
     def _targets(self, batch: Batch, data: Any, discounts: Any, ent_coef: float) -> np.ndarray:
