@@ -281,7 +281,7 @@ def longer_budgets() -> str:
 
 def speed() -> str:
     """What a step and an update of SAC cost."""
-    columns = ["task", "threads", "step_ms", "update_ms", "load"]
+    columns = ["task", "algorithm", "threads", "step_ms", "update_ms", "load"]
     return markdown(columns, [[row[name] for name in columns] for row in read("experiments/results/speed.csv")])
 
 
@@ -324,10 +324,9 @@ def loop() -> str:
 
 def on_the_clock() -> str:
     """How long it takes to reach SAC's returns."""
-    from experiments.figures.clock import AXIS, collect
-    from experiments.report import times
+    from experiments.figures.clock import collect, table
 
-    return times(collect(), AXIS)
+    return table(collect())
 
 
 def targets_on_the_clock() -> str:

@@ -9,11 +9,10 @@ import numpy as np
 
 from experiments import statistics
 from experiments.references import RANDOM_RETURNS, REFERENCES, Reference, random_returns
-from experiments.speed import SPEED, TIMED, speeds
+from experiments.speed import BASELINE, SPEED, TIMED, speeds
 from experiments.statistics import Curve, Ratios
 from experiments.tables import read_csv
 
-BASELINE = "SAC"
 NUMBERS = ("total_steps", "agent_steps", "population_steps", "updates", "cpu_seconds", "wall_seconds", "deployed")
 
 Rows = list[dict[str, Any]]

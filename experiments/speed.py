@@ -1,5 +1,6 @@
 """
-What a step and an update of stock SAC cost on an idle machine: ``python -m experiments.speed``.
+What a step and an update of stock SAC cost on an idle machine: ``python -m experiments.speed``. Where ``sbx`` can be imported,
+what they cost SBX's SAC (JAX) with the same arguments is measured, too, in the same turns.
 
 Long runs are played beside each other, which makes their own clocks useless for comparisons. How many steps and updates
 they took is exact. So ``python -m experiments.report NAME --seconds idle`` takes SAC's time from these numbers, with as many
@@ -7,6 +8,7 @@ threads as were fastest; everybody else's is the clock of a run that was alone o
 """
 
 import argparse
+import importlib
 import os
 import sys
 import time
@@ -19,15 +21,17 @@ import numpy as np
 import torch as th
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from experiments.algorithms import sac
+from experiments.algorithms import SAC_ARGUMENTS, make_task, sac
 from experiments.jobs import versions
 from experiments.matrices import SHORT_TASKS
 from experiments.tables import markdown, read_csv, write_csv
 from sb3_esac.quiet import quieten_mujoco
 
 SPEED = Path(__file__).parent / "results" / "speed.csv"
+SBX = "SBX's SAC"
 N_STEPS, N_REPEATS, N_WARMUP = 300, 5, 400
-TIMED = ("SAC", "SAC, ESAC's updates")
+BASELINE = "SAC"
+TIMED = (BASELINE, "SAC, ESAC's updates")
 """Algorithms whose steps and updates are those that are measured."""
 
 
@@ -53,21 +57,27 @@ def measure(task: str) -> list[dict[str, Any]]:
     :param task: Environment.
     :return: A row for each number of threads.
     """
-    model = sac(task, 0, N_WARMUP, learning_starts=0)
-    model.learn(N_WARMUP, log_interval=None)  # type: ignore[arg-type]
+    model, peer = sac(task, 0, N_WARMUP, learning_starts=0), sbx(task)
     all_threads = range(1, (os.cpu_count() or 1) + 1)
-    found: dict[int, list[tuple[float, float]]] = {threads: [] for threads in all_threads}
+    ways: dict[tuple[str, int], BaseAlgorithm] = {(BASELINE, threads): model for threads in all_threads}
+    if peer is not None:
+        # JAX takes the cores that it finds.
+        ways[SBX, len(all_threads)] = peer
+    for each in dict.fromkeys(ways.values()):
+        each.learn(N_WARMUP, log_interval=None)  # type: ignore[arg-type]
+    found: dict[tuple[str, int], list[tuple[float, float]]] = {way: [] for way in ways}
     for _ in range(N_REPEATS):
-        for threads, times in found.items():
-            th.set_num_threads(threads)
-            step = time_steps(model, 0, N_STEPS)
-            times.append((step, time_steps(model, 1, N_STEPS) - step))
+        for way, times in found.items():
+            th.set_num_threads(way[1])
+            step = time_steps(ways[way], 0, N_STEPS)
+            times.append((step, time_steps(ways[way], 1, N_STEPS) - step))
     rows = []
-    for threads, times in found.items():
+    for (algorithm, threads), times in found.items():
         step, update = np.median(times, axis=0)
         rows.append(
             {
                 "task": task,
+                "algorithm": algorithm,
                 "threads": threads,
                 "step_ms": round(1e3 * step, 3),
                 "update_ms": round(1e3 * update, 3),
@@ -78,15 +88,34 @@ def measure(task: str) -> list[dict[str, Any]]:
     return rows
 
 
-def speeds(path: Path = SPEED) -> dict[str, tuple[float, float]]:
+def sbx(task: str) -> BaseAlgorithm | None:
+    """
+    Make SBX's SAC with the arguments that SB3's has.
+
+    :param task: Environment.
+    :return: None if it cannot be imported.
+    """
+    try:
+        peer = importlib.import_module("sbx")
+    except ImportError:
+        return None
+    arguments = {name: value for name, value in SAC_ARGUMENTS.get(task, {}).items() if name != "learning_starts"}
+    made: BaseAlgorithm = peer.SAC("MlpPolicy", make_task(task, 0), seed=0, learning_starts=0, **arguments)
+    return made
+
+
+def speeds(path: Path = SPEED, algorithm: str = BASELINE) -> dict[str, tuple[float, float]]:
     """
     Read what was measured.
 
     :param path: The file.
+    :param algorithm: Whose speed.
     :return: Seconds of a step and of an update by task, with the number of threads of which one of each is fastest.
     """
     fastest: dict[str, tuple[float, float]] = {}
     for row in read_csv(path):
+        if row["algorithm"] != algorithm:
+            continue
         found = float(row["step_ms"]) / 1e3, float(row["update_ms"]) / 1e3
         if row["task"] not in fastest or sum(found) < sum(fastest[row["task"]]):
             fastest[row["task"]] = found

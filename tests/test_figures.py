@@ -398,10 +398,9 @@ def test_a_file_of_results_keeps_its_columns(tmp_path):
 
 
 def test_targets_on_the_clock(tmp_path, capsys):
-    write_csv(
-        tmp_path / "speed.csv",
-        [{"task": task, "threads": 1, "step_ms": 1.0, "update_ms": 9.0, "load": 0, "versions": ""} for task in CLOCKED],
-    )
+    row = {"algorithm": "SAC", "threads": 1, "step_ms": 1.0, "update_ms": 9.0, "load": 0, "versions": ""}
+    peer = {"task": CLOCKED[0], **row, "algorithm": "SBX's SAC", "update_ms": 4.0}
+    write_csv(tmp_path / "speed.csv", [*({"task": task, **row} for task in CLOCKED), peer])
     results(tmp_path / "benchmark.csv", {"SAC": (1.0, 5.0, 1.0), "ARS": (1.0, 1.0, 0.0)}, CLOCKED)
     results(tmp_path / "clock.csv", {"ESAC, fast": (6.0, 0.0005, 0.1), "ES, two workers": (0.5, 0.001, 0.0)}, CLOCKED)
     folders = ["--results", str(tmp_path), "--pictures", str(tmp_path)]
@@ -409,7 +408,10 @@ def test_targets_on_the_clock(tmp_path, capsys):
     # What SAC has a little after a second, ESAC has at its first evaluation: after a tenth of it
     assert third.holds and half.holds and "on 2 (Swimmer-v5, HalfCheetah-v5); not on none" in third.evidence
     assert swimmer.holds and cheetah.holds and "seed 1: " in swimmer.evidence
-    assert is_drawn(tmp_path, "clock") and "| 0.08 |" in capsys.readouterr().out
+    assert is_drawn(tmp_path, "clock") and "| 0.08 |" in (printed := capsys.readouterr().out)
+    # SBX takes half of SAC's time, where its speed was measured.
+    lines = {line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[-3:-1]] for line in printed.splitlines()[2:4]}
+    assert lines[CLOCKED[1]] == ["", ""] and lines[CLOCKED[0]][0] == "0.16"
     results(tmp_path / "clock.csv", {"ESAC, fast": (0.2, 0.005, 0.1)}, CLOCKED)
     third, half, swimmer, cheetah = clock.main(folders)
     assert not third.holds and not half.holds and "HalfCheetah-v5 (never)" in half.evidence

@@ -286,11 +286,13 @@ def test_seconds_of_an_idle_machine(tmp_path, monkeypatch):
     for name, value in {"N_WARMUP": 20, "N_STEPS": 10, "N_REPEATS": 2}.items():
         monkeypatch.setattr(speed, name, value)
     path = tmp_path / "speed.csv"
-    assert speed.main(["--tasks", "Pendulum-v1", "--output", str(path)]) == 0 and len(read_csv(path)) == os.cpu_count()
-    row = {"task": "Hopper-v5", "threads": 1, "step_ms": 1.0, "update_ms": 5.0, "load": 0.0, "versions": ""}
-    write_csv(path, [*read_csv(path), row, row | {"threads": 2, "step_ms": 2.0, "update_ms": 3.0}])
+    assert speed.main(["--tasks", "Pendulum-v1", "--output", str(path)]) == 0
+    assert len([row for row in read_csv(path) if row["algorithm"] == "SAC"]) == os.cpu_count()
+    row = {"task": "Hopper-v5", "algorithm": "SAC", "threads": 1, "step_ms": 1.0, "update_ms": 5.0, "load": 0.0, "versions": ""}
+    write_csv(path, [*read_csv(path), row, row | {"threads": 2, "step_ms": 2.0, "update_ms": 3.0}, row | {"algorithm": "SBX's SAC", "step_ms": 0.5}])
     assert speed.main(["--tasks", "Pendulum-v1", "--output", str(path)]) == 0
     found = speed.speeds(path)
+    assert speed.speeds(path, speed.SBX)["Hopper-v5"] == (0.0005, 0.005)
     assert found["Hopper-v5"] == (0.002, 0.003) and 0 < found["Pendulum-v1"][0] < found["Pendulum-v1"][1]
     algorithms = {"SAC, ESAC's updates": (1.0, 1.0, 1 / 3), "ES": (1.0, 1.0, 0.0)}
     runs = comparison.read(results(tmp_path / "known.csv", algorithms, ["Hopper-v5", "Swimmer-v5"], seeds=1), path)
