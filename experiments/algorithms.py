@@ -6,14 +6,17 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 from stable_baselines3 import SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.noise import OrnsteinUhlenbeckActionNoise
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from torch import nn
 
+from experiments.fast_sac import FastSAC
 from sb3_esac import ES, ESAC
 from sb3_esac.agent.building import AGENT_DEFAULTS, DEFAULT_NETWORK
 from sb3_esac.evolution.episode_lengths import ProgressiveEpisodeLength
@@ -225,6 +228,68 @@ def by_default(task: str, seed: int, total_timesteps: int, device: str = "cpu", 
     return ESAC("MlpPolicy", make_task(task, seed), seed=seed, device=device, **changes)
 
 
+ALONE: dict[str, Any] = {"population_size": 2, "winner_fraction": 0.5, "agent_fraction": 1.0, "champion_episodes": 0}
+"""Nothing of ESAC's but its agent: two members play an episode each before it begins, which count."""
+
+OU_SIGMA = 0.5
+"""Of the noise that is correlated in time, as rl-zoo3 has it for MountainCarContinuous (DDPG, TD3)."""
+
+
+def alone(task: str, seed: int, total_timesteps: int, device: str = "cpu", **changes: Any) -> BaseAlgorithm:
+    """
+    Make ESAC's agent with ESAC's arguments, and no population.
+
+    :param task: Environment.
+    :param seed: Seed of the run.
+    :param total_timesteps: Budget, which nothing depends on here.
+    :param device: Of its networks.
+    :param changes: Arguments that differ from the defaults.
+    """
+    return by_default(task, seed, total_timesteps, device, **ALONE, **changes)
+
+
+def alone_with_noise(task: str, seed: int, total_timesteps: int, device: str = "cpu") -> BaseAlgorithm:
+    """
+    The same, with exploration that is correlated in time.
+
+    :param task: Environment.
+    :param seed: Seed of the run.
+    :param total_timesteps: Budget, which nothing depends on here.
+    :param device: Of its networks.
+    """
+    model = alone(task, seed, total_timesteps, device)
+    size = model.action_space.shape
+    assert size is not None
+    model.action_noise = OrnsteinUhlenbeckActionNoise(np.zeros(size), np.full(size, OU_SIGMA))
+    return model
+
+
+def fast_sac(task: str, seed: int, total_timesteps: int, device: str = "cpu") -> BaseAlgorithm:
+    """
+    Make a SAC with rl-zoo3's arguments, whose updates are fast.
+
+    :param task: Environment.
+    :param seed: Seed of the run.
+    :param total_timesteps: Budget, which nothing depends on here.
+    :param device: "cpu".
+    """
+    if device != "cpu":
+        raise ValueError(f'`device` must be "cpu", not {device!r}: these updates are numpy\'s')
+    return FastSAC("MlpPolicy", make_task(task, seed), seed=seed, device=device, **SAC_ARGUMENTS.get(task, {}))
+
+
+def es_by_default(task: str, seed: int, total_timesteps: int, device: str = "cpu") -> BaseAlgorithm:
+    """
+    Make an ES as a user does who gives nothing but a task.
+
+    :param task: Environment.
+    :param seed: Seed of the run.
+    :param total_timesteps: Budget, which nothing depends on here.
+    :param device: Of its networks.
+    """
+    return ES("MlpPolicy", make_task(task, seed), seed=seed, device=device)
+
+
 def sac_esacs_arguments(task: str, seed: int, total_timesteps: int, device: str = "cpu") -> BaseAlgorithm:
     """
     Make a SAC with the arguments and networks that ESAC's agent has, and normalised observations: ESAC without its population.
@@ -306,9 +371,15 @@ ALGORITHMS: dict[str, Make] = {
     "ESAC, paper": partial(from_file, "esac_paper"),
     "ESAC, paper, n = 10": partial(from_file, "esac_paper", population_size=20, mirrored=True),
     "ESAC, fast": partial(from_file, "esac_fast", in_workers=True),
+    "ESAC, by default": by_default,
+    "the agent alone": alone,
+    "the agent alone, gSDE": partial(alone, use_sde=True),
+    "the agent alone, OU noise": alone_with_noise,
+    "ES, by default": es_by_default,
     "ESAC, updates by SB3": partial(by_default, updates="stock"),
     "ESAC, updates by hand": partial(by_default, updates="auto"),
     "SAC": sac,
+    "SAC, fast": fast_sac,
     "SAC, ESAC's updates": partial(sac, train_freq=5, gradient_steps=4),
     "SAC, ESAC's arguments": sac_esacs_arguments,
     "ARS": ars,

@@ -5,6 +5,7 @@ from functools import partial
 
 from experiments.algorithms import ABLATIONS, FAST_ABLATIONS
 from experiments.jobs import Job
+from experiments.suites import DECIDE, DENSE, REPORT, RIVALS, STUCK
 
 SHORT_TASKS = {
     "Pendulum-v1": 20_000,
@@ -161,6 +162,13 @@ MATRICES: dict[str, Callable[[], list[Job]]] = {
     ),
 }
 """By name."""
+
+MATRICES |= {
+    "dense": partial(grid, "dense", DENSE, RIVALS, REPORT),
+    "stuck": partial(grid, "stuck", {task: budget for task, (budget, _) in STUCK.items()}, RIVALS, REPORT),
+    "dense_decide": partial(grid, "dense_decide", DENSE, RIVALS, DECIDE),
+    "stuck_decide": partial(grid, "stuck_decide", {task: budget for task, (budget, _) in STUCK.items()}, RIVALS, DECIDE),
+}
 
 TABLE1 = (
     "HalfCheetah-v5",

@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from experiments import comparison, drawing, statistics
-from experiments.comparison import BASELINE, MEASURES, SECONDS, Measures, Rectangle, Runs, names
+from experiments.comparison import MEASURES, SECONDS, Measures, Rectangle, Runs, names
+from experiments.speed import BASELINE
 from experiments.statistics import Estimate
 from experiments.tables import markdown
 

@@ -408,9 +408,12 @@ def test_targets_on_the_clock(tmp_path, capsys):
     # What SAC has a little after a second, ESAC has at its first evaluation: after a tenth of it
     assert third.holds and half.holds and "on 2 (Swimmer-v5, HalfCheetah-v5); not on none" in third.evidence
     assert swimmer.holds and cheetah.holds and "seed 1: " in swimmer.evidence
-    assert is_drawn(tmp_path, "clock") and "| 0.08 |" in (printed := capsys.readouterr().out)
+    printed = capsys.readouterr().out
+    assert is_drawn(tmp_path, "clock") and "| 0.08 |" in printed
     # SBX takes half of SAC's time, where its speed was measured.
-    lines = {line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[-3:-1]] for line in printed.splitlines()[2:4]}
+    lines = {
+        line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[-3:-1]] for line in printed.splitlines()[2:4]
+    }
     assert lines[CLOCKED[1]] == ["", ""] and lines[CLOCKED[0]][0] == "0.16"
     results(tmp_path / "clock.csv", {"ESAC, fast": (0.2, 0.005, 0.1)}, CLOCKED)
     third, half, swimmer, cheetah = clock.main(folders)

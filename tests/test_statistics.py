@@ -288,8 +288,24 @@ def test_seconds_of_an_idle_machine(tmp_path, monkeypatch):
     path = tmp_path / "speed.csv"
     assert speed.main(["--tasks", "Pendulum-v1", "--output", str(path)]) == 0
     assert len([row for row in read_csv(path) if row["algorithm"] == "SAC"]) == os.cpu_count()
-    row = {"task": "Hopper-v5", "algorithm": "SAC", "threads": 1, "step_ms": 1.0, "update_ms": 5.0, "load": 0.0, "versions": ""}
-    write_csv(path, [*read_csv(path), row, row | {"threads": 2, "step_ms": 2.0, "update_ms": 3.0}, row | {"algorithm": "SBX's SAC", "step_ms": 0.5}])
+    row = {
+        "task": "Hopper-v5",
+        "algorithm": "SAC",
+        "threads": 1,
+        "step_ms": 1.0,
+        "update_ms": 5.0,
+        "load": 0.0,
+        "versions": "",
+    }
+    write_csv(
+        path,
+        [
+            *read_csv(path),
+            row,
+            row | {"threads": 2, "step_ms": 2.0, "update_ms": 3.0},
+            row | {"algorithm": "SBX's SAC", "step_ms": 0.5},
+        ],
+    )
     assert speed.main(["--tasks", "Pendulum-v1", "--output", str(path)]) == 0
     found = speed.speeds(path)
     assert speed.speeds(path, speed.SBX)["Hopper-v5"] == (0.0005, 0.005)

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from experiments import comparison, drawing
-from experiments.comparison import BASELINE, Runs, names
+from experiments.comparison import Runs, names
 from experiments.figures.study import Outcome, parse, show
 from experiments.figures.table1 import OURS, runs_in
 from experiments.report import times, with_updates
+from experiments.speed import BASELINE
 
 
 def check(runs: Runs) -> list[Outcome]:

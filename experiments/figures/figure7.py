@@ -9,9 +9,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from experiments import drawing
-from experiments.comparison import BASELINE, Runs, names
+from experiments.comparison import Runs, names
 from experiments.figures.study import Outcome, parse, show
 from experiments.figures.table1 import OURS, PAPER, runs_in
+from experiments.speed import BASELINE
 
 
 def check(runs: Runs) -> list[Outcome]:

@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from experiments import comparison, statistics
-from experiments.comparison import BASELINE, Runs, Scale
+from experiments.comparison import Runs, Scale
 from experiments.figures.study import RESULTS, Outcome
 from experiments.references import Reference
+from experiments.speed import BASELINE
 
 CHALLENGER = "ESAC"
 OPPONENTS = (BASELINE, "SAC, ESAC's updates")

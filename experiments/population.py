@@ -1,0 +1,145 @@
+"""
+Whether the population pays, from what has been played of the suites: ``python -m experiments.population``.
+
+For the dense suite it prints interquartile means, and what ESAC keeps of the agent alone with its interval; for the stuck one
+how many seeds of each task were solved, with Wilson's interval, and after how many steps and seconds.
+"""
+
+import argparse
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from experiments import comparison, statistics
+from experiments.comparison import Runs
+from experiments.references import random_returns
+from experiments.suites import ALONE, DENSE, ESAC, RIVALS, STUCK
+from experiments.tables import markdown
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def wilson(n_solved: int, n: int, z: float = 1.96) -> tuple[float, float]:
+    """
+    Compute the interval of a probability by Wilson (1927), which holds for few trials, and at 0 and 1.
+
+    :param n_solved: Successes.
+    :param n: Trials, at least 1.
+    :param z: Quantile of the normal distribution; this one is for 95%.
+    :return: Both ends.
+    """
+    share = n_solved / n
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def solved(runs: Runs, task: str, algorithm: str) -> tuple[int, int]:
+    """
+    Count the seeds that solve a task.
+
+    :param runs: All runs.
+    :param task: One of :data:`STUCK`.
+    :param algorithm: Its name.
+    :return: How many are at the threshold at their end, and how many there are.
+    """
+    seeds = runs.get((task, algorithm), {})
+    return sum(float(rows[-1]["deployed"]) >= STUCK[task][1] for rows in seeds.values()), len(seeds)
+
+
+def stuck_table(runs: Runs) -> str:
+    """
+    Make the table of tasks that are solved or not.
+
+    :param runs: All runs.
+    """
+    lines = []
+    for task in STUCK:
+        for algorithm in RIVALS:
+            n_solved, n = solved(runs, task, algorithm)
+            if not n:
+                continue
+            low, high = wilson(n_solved, n)
+            curves = (comparison.curves_of(runs, task, algorithm, axis) for axis in ("total_steps", "cpu_seconds"))
+            medians = [
+                float(np.median([statistics.first_passage(curve, STUCK[task][1]) for curve in each])) for each in curves
+            ]
+            shown = [f"{value:,.0f}" if math.isfinite(value) else "never" for value in medians]
+            lines.append([task, algorithm, f"{n_solved} of {n}", f"{low:.2f} to {high:.2f}", *shown])
+    header = ["task", "algorithm", "solved", "95% of the share", "median steps to the threshold", "median seconds of CPU"]
+    return markdown(header, lines)
+
+
+def dense_table(runs: Runs) -> str:
+    """
+    Make the table of returns, and of the share of the agent's alone.
+
+    :param runs: All runs.
+    """
+    lines = []
+    for task in DENSE:
+        for algorithm in RIVALS:
+            seeds = runs.get((task, algorithm), {})
+            if seeds:
+                last = [float(rows[-1]["deployed"]) for rows in seeds.values()]
+                lines.append([task, algorithm, len(last), f"{statistics.iqm(np.array(last)[:, None]):.0f}", *_ends(last)])
+    return markdown(["task", "algorithm", "seeds", "IQM", "lowest", "highest"], lines)
+
+
+def _ends(values: Sequence[float]) -> list[str]:
+    return [f"{min(values):.0f}", f"{max(values):.0f}"]
+
+
+def insurance(runs: Runs, n_samples: int | None = None) -> statistics.Estimate | None:
+    """
+    Estimate what ESAC keeps of the agent alone: the ratio of their interquartile means over tasks and seeds. On each task
+    random play is 0, for returns below zero have no ratio, and the agent's mean is 1.
+
+    :param runs: All runs.
+    :param n_samples: Samples of the bootstrap.
+    :return: The ratio and its interval; None unless both have as many seeds on each task that both have.
+    """
+    both = [task for task in DENSE if (task, ESAC) in runs and (task, ALONE) in runs]
+    counts = {len(runs[task, name]) for task in both for name in (ESAC, ALONE)}
+    if len(counts) != 1:
+        return None
+    zero = random_returns()
+    scores: list[list[np.ndarray]] = [[], []]
+    for task in both:
+        ours, alone = (np.array([float(rows[-1]["deployed"]) for rows in runs[task, name].values()]) for name in (ESAC, ALONE))
+        low = zero.get(task, 0.0)
+        for values, kept in zip((ours, alone), scores, strict=True):
+            kept.append((values - low) / (alone.mean() - low))
+    pair = [np.stack(each, axis=1) for each in scores]
+
+    def kept_share(ours: np.ndarray, alone: np.ndarray) -> float:
+        return statistics.iqm(ours) / statistics.iqm(alone)
+
+    return statistics.intervals({"kept": pair}, kept_share, n_samples)["kept"]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """
+    Print the tables.
+
+    :param arguments: Words of the command line.
+    """
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--decide", action="store_true", help="the seeds for decisions")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    options = parser.parse_args(arguments)
+    end = "_decide" if options.decide else ""
+    dense, stuck = (comparison.read(options.results / f"{name}{end}.csv") for name in ("dense", "stuck"))
+    if dense:
+        kept = insurance(dense)
+        print(dense_table(dense), *([f"\nESAC over the agent alone: {kept}"] if kept else []), sep="\n")
+    if stuck:
+        print(stuck_table(stuck))
+    if not dense and not stuck:
+        raise SystemExit(f"no data in {options.results}: make them with `python -m experiments.run dense` and `stuck`")
+
+
+if __name__ == "__main__":
+    main()
