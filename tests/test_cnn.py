@@ -1,18 +1,24 @@
 """Image observations."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch as th
+from gymnasium import spaces
 from gymnasium.wrappers import TimeLimit
 from helpers import ALGORITHMS, DEVICE, HYBRIDS, arguments_for
 from stable_baselines3 import TD3
 from stable_baselines3.common.envs import FakeImageEnv
 from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.torch_layers import NatureCNN
 from stable_baselines3.common.utils import zip_strict
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecTransposeImage, is_vecenv_wrapped
 from support import is_finite, tiny
 
 from sb3_esac import ES, ESAC
+from sb3_esac.es_policies import CnnPolicy
+from sb3_esac.evaluation.numpy_cnn import NumpyCnn
 from sb3_esac.evaluation.players import TorchActor, make_player
 from sb3_esac.evaluation.vectors import to_vector
 
@@ -88,10 +94,53 @@ def test_the_population_searches_the_actors_own_extractor():
 def test_offspring_play_what_predict_plays(algorithm):
     model = tiny(images(), "CnnPolicy", algorithm=algorithm, **SMALL)
     player = make_player(model.actor)
-    assert isinstance(player, TorchActor)
+    assert isinstance(player, NumpyCnn)
     observation = model.get_env().reset()[0]
     expected = model.policy.predict(observation, deterministic=True)[0]
-    np.testing.assert_allclose(player.bind(to_vector(model.actor))(observation), expected, atol=1e-6)
+    np.testing.assert_allclose(player.bind(to_vector(model.actor))(observation), expected, atol=1e-5)
+
+
+PICTURES = spaces.Box(0, 255, (4, 84, 60), np.uint8)
+CHOICES = [spaces.Discrete(6), spaces.Box(-2.0, 1.0, (3,), np.float32)]
+
+
+@pytest.mark.parametrize("net_arch", [[], [16, 8]])
+@pytest.mark.parametrize("normalized", [True, False])
+@pytest.mark.parametrize("space", CHOICES, ids=str)
+def test_pictures_in_numpy_are_those_of_torch(space, normalized, net_arch):
+    """Of any shape, divided by 255 or not, with all that comes behind the convolutions."""
+    policy = CnnPolicy(PICTURES, space, net_arch=net_arch, normalize_images=normalized)
+    player, rng = make_player(policy), np.random.default_rng(0)
+    assert isinstance(player, NumpyCnn)
+    vector = to_vector(policy) + 0.05 * rng.standard_normal(to_vector(policy).size).astype(np.float32)
+    act, other, reference = player.bind(vector), player.bind(-vector), TorchActor(policy).bind(vector)
+    vector[:] = np.nan
+    for _ in range(20):
+        picture = rng.integers(256, size=PICTURES.shape, dtype=np.uint8)
+        other(picture)
+        np.testing.assert_allclose(act(picture), reference(picture), rtol=1e-4, atol=1e-4)
+    assert pickle.loads(pickle.dumps(player)).bind(to_vector(policy))(picture) is not None
+
+
+class Padded(NatureCNN):
+    """Another network of the same name."""
+
+
+@pytest.mark.parametrize("what", ["class", "padding", "activation", "forward"])
+def test_other_convolutions_are_torchs(what, monkeypatch):
+    kwargs = {"features_extractor_class": Padded} if what == "class" else {}
+    policy = CnnPolicy(PICTURES, CHOICES[0], net_arch=[8], **kwargs)
+    cnn = policy.features_extractor.cnn
+    if what == "padding":
+        cnn[0].padding, cnn[2].padding = (0, 0), (0, 0)
+        cnn[0].dilation = (2, 2)
+        policy.features_extractor.linear[0] = th.nn.Linear(64 * 6 * 3, 512)
+    elif what == "activation":
+        cnn[1] = th.nn.Tanh()
+    elif what == "forward":
+        monkeypatch.setattr(policy.features_extractor, "forward", lambda pictures: -NatureCNN.forward(extractor, pictures))
+        extractor = policy.features_extractor
+    assert isinstance(make_player(policy), TorchActor)
 
 
 @pytest.mark.parametrize("agent_class", [None, TD3])

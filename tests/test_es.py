@@ -23,6 +23,7 @@ from sb3_esac import ES, ESAC
 from sb3_esac.champion import PROBE_FRACTION
 from sb3_esac.es_policies import CnnPolicy, ESPolicy, LinearPolicy, MlpPolicy, MultiInputPolicy
 from sb3_esac.evaluation.normalization import ObservationNormalizer
+from sb3_esac.evaluation.numpy_cnn import NumpyCnn
 from sb3_esac.evaluation.numpy_mlp import NumpyMlp
 from sb3_esac.evaluation.players import TorchActor, make_player
 from sb3_esac.evaluation.vectors import searched_parameters, to_vector
@@ -207,7 +208,7 @@ def test_images(discrete, n_stack, tmp_path):
     policy_kwargs = dict(features_extractor_kwargs=dict(features_dim=8))
     model = ES("CnnPolicy", env, population_size=5, champion_episodes=1, seed=0, policy_kwargs=policy_kwargs).learn(60)
     assert model.observation_space.shape == (n_stack, 36, 36) and not model.normalize_observations
-    assert isinstance(make_player(model.actor), TorchActor) and is_finite(model)
+    assert isinstance(make_player(model.actor), NumpyCnn) and is_finite(model)
     # The convolutions are searched too.
     assert model.population.mean.size == sum(parameter.numel() for parameter in model.policy.parameters()) > 50_000
     model.save(tmp_path / "model")

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from sb3_esac.evaluation.first_layers import update_normalizers
 from sb3_esac.evaluation.lane import DirectLane, ReplayableEpisode
 from sb3_esac.evaluation.lockstep import LockstepEvaluator
 from sb3_esac.evaluation.normalization import ObservationNormalizer
+from sb3_esac.evaluation.numpy_cnn import NumpyCnn
 from sb3_esac.evaluation.numpy_mlp import NumpyMlp
 from sb3_esac.evaluation.players import TorchActor, make_player
 from sb3_esac.evaluation.replay import Replayer
@@ -265,10 +267,14 @@ def test_workers_get_the_statistics_of_the_moment(subprocs: Any) -> None:
     assert not np.array_equal(first.returns, second.returns)
 
 
-def test_workers_with_a_torch_actor(subprocs: Any) -> None:
+@pytest.mark.parametrize("kind", [TorchActor, NumpyCnn])
+def test_workers_with_images(subprocs: Any, kind: Any) -> None:
     env, evaluator = subprocs("stack image", 1)
     request = make_request(env, n_members=2)
-    assert isinstance(request.player, TorchActor)
+    assert isinstance(request.player, NumpyCnn)
+    if kind is TorchActor:
+        actor = TD3("CnnPolicy", env, buffer_size=10, seed=0, policy_kwargs={"net_arch": [16, 16]}).actor
+        request = replace(request, player=TorchActor(actor))
     assert_same(evaluator.evaluate(request, listen), LockstepEvaluator(env).evaluate(request, listen))
 
 

@@ -1,16 +1,17 @@
 """How a vector plays: the fastest forward that gives what ``predict`` would give."""
 
 import copy
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.torch_layers import FlattenExtractor
+from stable_baselines3.common.torch_layers import FlattenExtractor, NatureCNN
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_esac.evaluation.normalization import ObservationNormalizer
+from sb3_esac.evaluation.numpy_cnn import Convolution, NumpyCnn
 from sb3_esac.evaluation.numpy_mlp import NumpyMlp
 from sb3_esac.evaluation.policies import Act, LanePolicies, SinglePolicies
 from sb3_esac.evaluation.vec_envs import is_image
@@ -88,30 +89,47 @@ def make_player(actor: BasePolicy, like: Player | None = None) -> Player:
     :param like: Player of an actor that this one is a copy of, but for parameters and statistics: nothing is compared again.
     :return: A picklable player.
     """
-    candidate = None if isinstance(like, TorchActor) else _numpy_mlp(actor)
+    candidate = None if isinstance(like, TorchActor) else _numpy_mlp(actor) or _numpy_cnn(actor)
     if candidate is None or (like is None and not _agrees(candidate, actor)):
         return TorchActor(actor)
     return candidate
 
 
-def _agrees(candidate: NumpyMlp, actor: BasePolicy) -> bool:
+N_DRAWS = 30
+"""Networks of discrete actions that are drawn for a comparison, in which a wrong one passes by chance."""
+
+
+def _agrees(candidate: NumpyMlp | NumpyCnn, actor: BasePolicy) -> bool:
     """Compare with the torch actor, so that a subclass with another forward is not mistaken for a plain one."""
     reference = copy_actor(actor)
-    act = candidate.bind(to_vector(reference))
     rng = np.random.Generator(np.random.Philox(0))
-    span = candidate.high - candidate.low
-    # Discrete actions agree by chance.
-    for _ in range(30 if candidate.output == "argmax" else 3):
-        observation = rng.standard_normal(actor.observation_space.shape).astype(actor.observation_space.dtype)
+    vector = to_vector(reference)
+    act, span = candidate.bind(vector), candidate.high - candidate.low
+    is_discrete = candidate.output == "argmax"
+    for _ in range((N_DRAWS if vector.size < 100_000 else N_DRAWS // 3) if is_discrete else 3):
+        if is_discrete:
+            # A network as it is born says the same to all observations.
+            vector = 0.05 * rng.standard_normal(vector.size, dtype=np.float32)
+            load_vector(reference, vector)
+            act = candidate.bind(vector)
+        observation = _some_observation(actor.observation_space, rng)
         expected = reference.predict(observation, deterministic=True)[0]
         if not np.allclose((act(observation) - expected) / span, 0.0, atol=1e-4):
             return False
     return True
 
 
+def _some_observation(space: Any, rng: np.random.Generator) -> np.ndarray:
+    if is_image(space):
+        pixels: np.ndarray = rng.integers(256, size=space.shape, dtype=np.uint8)
+        return pixels
+    drawn: np.ndarray = rng.standard_normal(space.shape).astype(space.dtype)
+    return drawn
+
+
 def _numpy_mlp(actor: BasePolicy) -> NumpyMlp | None:
-    space, output = actor.observation_space, _output(actor)
-    if output is None or not isinstance(space, spaces.Box) or is_image(space):
+    space = actor.observation_space
+    if not isinstance(space, spaces.Box) or is_image(space):
         return None
     shift, scale = None, None
     extractor = getattr(actor, "features_extractor", None)
@@ -120,14 +138,60 @@ def _numpy_mlp(actor: BasePolicy) -> NumpyMlp | None:
         extractor = extractor.extractor
     if type(extractor) is not FlattenExtractor:
         return None
-    modules = _flatten_modules(getattr(actor, "latent_pi", None)) + _flatten_modules(getattr(actor, "mu", None))
-    plan = _plan(modules, squash_mean=hasattr(actor, "latent_pi"))
-    if plan is None:
+    return _perceptron(actor, [], shift, scale)
+
+
+def _numpy_cnn(actor: BasePolicy) -> NumpyCnn | None:
+    extractor = getattr(actor, "features_extractor", None)
+    if type(extractor) is not NatureCNN or not is_image(actor.observation_space):
         return None
+    *layers, last = extractor.cnn
+    convolutions = layers[::2]
+    plain = all(
+        type(each) is th.nn.Conv2d
+        and each.bias is not None
+        and {each.padding, each.dilation, each.groups} <= {(0, 0), (1, 1), 1}
+        for each in convolutions
+    )
+    if not plain or any(type(each) is not th.nn.ReLU for each in layers[1::2]) or type(last) is not th.nn.Flatten:
+        return None
+    head = _perceptron(actor, _flatten_modules(extractor.linear), None, None)
+    if head is None:
+        return None
+    at = _positions(actor)
+    planned: list[Convolution] = []
+    for each in convolutions:
+        module: Any = each
+        planned.append(Convolution(tuple(module.weight.shape), module.stride, at[id(module.weight)], at[id(module.bias)]))
+    image: Any = actor.observation_space.shape
+    return NumpyCnn(image, 255.0 if getattr(actor, "normalize_images", True) else 1.0, planned, head)
+
+
+def _positions(actor: BasePolicy) -> dict[int, int]:
+    """Where each parameter begins in the vector, by its id."""
     positions, position = {}, 0
     for _, parameter in searched_parameters(actor):
         positions[id(parameter)] = position
         position += parameter.numel()
+    return positions
+
+
+def _perceptron(
+    actor: BasePolicy, before: list[th.nn.Module], shift: np.ndarray | None, scale: np.ndarray | None
+) -> NumpyMlp | None:
+    """
+    Plan an actor's perceptron.
+
+    :param actor: The actor.
+    :param before: Modules that come before its own.
+    :param shift: Subtracted from inputs.
+    :param scale: What they are divided by then.
+    :return: None if something is not understood.
+    """
+    modules = [*before, *_flatten_modules(getattr(actor, "latent_pi", None)), *_flatten_modules(getattr(actor, "mu", None))]
+    plan, output, positions = _plan(modules, squash_mean=hasattr(actor, "latent_pi")), _output(actor), _positions(actor)
+    if plan is None or output is None:
+        return None
     layers: list[tuple[tuple[int, int], int, int | None]] = [
         (
             (linear.out_features, linear.in_features),
