@@ -99,6 +99,8 @@ def test_the_first_candidate_becomes_champion(champion, actor):
     step(champion, challenge(actor, 2, mean=2.0), arena)
     assert sorted(champion.record.numbers) == [0, 1, 2, 3, 4] and champion.record.generation == 2
     assert sorted(champion.record.returns) == [2.0, 3.0, 4.0, 5.0, 6.0] and champion.record.return_mean == 4.0
+    step(champion, challenge(actor, 3, mean=-9.0), arena)
+    assert champion.record.numbers.max() == 5, "one that nobody has played"
 
 
 def test_all_open_and_the_best_plays_what_the_champion_has_played(champion, actor):
