@@ -1,17 +1,14 @@
-"""What ES and ESAC have in common: the loop over generations, arguments, logs, what is deployed, saving."""
+"""What ES and ESAC have in common: an SB3 algorithm that is made of parts."""
 
 import io
 import pathlib
 from abc import abstractmethod
-from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import gymnasium as gym
 import numpy as np
-import torch as th
-from stable_baselines3.common import utils
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
@@ -19,23 +16,21 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 
 from sb3_esac import reporting, saving
 from sb3_esac.agent.learner import Learner
-from sb3_esac.arguments import Applied
 from sb3_esac.champion import Challenge, Champion
+from sb3_esac.changes import Applied, use_changes, use_for_population
 from sb3_esac.counters import Counters, handed_on
 from sb3_esac.dashboard import write_layout
+from sb3_esac.deployment import deployed
 from sb3_esac.evaluation.arena import Arena, ArenaSettings
 from sb3_esac.evaluation.clock import StepListener
 from sb3_esac.evaluation.episode_caps import EpisodeLengthSchedule, check_budget, horizon_of
 from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, Evaluator, Pending
-from sb3_esac.evaluation.first_layers import update_normalizers
 from sb3_esac.evaluation.players import Player, make_player
 from sb3_esac.evaluation.progress import Progress
-from sb3_esac.evaluation.statistics import ObservationMoments
-from sb3_esac.evaluation.vec_normalize import merge_episodes, moments_of
-from sb3_esac.evaluation.vectors import copy_actor, load_vector
 from sb3_esac.evolution.episode_lengths import ProgressiveEpisodeLength
 from sb3_esac.evolution.noise import Stream, episode_seed
 from sb3_esac.evolution.population import Population, PopulationConfig
+from sb3_esac.loop import play_generations
 
 SelfAlgorithm = TypeVar("SelfAlgorithm", bound="PopulationAlgorithm")
 
@@ -88,8 +83,6 @@ class PopulationAlgorithm(BaseAlgorithm):
     """Where the present generation began, while it is played."""
     _pending: saving.PendingBoundary | None = None
     """Where the generation began in which a loaded model was saved, until it learns."""
-    _mean_actor: tuple[np.ndarray, int, BasePolicy] | None = None
-    """The mean, the version of the statistics, and the policy that was made of them."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.arena = Arena()
@@ -239,39 +232,13 @@ class PopulationAlgorithm(BaseAlgorithm):
             n_eval_episodes=self.n_eval_episodes,
         )
 
-    # -- arguments that are changed ------------------------------------------------------------------------------------
-
-    def _apply_arguments(self) -> None:
-        """Go by the arguments as they are on the model now: whoever changed one since the last time meant it."""
-        changed = self._applied.changed(self)
-        if not changed:
-            return
-        self._applied.refuse_fixed(self, changed)
-        self._check_arguments(changed)
-        self._use_arguments(changed)
-        self._applied = Applied(self)
-
     def _use_arguments(self, changed: set[str]) -> None:
         """
-        Tell the parts of arguments that were changed; others are looked up where they are needed.
+        Go by arguments that were changed.
 
         :param changed: Their names, "env" if there is another environment.
         """
-        if self.env is not self._applied.adopted_env:
-            # Whoever put it there did not say so.
-            assert self.env is not None
-            self.set_env(self.env)
-        self._configure_episode_lengths()
-        self.population.configure(self._population_config())
-        if "sigma" in changed and not callable(self.sigma):
-            self.population.sigma = self.sigma
-        if "seed" in changed and self.seed != self.run_seed:
-            self.set_random_seed(np.random.randint(2**31) if self.seed is None else self.seed)
-        if "stats_window_size" in changed and self.ep_info_buffer is not None and self.ep_success_buffer is not None:
-            self._stats_window_size = self.stats_window_size
-            self.ep_info_buffer = deque(self.ep_info_buffer, maxlen=self.stats_window_size)
-            self.ep_success_buffer = deque(self.ep_success_buffer, maxlen=self.stats_window_size)
-        self.arena.configure(self._arena_settings())
+        use_for_population(self, changed)
 
     # -- the loop ------------------------------------------------------------------------------------------------------
 
@@ -284,37 +251,15 @@ class PopulationAlgorithm(BaseAlgorithm):
         reset_num_timesteps: bool,
         progress_bar: bool,
     ) -> None:
-        self._apply_arguments()
+        use_changes(self)
         budget = check_budget(total_timesteps, self.episode_length_schedule)
         total, callback = self._setup_learn(budget, callback, reset_num_timesteps, tb_log_name, progress_bar)
         # Callbacks such as the progress bar read this name from the locals.
         total_timesteps = total
         write_layout(self.logger, has_agent=self.learner is not None)
         callback.on_training_start(locals(), globals())
-        self._apply_arguments()
-        listener = StepListener(callback, self, self.arena)
-        self.arena.open(quiet=not listener.hears_steps)
-        self.arena.caps.start_clock()
-        try:
-            while self.num_timesteps < total:
-                self._apply_arguments()
-                self._boundary = saving.Boundary.of(self)
-                if not self._set_episode_cap(listener):
-                    break
-                if self.num_timesteps >= total:
-                    # Random play has taken all there was.
-                    continue
-                self._begin_generation()
-                if not self._run_generation(listener):
-                    break
-                if log_interval is not None and self.population.generation % log_interval == 0:
-                    self.dump_logs()
-            else:
-                self._end(listener)
-        finally:
-            self.arena.close()
-            if self._boundary is not None:
-                self._boundary.end(self)
+        use_changes(self)
+        play_generations(self, StepListener(callback, self, self.arena), log_interval)
         callback.on_training_end()
 
     def _setup_learn(  # type: ignore[override]
@@ -332,23 +277,6 @@ class PopulationAlgorithm(BaseAlgorithm):
             else:
                 pending.begin_again(self)
         return total, callback
-
-    def _set_episode_cap(self, callback: StepListener) -> bool:
-        """Decide how long offspring may play in the coming generation; False if a callback asked to stop."""
-        schedule, progress = self.episode_length_schedule, self._progress()
-        assert not isinstance(schedule, dict)
-        check_budget(self._total_timesteps, schedule)
-        if not self.arena.lay_out(schedule, self.run_seed, self.population.generation, callback.tell):
-            return False
-        progress = self._progress()
-        self.arena.caps.advance(schedule, progress.remaining, progress.timesteps, self._total_timesteps)
-        return True
-
-    def _begin_generation(self) -> None:
-        """Make all that follows a function of seed and generation."""
-        seed = episode_seed(self.run_seed, self.population.generation, Stream.GLOBAL, 0)
-        utils.set_random_seed(seed, using_cuda=self.device.type == th.device("cuda").type)
-        self.action_space.seed(seed)
 
     # -- what a generation is made of ----------------------------------------------------------------------------------
 
@@ -392,17 +320,13 @@ class PopulationAlgorithm(BaseAlgorithm):
         """Evaluate every member; None if a callback asked to stop."""
         return self.arena.play(offspring, callback.tell, pending)
 
+    @abstractmethod
     def _merge_statistics(self, result: EvaluationResult) -> None:
-        """Merge what the generation saw into the statistics that were frozen meanwhile."""
-        merge_episodes(self._vec_normalize_env, result.episodes)
-        fresh = moments_of(result.episodes) if self.normalize_observations else None
-        if fresh is not None:
-            self._take_observations(fresh)
+        """
+        Merge what the generation saw into the statistics that were frozen meanwhile.
 
-    def _take_observations(self, fresh: ObservationMoments) -> None:
-        """Take in what offspring have seen."""
-        update_normalizers(self.policy, fresh)
-        self._mean_actor = None
+        :param result: Its episodes.
+        """
 
     # -- the champion --------------------------------------------------------------------------------------------------
 
@@ -451,13 +375,9 @@ class PopulationAlgorithm(BaseAlgorithm):
         """Write what has been recorded since the last time."""
         assert self.ep_info_buffer is not None and self.ep_success_buffer is not None
         reporting.record_episodes(self.logger, self.ep_info_buffer, self.ep_success_buffer)
-        self.logger.record("time/generations", self.population.generation)
-        self.logger.record("time/episodes", self._episode_num, exclude="tensorboard")
-        for name in ("agent_timesteps", "population_timesteps", "probe_timesteps", "paper_timesteps"):
-            self.logger.record(f"time/{name}", int(getattr(self, name)))
+        reporting.record_counters(self.logger, self.counters, self.population.generation)
         n_new = self.num_timesteps - self._num_timesteps_at_start
         reporting.record_seconds(self.logger, self.start_time, n_new, self.seconds)
-        self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
         self.logger.dump(step=self.num_timesteps)
 
     # -- acting --------------------------------------------------------------------------------------------------------
@@ -465,20 +385,11 @@ class PopulationAlgorithm(BaseAlgorithm):
     @property
     def deployed_policy(self) -> BasePolicy:
         """What ``predict`` plays, as ``deploy`` says: the champion, the agent or the mean of the population."""
-        if self.deploy == "population":
-            return self._policy_of_mean()
-        level = float("nan") if self.learner is None else self.learner.level
-        if self.deploy == "best" and self.champion.record is not None and not self.champion.is_overtaken(level):
-            return self.champion.actor
-        return self._policy_of_mean() if self.learner is None else self.learner.deployed_actor
+        return deployed(self.deploy, self.champion, self.learner, self._policy_of_mean)
 
+    @abstractmethod
     def _policy_of_mean(self) -> BasePolicy:
-        mean, version = self.population.mean, 0 if self.learner is None else self.learner.scale.version
-        if self._mean_actor is None or self._mean_actor[0] is not mean or self._mean_actor[1] != version:
-            actor = copy_actor(self.actor)
-            load_vector(actor, mean)
-            self._mean_actor = (mean, version, actor)
-        return self._mean_actor[2]
+        """Make a policy of the population's mean."""
 
     def predict(
         self,
@@ -507,13 +418,16 @@ class PopulationAlgorithm(BaseAlgorithm):
         return parts if self.learner is None else {**parts, "learner": self.learner}
 
     def _excluded_save_params(self) -> list[str]:
-        hidden = ["counters", "env_fn", "_env_id", "_applied", "_boundary", "_pending", "_mean_actor"]
+        hidden = ["counters", "env_fn", "_env_id", "_applied", "_boundary", "_pending"]
         # An evaluator has processes and environments: after loading it is the default one's turn.
         own = ["backend"] if isinstance(self.backend, Evaluator) else []
         return [*super()._excluded_save_params(), *hidden, *own, *self.parts]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["population", "champion.actor"], []
+
+    def _prepare_to_save(self) -> None:
+        """Put what is elsewhere where SB3 finds it."""
 
     def save(
         self,
@@ -531,8 +445,6 @@ class PopulationAlgorithm(BaseAlgorithm):
         :param exclude: Names of attributes to leave out.
         :param include: Names of attributes to put in although they are left out by default.
         """
-        if self._pending is not None and self._boundary is None and not self._pending.is_untouched(self):
-            self._pending.begin_again(self)
         with saving.attached(self, exclude or ()):
             super().save(path, exclude, include)
 

@@ -1,8 +1,8 @@
-"""Arguments that are changed on a model: which of them the agent holds, and what has changed since they were applied."""
+"""Arguments of a model: their names and defaults, which of them the agent holds, and when two values are the same."""
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
@@ -31,23 +31,6 @@ OF_THE_AGENT = (
     "use_sde_at_warmup",
 )
 """What SAC reads while it learns. Once there is an agent, the model's are the agent's."""
-
-FIXED = {
-    "policy_class": "networks",
-    "policy_kwargs": "networks",
-    "normalize_observations": "networks",
-    "agent_class": "networks",
-    "agent_kwargs": "networks",
-    "use_sde": "networks",
-    "device": "buffers and networks",
-    "ent_coef": "entropy coefficient",
-    "n_steps": "buffers",
-    "buffer_size": "buffers",
-    "replay_buffer_class": "buffers",
-    "replay_buffer_kwargs": "buffers",
-    "optimize_memory_usage": "buffers",
-}
-"""Arguments that cannot be changed on a model, and what has been made from them."""
 
 
 @functools.cache
@@ -167,44 +150,6 @@ CONVERSIONS: dict[str, Callable[[OffPolicyAlgorithm, Any], Any]] = {
 """What SAC makes of a value as it is built."""
 
 
-class Applied:
-    """
-    The arguments that a run goes by.
-
-    :param model: The model, as it goes by them now.
-    """
-
-    def __init__(self, model: Any) -> None:
-        names: Iterable[str] = (*defaults_of(model.__class__), "policy_class", "learning_rate", "lr_schedule")
-        self.values = {name: _copied(getattr(model, name)) for name in names}
-        self.env = self.adopted_env = model.env
-
-    def changed(self, model: Any) -> set[str]:
-        """
-        Find what has been changed since, "env" among it.
-
-        :param model: The same model.
-        :return: Names of arguments.
-        """
-        found = {name for name, value in self.values.items() if not same(value, getattr(model, name))}
-        return found if self.env is model.env else {*found, "env"}
-
-    def refuse_fixed(self, model: Any, changed: set[str]) -> None:
-        """
-        Raise an error if something was changed that cannot be.
-
-        :param model: The same model.
-        :param changed: Names of arguments.
-        :raises ValueError: If networks or buffers have been made from one of them.
-        """
-        for name in sorted(changed & FIXED.keys()):
-            way = "the constructor" if FIXED[name] == "networks" else "the constructor, or to `load`"
-            raise ValueError(
-                f"`{name}={getattr(model, name)!r}` cannot be set on a model, which has been built with {self.values[name]!r} "
-                f"({FIXED[name]}): pass it to {way}"
-            )
-
-
 def same(one: Any, other: Any) -> bool:
     """
     Whether two values of an argument are the same; containers are looked into, evaluators are not.
@@ -229,10 +174,14 @@ def same(one: Any, other: Any) -> bool:
         return False
 
 
-def _copied(value: Any) -> Any:
-    """Copy containers, so that a change in one is seen, and nothing else."""
+def copied(value: Any) -> Any:
+    """
+    Copy containers, so that a change in one is seen, and nothing else.
+
+    :param value: A value of an argument.
+    """
     if isinstance(value, dict):
-        return {key: _copied(part) for key, part in value.items()}
+        return {key: copied(part) for key, part in value.items()}
     if type(value) in (list, tuple):
-        return type(value)(_copied(part) for part in value)
+        return type(value)(copied(part) for part in value)
     return value

@@ -1,9 +1,7 @@
 """Evolution strategies."""
 
 import copy
-import io
-import pathlib
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from typing import Any, ClassVar, TypeVar
 
 import gymnasium as gym
@@ -17,13 +15,15 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 
 from sb3_esac import validation
 from sb3_esac.algorithm import PopulationAlgorithm
-from sb3_esac.arguments import Applied
+from sb3_esac.changes import Applied
 from sb3_esac.environments import check_lanes
 from sb3_esac.es_policies import CnnPolicy, ESPolicy, LinearPolicy, MlpPolicy, MultiInputPolicy
 from sb3_esac.evaluation.clock import StepListener
 from sb3_esac.evaluation.episode_caps import EpisodeLengthSchedule
 from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, Evaluator, Pending
+from sb3_esac.evaluation.first_layers import update_normalizers
 from sb3_esac.evaluation.observations import can_normalize, normalized_policy_kwargs
+from sb3_esac.evaluation.vec_normalize import merge_episodes, moments_of
 from sb3_esac.evaluation.vectors import load_vector, to_vector
 from sb3_esac.evolution.population import PopulationConfig
 from sb3_esac.evolution.strategies import strategy_config
@@ -282,11 +282,6 @@ class ES(PopulationAlgorithm):
         self._learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
         return self
 
-    def _begin_generation(self) -> None:
-        if callable(self.sigma):
-            self.population.sigma = float(self.sigma(self._current_progress_remaining))
-        super()._begin_generation()
-
     def _run_generation(self, callback: StepListener) -> bool:
         population, before = self.population, self.population.mean
         selection = self._play_and_select(self._mutate(), callback)
@@ -307,6 +302,12 @@ class ES(PopulationAlgorithm):
         self._judge(probed)
         return result
 
+    def _merge_statistics(self, result: EvaluationResult) -> None:
+        merge_episodes(self._vec_normalize_env, result.episodes)
+        fresh = moments_of(result.episodes) if self.normalize_observations else None
+        if fresh is not None:
+            update_normalizers(self.policy, fresh)
+
     def _end(self, callback: StepListener) -> None:
         self._probe(callback)
 
@@ -319,14 +320,6 @@ class ES(PopulationAlgorithm):
         # The population's mean is the policy.
         return ["policy", "champion.actor"], []
 
-    def save(
-        self,
-        path: str | pathlib.Path | io.BufferedIOBase,
-        exclude: Iterable[str] | None = None,
-        include: Iterable[str] | None = None,
-    ) -> None:
+    def _prepare_to_save(self) -> None:
         if self._boundary is None:
             self._take_policy()
-        super().save(path, exclude, include)
-
-    save.__doc__ = PopulationAlgorithm.save.__doc__

@@ -19,11 +19,11 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule, TrainFreq
 from stable_baselines3.sac.policies import SACPolicy
 
-from sb3_esac import validation
-from sb3_esac.agent.building import AGENT_DEFAULTS, AgentSpec, accepted_arguments, make_agent
+from sb3_esac import saving, validation
+from sb3_esac.agent.building import AGENT_DEFAULTS, AgentSpec, make_agent
 from sb3_esac.agent.learner import NO_INTERVAL, IntervalReport, Learner
 from sb3_esac.algorithm import PopulationAlgorithm, Selection
-from sb3_esac.arguments import Applied, collect_arguments, delegate_arguments
+from sb3_esac.arguments import collect_arguments, delegate_arguments
 from sb3_esac.budget import make_budget
 from sb3_esac.callbacks import (
     Generation,
@@ -35,7 +35,9 @@ from sb3_esac.callbacks import (
     start,
     unpack,
 )
+from sb3_esac.changes import Applied, use_for_agent
 from sb3_esac.counters import Counters, handed_on
+from sb3_esac.deployment import MeanPolicy
 from sb3_esac.environments import check_lanes
 from sb3_esac.evaluation.clock import StepListener
 from sb3_esac.evaluation.episode_caps import EpisodeLengthSchedule
@@ -293,9 +295,10 @@ class ESAC(PopulationAlgorithm):
         self.counters = Counters(self.arena, self.learner)
         assert not callable(self.sigma)
         self._setup_population(to_vector(self.actor), self.sigma)
-        packed = self.__dict__.pop("_operators", None)
+        packed = vars(self).pop(saving.OPERATORS, None)
         self.operators = [*default_operators(vars(self))] if packed is None else unpack(packed)
         self._setup_budget()
+        self._mean_policy = MeanPolicy()
         if self.env is not None:
             self._let_agent_adopt_env()
         self._applied = Applied(self)
@@ -349,16 +352,7 @@ class ESAC(PopulationAlgorithm):
 
     def _use_arguments(self, changed: set[str]) -> None:
         super()._use_arguments(changed)
-        accepted_arguments(self.agent_class, {name: getattr(self, name) for name in AGENT_DEFAULTS})
-        if "learning_rate" in changed and "lr_schedule" not in changed:
-            # SAC needs `_setup_lr_schedule` to be called; nobody who changes the one means to keep the other.
-            self._setup_lr_schedule()
-        self.agent.verbose = self.verbose
-        self._share_episode_buffers()
-        self.learner.share(self.share_experience)
-        if "updates" in changed:
-            self.learner.set_updates(self.updates)
-        self.learner.set_average(self.agent_average)
+        use_for_agent(self, changed)
         self._setup_budget()
         before, now = default_operators(self._applied.values), default_operators(vars(self))
         self.operators = brought_up_to_date(self.operators, before, now)
@@ -389,6 +383,9 @@ class ESAC(PopulationAlgorithm):
     def agent(self) -> OffPolicyAlgorithm:
         """The gradient agent, a stock algorithm of SB3: the one truth for its networks, buffer, counters and arguments."""
         return self.learner.agent
+
+    def _policy_of_mean(self) -> BasePolicy:
+        return self._mean_policy.of(self.population.mean, self.learner)
 
     policy: Any = handed_on(
         "agent.policy", "The agent's policy: actor, critic and target. What ``predict`` plays is ``deployed_policy``."
@@ -536,7 +533,7 @@ class ESAC(PopulationAlgorithm):
     # -- saving --------------------------------------------------------------------------------------------------------
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "operators", "_budget"]
+        return [*super()._excluded_save_params(), "operators", "_budget", "_mean_policy"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         state_dicts, tensors = super()._get_torch_save_params()
@@ -547,13 +544,7 @@ class ESAC(PopulationAlgorithm):
             *tensors,
         ]
 
-    def save(self, path: str | pathlib.Path | io.BufferedIOBase, *args: Any, **kwargs: Any) -> None:
+    def _prepare_to_save(self) -> None:
         collect_arguments(self)
         if not are_same(self.operators, default_operators(vars(self))):
-            self._operators = pack(self.operators)
-        try:
-            super().save(path, *args, **kwargs)
-        finally:
-            self.__dict__.pop("_operators", None)
-
-    save.__doc__ = PopulationAlgorithm.save.__doc__
+            setattr(self, saving.OPERATORS, pack(self.operators))

@@ -10,6 +10,7 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.utils import safe_mean
 
 from sb3_esac.champion import Champion
+from sb3_esac.counters import Counters
 from sb3_esac.evaluation.arena import Arena
 from sb3_esac.evaluation.evaluator import EvaluationResult
 from sb3_esac.evolution.population import Population
@@ -54,6 +55,24 @@ def record_episodes(logger: Logger, infos: deque[dict[str, Any]], successes: deq
         logger.record("rollout/ep_len_mean", safe_mean([info["l"] for info in infos]))
     if len(successes) > 0:
         logger.record("rollout/success_rate", safe_mean(successes))
+
+
+def record_counters(logger: Logger, counters: Counters, generation: int) -> None:
+    """
+    Record how far the run is.
+
+    :param logger: The run's.
+    :param counters: What it has counted.
+    :param generation: Generations until now.
+    """
+    arena = counters.arena
+    logger.record("time/generations", generation)
+    logger.record("time/episodes", counters.episodes, exclude="tensorboard")
+    logger.record("time/agent_timesteps", counters.agent_timesteps)
+    logger.record("time/population_timesteps", arena.timesteps)
+    logger.record("time/probe_timesteps", arena.probe_timesteps)
+    logger.record("time/paper_timesteps", int(arena.paper_timesteps))
+    logger.record("time/total_timesteps", counters.timesteps, exclude="tensorboard")
 
 
 def record_seconds(logger: Logger, start_time: float, n_timesteps: int, seconds: dict[str, float]) -> None:

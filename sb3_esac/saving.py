@@ -34,6 +34,9 @@ STATE = "_state"
 BOUNDARY = "_boundary_state"
 """Attribute of a saved model that was in the middle of a generation."""
 
+OPERATORS = "_operators"
+"""Attribute of a saved model whose operators are not those that its arguments ask for."""
+
 OF_VERSION_0_1 = "population_timesteps"
 """Attribute of every model that version 0.1 has saved, and of no other."""
 
@@ -48,7 +51,7 @@ OF_A_CALL = {
 }  # fmt: skip
 """Attributes that ``learn`` sets as it begins."""
 
-ELSEWHERE = {STATE, BOUNDARY, "_operators"}
+ELSEWHERE = {STATE, BOUNDARY, OPERATORS}
 """Attributes of files that are looked after by others than ``attributes`` of a :class:`Boundary`."""
 
 
@@ -101,20 +104,23 @@ def attached(model: Any, exclude: Iterable[str]) -> Iterator[None]:
     :param model: The model.
     :param exclude: Attributes that are not saved.
     """
+    model._prepare_to_save()
+    pending = model._pending
+    if pending is not None and model._boundary is None and not pending.is_untouched(model):
+        pending.begin_again(model)
     apart = set(model._get_torch_save_params()[0])
     content = {"sigma": None if callable(model.sigma) else model.sigma}
     content |= {name: part.state_dict() for name, part in model.parts.items() if name not in apart}
     # As bytes, because SB3 writes a description of everything else.
     setattr(model, STATE, cloudpickle.dumps(content))
-    pending = model._pending
     if model._boundary is not None:
         setattr(model, BOUNDARY, model._boundary.dump(model, exclude))
-    elif pending is not None and pending.is_untouched(model):
+    elif model._pending is not None and model._pending.is_untouched(model):
         setattr(model, BOUNDARY, pending.content)
     try:
         yield
     finally:
-        for name in (STATE, BOUNDARY):
+        for name in (STATE, BOUNDARY, OPERATORS):
             vars(model).pop(name, None)
 
 

@@ -12,9 +12,10 @@ from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.utils import FloatSchedule
 
 from sb3_esac import ES, ESAC
-from sb3_esac.arguments import FIXED, OF_THE_AGENT, defaults_of
+from sb3_esac.arguments import OF_THE_AGENT, defaults_of
 from sb3_esac.budget import Annealed
 from sb3_esac.callbacks import AutomaticMutationTuning, HindsightCrossover
+from sb3_esac.changes import FIXED
 from sb3_esac.evaluation.lockstep import LockstepEvaluator
 from sb3_esac.evaluation.subproc import SubprocEvaluator
 from sb3_esac.evolution.optimizers import Sgd
