@@ -29,6 +29,7 @@ from benchmarks.evaluation import RESULTS, write
 from benchmarks.generations import makespan, show
 from benchmarks.tasks import NETS, Setting, make_monitored
 from benchmarks.ways import WAYS
+from experiments.tables import Tables, columns
 from sb3_esac import ES
 from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, OnStep
 from sb3_esac.evaluation.subproc import SubprocEvaluator
@@ -209,6 +210,22 @@ def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
         write(rows, FIELDS, options.output)
     show(rows)
     return rows
+
+
+TABLES: Tables = {
+    "scaling": lambda: columns(
+        RESULTS / "scaling.csv",
+        "env",
+        "members",
+        "workers",
+        "kind",
+        "serial_ms",
+        "generation_ms",
+        "rate",
+        "simulator",
+        "of_simulator",
+    )
+}
 
 
 if __name__ == "__main__":

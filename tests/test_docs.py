@@ -38,7 +38,7 @@ def test_every_table_is_used_and_known(filler):
 
 
 def test_every_task_has_its_row(filler):
-    table = filler.tasks("esac")
+    table = filler.TABLES["tasks of esac"]()
     assert "| dm_control/walker-run-v0 | `python -m sb3_esac.zoo train --algo esac --env dm_control/walker-run-v0` |" in table
     assert len(table.splitlines()) == 2 + 23
 
