@@ -263,6 +263,22 @@ def ends(name: str, clock: str = "cpu") -> str:
     return markdown(columns, lines or [["no runs yet", *[""] * (len(columns) - 1)]])
 
 
+def benchmark_in_short(shown: Sequence[str] = ("ESAC", "SAC", "SAC, ESAC's arguments", "ESAC, paper", "ES", "ARS")) -> str:
+    """
+    Make a table of mean final returns of the benchmark, the number of seeds in brackets.
+
+    :param shown: The algorithms.
+    """
+    runs = comparison.read(RESULTS / "benchmark.csv")
+    lines = []
+    for task in names(runs)[0]:
+        found = [[rows[-1] for rows in runs.get((task, algorithm), {}).values()] for algorithm in shown]
+        budget = max(float(row["budget"]) for last in found for row in last)
+        cells = [f"{np.mean([row['deployed'] for row in last]):.4g} ({len(last)})" if last else "" for last in found]
+        lines.append([task, f"{budget:,.0f}", *cells])
+    return markdown(["task", "true steps", *shown], lines)
+
+
 def course_of_benchmark() -> str:
     """Return of what is deployed after each tenth of the budget, the agent's in brackets where another is deployed."""
     runs = comparison.read(RESULTS / "benchmark.csv")
@@ -285,6 +301,7 @@ def updates_of_benchmark() -> str:
 
 
 TABLES: Tables = {
+    "benchmark in short": benchmark_in_short,
     "runs of benchmark": lambda: ends("benchmark"),
     "runs of ablations_long": lambda: ends("ablations_long"),
     "runs of exchange": lambda: ends("exchange"),
