@@ -43,6 +43,23 @@ def test_every_task_has_its_row(filler):
     assert len(table.splitlines()) == 2 + 23
 
 
+def test_a_page_of_the_manual_has_one_table_of_results(filler):
+    """The rest is in the lab notebook. Tables of tasks are commands; the page on the clock is the record of its experiment."""
+    for page in (ROOT / "docs").glob("*.md"):
+        names = [found["name"] for found in filler.BLOCK.finditer(page.read_text())]
+        results = [name for name in names if not name.startswith("tasks of")]
+        assert len(results) <= 1 or page.name == "clock.md", f"{page.name}: {results}"
+
+
+def test_every_page_of_the_notebook_is_in_the_manual():
+    written = {page.name for page in (ROOT / "experiments" / "notebook").glob("*.md")}
+    index = (ROOT / "docs" / "notebook.md").read_text()
+    for name in written:
+        assert f"experiments/notebook/{name}" in (ROOT / "docs" / "notebook" / name).read_text()
+        assert f"\nnotebook/{name.removesuffix('.md')}\n" in index
+    assert {page.name for page in (ROOT / "docs" / "notebook").glob("*.md")} == written
+
+
 # -- code in the pages -----------------------------------------------------------------------------------------------------
 
 PYTHON = re.compile(r"(?:<!-- not run: (?P<reason>[^\n]+) -->\n+)?```python\n(?P<code>.*?)```", re.DOTALL)
