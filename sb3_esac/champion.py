@@ -119,8 +119,9 @@ class Champion:
 
         An opening comes first: champion and candidates play a new episode. The best candidate then plays those that the
         champion has played (the same seeds, so that none wins by an easier start), and takes its place unless the champion is
-        clearly better: training improves policies. The champion's new episode replaces the oldest in its record: a new champion had some luck in the episodes that decided it, and would keep it for ever. The first
-        champion is the candidate that opens best.
+        clearly better: training improves policies. The champion's new episode replaces the oldest in its record: a new
+        champion had some luck in the episodes that decided it, and would keep it for ever. The first champion is the candidate
+        that opens best.
 
         :param challenge: Who might be better.
         :param arena: Where they play.
