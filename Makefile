@@ -15,7 +15,7 @@ PYTEST_ARGS ?= -n auto --maxprocesses 4 --dist loadfile
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 SOURCES := sb3_esac examples experiments benchmarks tests docs
-SPELLED := README.md CHANGELOG.md CONTRIBUTING.md CITATION.bib docs sb3_esac examples hyperparams
+SPELLED := README.md CHANGELOG.md CONTRIBUTING.md CITATION.bib docs experiments/notebook sb3_esac examples hyperparams
 WHEEL_SOURCES := setup.cfg pyproject.toml README.md LICENSE sb3_esac hyperparams
 
 .PHONY: help run test lint format type wheel docs clean
@@ -24,7 +24,7 @@ WHEEL_SOURCES := setup.cfg pyproject.toml README.md LICENSE sb3_esac hyperparams
 help:
 	@echo "make run     train on ENV=$(ENV) for STEPS=$(STEPS) steps with SEED=$(SEED)"
 	@echo "make test    run the tests (PYTEST_ARGS=... is handed to pytest)"
-	@echo "make lint    check style; make format applies it"
+	@echo "make lint    check the style of code and prose; make format applies the former"
 	@echo "make type    check types"
 	@echo "make wheel   build the wheel, install it into an empty environment, import it there"
 	@echo "make docs    build the documentation into docs/_build/html, check its links and its spelling"
@@ -70,6 +70,7 @@ test: $(VENV)/.stamp-tests
 lint: $(VENV)/.stamp-tests
 	$(BIN)/python -m ruff check $(SOURCES)
 	$(BIN)/python -m ruff format --check $(SOURCES)
+	$(BIN)/python docs/style.py
 
 format: $(VENV)/.stamp-tests
 	$(BIN)/python -m ruff check --fix $(SOURCES)

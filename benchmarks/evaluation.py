@@ -26,6 +26,7 @@ os.environ.setdefault("MUJOCO_GL", "disable")
 
 from benchmarks.tasks import CNN, MEMBERS, NETS, Setting, nets  # noqa: E402
 from benchmarks.ways import QUICK, WAYS, Run, Work  # noqa: E402
+from experiments.tables import Tables, markdown, read_csv  # noqa: E402
 
 NEEDED = ["simulator", "simulator + forward", "workers"]
 """What all others are compared with."""
@@ -251,6 +252,49 @@ def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
         write(kept + rows, FIELDS, options.output)
     show(rows, names)
     return rows
+
+
+def rates(name: str = "evaluation") -> str:
+    """Steps per second of each way of evaluating offspring, one row per environment, network and number of workers."""
+    rows = read_csv(RESULTS / f"{name}.csv")
+    ways = list(dict.fromkeys(row["way"] for row in rows))
+    cells: dict[tuple[str, str, str], dict[str, str]] = {}
+    for row in rows:
+        cells.setdefault((row["env"], row["net"], row["workers"]), {})[row["way"]] = f"{float(row['rate']) / 1000:.1f}"
+    lines = [[*key, *[cell.get(way, "") for way in ways]] for key, cell in sorted(cells.items())]
+    return markdown(["environment", "network", "workers", *ways], lines)
+
+
+def ratios() -> str:
+    """What the evaluation engine is held to, for each cell of the benchmark."""
+    rows = read_csv(RESULTS / "evaluation.csv")
+    cells: dict[tuple[str, str, str], dict[str, dict[str, str]]] = {}
+    for row in rows:
+        cells.setdefault((row["env"], row["net"], row["workers"]), {})[row["way"]] = row
+    lines = []
+    for key, cell in sorted(cells.items()):
+        alone = cells.get((key[0], key[1], "1"), {})
+        rate = {way: float(row["rate"]) for way, row in cell.items()}
+
+        def ratio(above: float | None, below: float | None) -> str:
+            return "" if not above or not below else f"{above / below:.2f}"
+
+        ours, one = rate.get("workers"), alone.get("workers")
+        sharing = rate.get("workers, sharing")
+        cost = "" if ours is None or sharing is None else f"{100 * (1 - sharing / ours):.0f} %"
+        twice = ratio(ours, float(one["rate"])) if one is not None and key[2] != "1" else ""
+        per_core = cell["workers"]["per_core"] if "workers" in cell else ""
+        overhead = cell["workers"]["overhead_ms"] if "workers" in cell else ""
+        lines.append([*key, per_core, ratio(ours, rate.get("ARS + AsyncEval")), twice, cost, overhead])
+    header = ["environment", "network", "workers", "of the simulator", "times ARS", "times one worker", "sharing costs"]
+    return markdown([*header, "ms beyond simulator and forward, per episode"], lines)
+
+
+TABLES: Tables = {
+    "evaluation rates": rates,
+    "evaluation ratios": ratios,
+    "rates in the process": lambda: rates("in_process"),
+}
 
 
 if __name__ == "__main__":

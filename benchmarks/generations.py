@@ -25,6 +25,7 @@ import numpy as np
 
 from benchmarks.evaluation import RESULTS, write
 from benchmarks.tasks import NETS, Setting, make_monitored
+from experiments.tables import Tables, columns
 from sb3_esac.evaluation.evaluator import EvaluationRequest, Evaluator
 from sb3_esac.evaluation.subproc import SubprocEvaluator
 
@@ -262,6 +263,24 @@ def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
             write(rows, list(rows[0]), options.output)
     show(rows)
     return rows
+
+
+TABLES: Tables = {
+    "generations": lambda: columns(
+        RESULTS / "generations.csv",
+        "backend",
+        "env",
+        "sharing",
+        "members",
+        "workers",
+        "out",
+        "play",
+        "stragglers",
+        "in",
+        "seconds",
+        "measured",
+    )
+}
 
 
 if __name__ == "__main__":

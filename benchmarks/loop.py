@@ -27,6 +27,7 @@ from stable_baselines3 import SAC  # noqa: E402
 from stable_baselines3.common.callbacks import ConvertCallback  # noqa: E402
 
 from benchmarks.evaluation import RESULTS, write  # noqa: E402
+from experiments.tables import Tables, columns  # noqa: E402
 from sb3_esac import ESAC  # noqa: E402
 from sb3_esac.agent.building import AGENT_DEFAULTS, DEFAULT_NETWORK  # noqa: E402
 from sb3_esac.evaluation.clock import StepListener  # noqa: E402
@@ -196,6 +197,13 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
             ratio = median(one[1] / other[1] for one, other in zip(times[FAST], times[name], strict=True))
             print(f"{FAST}: {ratio:.2f} times the steps of {name} per second of CPU")
     return rows
+
+
+TABLES: Tables = {
+    "loop": lambda: columns(
+        RESULTS / "loop.csv", "env", "agent", "rate", "cpu_rate", "acting_ms", "gradient_ms", "simulator_ms"
+    )
+}
 
 
 if __name__ == "__main__":

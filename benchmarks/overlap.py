@@ -20,6 +20,7 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 import torch as th  # noqa: E402
 
 from benchmarks.evaluation import RESULTS, write  # noqa: E402
+from experiments.tables import Tables, columns  # noqa: E402
 from sb3_esac import ESAC  # noqa: E402
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -88,6 +89,11 @@ def main() -> None:
             )
         print(f"{name}: overlap takes {rows[-1]['ratio']} of the time")
     write(rows, FIELDS, options.output)
+
+
+TABLES: Tables = {
+    "overlap": lambda: columns(RESULTS / "overlap.csv", "env", "setting", "overlap", "seconds", "slowest", "fastest", "ratio")
+}
 
 
 if __name__ == "__main__":

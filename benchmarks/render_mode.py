@@ -14,6 +14,7 @@ import gymnasium as gym
 import numpy as np
 
 from benchmarks.evaluation import RESULTS, write
+from experiments.tables import Tables, columns
 
 ENV = "LunarLanderContinuous-v3"
 FIELDS = ["env", "render_mode", "steps", "us_per_step", "fastest", "slowest", "mean_return"]
@@ -81,6 +82,13 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
         print(*rows[-1].values(), sep="  ")
     write(rows, FIELDS, options.output)
     return rows
+
+
+TABLES: Tables = {
+    "render mode": lambda: columns(
+        RESULTS / "render_mode.csv", "env", "render_mode", "us_per_step", "fastest", "slowest", "mean_return"
+    )
+}
 
 
 if __name__ == "__main__":

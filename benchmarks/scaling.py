@@ -29,6 +29,7 @@ from benchmarks.evaluation import RESULTS, write
 from benchmarks.generations import makespan, show
 from benchmarks.tasks import NETS, Setting, make_monitored
 from benchmarks.ways import WAYS
+from experiments.tables import Tables, columns, markdown, read_csv
 from sb3_esac import ES
 from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, OnStep
 from sb3_esac.evaluation.subproc import SubprocEvaluator
@@ -209,6 +210,30 @@ def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
         write(rows, FIELDS, options.output)
     show(rows)
     return rows
+
+
+def in_short() -> str:
+    """Steps per second of whole runs: what was measured, and predictions for more workers."""
+    rows = [row for row in read_csv(RESULTS / "scaling.csv") if row["kind"] == "measured" or int(row["workers"]) > 2]
+    cells = [[row["env"], row["workers"], row["kind"], row["rate"], row["of_simulator"]] for row in rows]
+    return markdown(["environment", "workers", "", "steps per second", "of the bare simulator"], cells)
+
+
+TABLES: Tables = {
+    "scaling in short": in_short,
+    "scaling": lambda: columns(
+        RESULTS / "scaling.csv",
+        "env",
+        "members",
+        "workers",
+        "kind",
+        "serial_ms",
+        "generation_ms",
+        "rate",
+        "simulator",
+        "of_simulator",
+    ),
+}
 
 
 if __name__ == "__main__":

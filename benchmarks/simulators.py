@@ -19,6 +19,7 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv
 
 from benchmarks.evaluation import RESULTS, write
+from experiments.tables import Tables, columns
 from sb3_esac import ES
 from sb3_esac.evaluation.evaluator import EvaluationRequest
 from sb3_esac.evaluation.lockstep import LockstepEvaluator
@@ -207,6 +208,13 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
             print(*rows[-1].values(), sep="  ")
     write(rows, FIELDS, options.output)
     return rows
+
+
+TABLES: Tables = {
+    "simulators": lambda: columns(
+        RESULTS / "simulators.csv", "simulator", "lanes", "way", "rate", "slowest", "fastest", "of_simulator"
+    )
+}
 
 
 if __name__ == "__main__":

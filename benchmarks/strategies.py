@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.evaluation import RESULTS, write
+from experiments.tables import Tables, columns
 from sb3_esac.evolution.strategies import SeparableCMAES
 
 TARGET = 1e-8
@@ -104,6 +105,21 @@ def main() -> None:
         rows.append(dict(function=function.__name__, dimension=dimension, seeds=len(seeds), **counts, **ratios))
         print(rows[-1], flush=True)
     write(rows, FIELDS, options.output)
+
+
+TABLES: Tables = {
+    "separable CMA-ES": lambda: columns(
+        RESULTS / "strategies.csv",
+        "function",
+        "dimension",
+        "seeds",
+        "sep_cma_es",
+        "cma",
+        "cma_passive",
+        "ratio",
+        "ratio_passive",
+    )
+}
 
 
 if __name__ == "__main__":

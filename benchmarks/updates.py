@@ -26,6 +26,7 @@ from stable_baselines3 import SAC  # noqa: E402
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm  # noqa: E402
 
 from benchmarks.evaluation import RESULTS, write  # noqa: E402
+from experiments.tables import Tables, columns  # noqa: E402
 from sb3_esac import ESAC  # noqa: E402
 from sb3_esac.agent.building import AGENT_DEFAULTS, DEFAULT_NETWORK  # noqa: E402
 from sb3_esac.agent.updates import Updates  # noqa: E402
@@ -185,6 +186,14 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
     print_ratios(times)
     write(rows, FIELDS, options.output)
     return rows
+
+
+TABLES: Tables = {
+    "updates": lambda: columns(RESULTS / "updates.csv", "env", "agent", "ms_per_update", "fastest", "slowest"),
+    "updates with a GPU": lambda: columns(
+        RESULTS / "updates_gpu.csv", "env", "agent", "per_call", "ms_per_update", "fastest", "slowest"
+    ),
+}
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from experiments import comparison
 from experiments.figures import figure2, figure4, figure5, figure6, figure7, paper_scale, pel, study, table1
 from experiments.figures.study import Outcome
 from experiments.report import with_updates
-from experiments.tables import markdown, read_csv
+from experiments.tables import Tables, markdown, read_csv
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -62,6 +62,9 @@ def table() -> str:
                 [source, outcome.claim, outcome.verdict, outcome.evidence, f"`python -m experiments.figures.{command}`"]
             )
     return markdown(["paper", "claim", "here", "evidence", "command"], lines)
+
+
+TABLES: Tables = {"claims": table}
 
 
 if __name__ == "__main__":

@@ -76,20 +76,16 @@ def thousands(panel: "Axes") -> None:
 
 def save(figure: "Figure", stem: Path) -> list[Path]:
     """
-    Write a figure as PNG and as SVG, the same bytes for the same data.
+    Write a figure as PNG, the same bytes for the same data.
 
     :param figure: The figure.
     :param stem: File without its ending.
-    :return: The files.
+    :return: The file.
     """
-    import matplotlib
-
     stem.parent.mkdir(parents=True, exist_ok=True)
-    files = [stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "svg")]
-    with matplotlib.rc_context({"svg.hashsalt": stem.name, "svg.fonttype": "none"}):
-        figure.savefig(files[0], dpi=110, metadata={"Software": None})
-        figure.savefig(files[1], metadata={"Date": None, "Creator": None})
-    return files
+    file = stem.with_name(f"{stem.name}.png")
+    figure.savefig(file, dpi=110, metadata={"Software": None})
+    return [file]
 
 
 def _legend(figure: "Figure", panels: Sequence["Axes"]) -> None:

@@ -27,6 +27,7 @@ from stable_baselines3.common.callbacks import EvalCallback, StopTrainingOnRewar
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 
+from experiments.tables import Tables, columns, markdown, read_csv
 from sb3_esac import ESAC, __version__
 
 RESULTS = Path(__file__).parent / "results" / "learning_check.csv"
@@ -158,6 +159,24 @@ def main() -> None:
                 f"({row['cpu_seconds']:.0f} s of CPU)",
                 flush=True,
             )
+
+
+def update_cost() -> str:
+    """What a gradient update takes, by the learning check."""
+    cells: dict[tuple[str, str], list[float]] = {}
+    for row in read_csv(RESULTS):
+        cost = 1000 * float(row["gradient_seconds"]) / float(row["gradient_updates"])
+        cells.setdefault((row["env"], row["threads"]), []).append(cost)
+    lines = [[*key, len(costs), f"{min(costs):.1f}", f"{max(costs):.1f}"] for key, costs in cells.items()]
+    return markdown(["env", "threads", "runs", "fastest", "slowest"], lines)
+
+
+TABLES: Tables = {
+    "learning check": lambda: columns(
+        RESULTS, "env", "seed", "target", "return_mean", "total_steps", "gradient_updates", "seconds", "threads"
+    ),
+    "cost of an update": update_cost,
+}
 
 
 if __name__ == "__main__":

@@ -5,14 +5,15 @@ Compared are runs of the unchanged file with runs of the same task and seed in w
 on the normalised scale of ``python -m experiments.report``. What is lost by the change, more than 0, speaks against it.
 """
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from experiments import comparison, statistics
+from experiments import comparison, report, statistics
 from experiments.algorithms import exchange_of
 from experiments.comparison import Measures, Runs
-from experiments.tables import markdown
+from experiments.tables import Tables, markdown
 
 RESULTS = Path(__file__).parent / "results"
 UNCHANGED = {
@@ -93,6 +94,22 @@ def table(experiment: str, results: Path = RESULTS) -> str:
     for measure in LOST.values():
         header += [measure, "pairs that lose"]
     return markdown(header, lines)
+
+
+def measures(name: str) -> str:
+    """
+    Normalised returns, areas and dips of all who have played a task.
+
+    :param name: Name of the experiment.
+    """
+    return report.by_task(report.summarise(played(name), "cpu_seconds").measured)
+
+
+TABLES: Tables = {
+    "measures of benchmark": lambda: measures("benchmark"),
+    **{f"measures of {name}": partial(measures, name) for name in ("ablations", "ablations_fast", "ablations_long")},
+    **{f"parts of {name}": partial(table, name) for name in UNCHANGED},
+}
 
 
 if __name__ == "__main__":

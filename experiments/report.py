@@ -20,7 +20,7 @@ from experiments import comparison, drawing, statistics
 from experiments.comparison import MEASURES, SECONDS, Measures, Rectangle, Runs, names
 from experiments.speed import BASELINE
 from experiments.statistics import Estimate
-from experiments.tables import markdown
+from experiments.tables import Tables, markdown, read_csv
 
 RESULTS = Path(__file__).parent / "results"
 COLUMNS = {"total_steps": "true steps", "updates": "updates", "cpu_seconds": "seconds of CPU"}
@@ -234,6 +234,80 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not options.no_pictures:
         for file in draw(runs, summary, SECONDS[options.seconds], options.pictures, "_".join(path.stem for path in paths)):
             print(file)
+
+
+def ends(name: str, clock: str = "cpu") -> str:
+    """
+    What ``python -m experiments.run NAME`` has come to: the last evaluation of every run that has ended.
+
+    :param name: Name of the experiment.
+    :param clock: "cpu" or "wall".
+    """
+    seconds = {"cpu": "seconds of CPU", "wall": "seconds"}[clock]
+    columns = ["task", "algorithm", "true steps", "updates", seconds, "mean return", "return of each seed"]
+    runs: dict[tuple[str, str], list[dict[str, str]]] = {}
+    for row in read_csv(RESULTS / f"{name}.csv"):
+        if row["is_last"] == "True":
+            runs.setdefault((row["task"], row["algorithm"]), []).append(row)
+    lines = []
+    for key, rows in runs.items():
+        rows.sort(key=lambda row: int(row["seed"]))
+        means = {
+            column: sum(float(row[column]) for row in rows) / len(rows)
+            for column in ("total_steps", "updates", f"{clock}_seconds")
+        }
+        returns = [float(row["deployed"]) for row in rows]
+        each = ", ".join(f"{value:.0f}" for value in returns)
+        cells = [f"{value:,.0f}" for value in means.values()]
+        lines.append([*key, *cells, f"{sum(returns) / len(returns):.0f}", each])
+    return markdown(columns, lines or [["no runs yet", *[""] * (len(columns) - 1)]])
+
+
+def benchmark_in_short(shown: Sequence[str] = ("ESAC", "SAC", "SAC, ESAC's arguments", "ESAC, paper", "ES", "ARS")) -> str:
+    """
+    Make a table of mean final returns of the benchmark, the number of seeds in brackets.
+
+    :param shown: The algorithms.
+    """
+    runs = comparison.read(RESULTS / "benchmark.csv")
+    lines = []
+    for task in names(runs)[0]:
+        found = [[rows[-1] for rows in runs.get((task, algorithm), {}).values()] for algorithm in shown]
+        budget = max(float(row["budget"]) for last in found for row in last)
+        cells = [f"{np.mean([row['deployed'] for row in last]):.4g} ({len(last)})" if last else "" for last in found]
+        lines.append([task, f"{budget:,.0f}", *cells])
+    return markdown(["task", "true steps", *shown], lines)
+
+
+def course_of_benchmark() -> str:
+    """Return of what is deployed after each tenth of the budget, the agent's in brackets where another is deployed."""
+    runs = comparison.read(RESULTS / "benchmark.csv")
+    lines = []
+    for (task, algorithm), seeds in runs.items():
+        for seed, rows in seeds.items():
+            course = []
+            for tenth in range(1, 11):
+                # An evaluation comes with the first step from its position on, the last one after the end.
+                row = next((row for row in rows if row["total_steps"] >= tenth / 10 * float(row["budget"])), rows[-1])
+                agent = f" ({float(row['agent']):.4g})" if row["agent"] and float(row["agent"]) != row["deployed"] else ""
+                course.append(f"{row['deployed']:.4g}{agent}")
+            lines.append([task, algorithm, seed, *course])
+    return markdown(["task", "algorithm", "seed", *(f"{tenth}0%" for tenth in range(1, 11))], lines)
+
+
+def updates_of_benchmark() -> str:
+    """How many updates it takes to reach SAC's returns."""
+    return times(with_updates(comparison.read(RESULTS / "benchmark.csv")), "updates")
+
+
+TABLES: Tables = {
+    "benchmark in short": benchmark_in_short,
+    "runs of benchmark": lambda: ends("benchmark"),
+    "runs of ablations_long": lambda: ends("ablations_long"),
+    "runs of exchange": lambda: ends("exchange"),
+    "updates of benchmark": updates_of_benchmark,
+    "course of benchmark": course_of_benchmark,
+}
 
 
 if __name__ == "__main__":

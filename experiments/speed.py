@@ -24,7 +24,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from experiments.algorithms import SAC_ARGUMENTS, make_task, sac
 from experiments.jobs import versions
 from experiments.matrices import SHORT_TASKS
-from experiments.tables import markdown, read_csv, write_csv
+from experiments.tables import Tables, columns, markdown, read_csv, write_csv
 from sb3_esac.quiet import quieten_mujoco
 
 SPEED = Path(__file__).parent / "results" / "speed.csv"
@@ -141,6 +141,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     header = [name for name in rows[0] if name != "versions"]
     print(markdown(header, [[row[name] for name in header] for row in rows]))
     return 0
+
+
+TABLES: Tables = {"speed": lambda: columns(SPEED, "task", "algorithm", "threads", "step_ms", "update_ms", "load")}
 
 
 if __name__ == "__main__":

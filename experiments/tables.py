@@ -1,9 +1,12 @@
 """Tables in Markdown, and rows of CSV files."""
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
+
+Tables = dict[str, Callable[[], str]]
+"""Tables of the documentation by name, and what makes each. A module that owns some has a constant ``TABLES`` of this type."""
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
@@ -42,3 +45,13 @@ def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+
+
+def columns(path: Path, *names: str) -> str:
+    """
+    Make a table of some columns of a file.
+
+    :param path: The file.
+    :param names: The columns.
+    """
+    return markdown(names, [[row[name] for name in names] for row in read_csv(path)])

@@ -24,9 +24,13 @@ import yaml
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 
+from experiments.tables import Tables, markdown, read_csv
 from sb3_esac import ES, ESAC
 
 RESULTS = Path(__file__).parent / "results" / "zoo_check.csv"
+HYPERPARAMS = Path(__file__).parents[1] / "hyperparams"
+ANCHORS = {"defaults", "mujoco", "dm_control", "continuous"}
+"""Entries of hyperparameter files that are there to be referred to."""
 ROOT = Path(__file__).resolve().parent.parent
 CLASSES: dict[str, Any] = {"esac": ESAC, "es": ES}
 TARGETS = {
@@ -124,6 +128,42 @@ def main() -> None:
                     writer.writeheader()
                 writer.writerow(row)
             print(f"  {command}", flush=True)
+
+
+def tasks(algorithm: str) -> str:
+    """
+    Tasks of a hyperparameter file, with the command that trains each and its budget.
+
+    :param algorithm: Its name in the zoo, which is that of the file.
+    """
+    content = yaml.safe_load((HYPERPARAMS / f"{algorithm}.yml").read_text())
+    rows = []
+    for task, values in content.items():
+        if task not in ANCHORS:
+            name = "any other" if task == "default" else "every other game" if task == "atari" else task
+            example = {"default": "TASK", "atari": "ALE/Pong-v5"}.get(task, task)
+            command = f"python -m sb3_esac.zoo train --algo {algorithm} --env {example}"
+            rows.append([name, f"`{command}`", f"{float(values['n_timesteps']):,.0f}"])
+    return markdown(["task", "command", "true steps"], rows)
+
+
+def table(algorithm: str) -> str:
+    """
+    What the zoo's commands have learned.
+
+    :param algorithm: "es" or "esac".
+    """
+    rows = [row for row in read_csv(RESULTS) if row["algo"] == algorithm]
+    columns = ["env", "seed", "target", "return_mean", "return_std", "total_steps", "gradient_updates", "seconds", "cores"]
+    return markdown(columns, [[row[name] for name in columns] for row in rows])
+
+
+TABLES: Tables = {
+    "tasks of esac": lambda: tasks("esac"),
+    "tasks of es": lambda: tasks("es"),
+    "zoo check of esac": lambda: table("esac"),
+    "zoo check of es": lambda: table("es"),
+}
 
 
 if __name__ == "__main__":

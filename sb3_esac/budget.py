@@ -11,7 +11,8 @@ SCALING_FRACTION = 0.1
 """
 From this ``agent_fraction`` on, statistics of observations are the agent's; below, the population is what learns.
 
-Evidence: docs/defaults.md, "Whose observations". An agent whose inputs are scaled by what everybody sees learns more slowly.
+Evidence: experiments/notebook/defaults.md, "Whose observations". An agent whose inputs are scaled by what everybody sees
+learns more slowly.
 """
 
 ENDING_FRACTION = 0.5

@@ -117,11 +117,11 @@ class Champion:
         """
         Say what has to be played to find a better champion; :meth:`tell` is told what came of it.
 
-        An opening comes first: champion and candidates play an episode that nobody has played. The best candidate then plays
-        those that the champion has played (the same seeds, so that none wins by an easier start), and takes its place unless
-        the champion is clearly better: training improves policies. The champion's new episode stands in its record in place of
-        the oldest: whoever takes its place had some luck in the episodes that decided it, and would keep it for ever. The
-        first champion is whoever opens best.
+        An opening comes first: champion and candidates play a new episode. The best candidate then plays those that the
+        champion has played (the same seeds, so that none wins by an easier start), and takes its place unless the champion is
+        clearly better: training improves policies. The champion's new episode replaces the oldest in its record: a new
+        champion had some luck in the episodes that decided it, and would keep it for ever. The first champion is the candidate
+        that opens best.
 
         :param challenge: Who might be better.
         :param arena: Where they play.
@@ -178,7 +178,7 @@ class Champion:
         return arena.probe_timesteps + steps <= PROBE_FRACTION * (challenge.timesteps + steps)
 
     def _note(self, number: int, returns: np.ndarray, n_episodes: int) -> None:
-        """Note the champion's new episode in place of its oldest."""
+        """Note the champion's new episode instead of its oldest."""
         record = self.record
         assert record is not None
         if np.isfinite(returns).all():
@@ -195,7 +195,7 @@ class Champion:
             return source
         actor = copy_actor(challenge.actor)
         load_vector(actor, challenge.candidates[source])
-        # Whoever takes the champion's place has a whole record, even if the champion has none yet.
+        # A new champion has a whole record, even if the champion has none yet.
         rest = [] if record is None else [int(played) for played in record.numbers if played != number]
         n_new = 0 if record is None else max(0, challenge.n_episodes - 1 - len(rest))
         rest += range(self.n_numbers, self.n_numbers + n_new)

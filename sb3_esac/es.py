@@ -33,7 +33,7 @@ SelfES = TypeVar("SelfES", bound="ES")
 
 class ES(PopulationAlgorithm):
     """
-    Evolution strategies (ES): a population of perturbed policies, and no gradient but the one that their returns estimate.
+    Evolution strategies (ES): a population of perturbed policies whose mean moves by their returns, without back-propagation.
 
     ``strategy="openai"`` is Salimans et al. (2017), "Evolution Strategies as a Scalable Alternative to Reinforcement
     Learning": mirrored perturbations, centered ranks, Adam. ``strategy="canonical"`` is Chrabaszcz et al. (2018), "Back to
@@ -53,8 +53,8 @@ class ES(PopulationAlgorithm):
         With "cem" and "sep_cma_es" a number: where they start from.
     :param es_learning_rate: Step size of the mean's optimiser ("openai" only).
     :param es_optimizer: "adam" or "sgd" ("openai" only).
-    :param mirrored: Whether perturbations come in pairs of opposite sign. None means: as published, with "openai" and no
-        other; "sep_cma_es" takes no such pairs.
+    :param mirrored: Whether perturbations come in pairs of opposite sign. None means: as published, which is True for
+        "openai" only; "sep_cma_es" takes no such pairs.
     :param strategy: How the mean moves: "openai", "canonical", "cem" or "sep_cma_es".
     :param winner_fraction: mu / lambda, the fraction of members whose mean "canonical" moves to, and the elites of "cem".
     :param weight_decay: L2 penalty on the mean, 0.005 in the code of Salimans et al. ("openai" only).
@@ -66,8 +66,8 @@ class ES(PopulationAlgorithm):
         are plain vectors, the features extractor is SB3's, and no ``VecNormalize`` does it already.
     :param episode_length_schedule: Longest episode that a member plays: a
         :class:`~sb3_esac.evolution.episode_lengths.ProgressiveEpisodeLength` (or a dict of its arguments), or a function from
-        the remaining progress to steps; it is asked once per generation. A cut is a truncation. The agent and the champion's
-        probes play whole episodes. None for no limit but the environment's.
+        the remaining progress to steps; it is asked once per generation. A cut is a truncation. The champion's probes play
+        whole episodes. None for no limit except the environment's.
     :param env_fn: Makes a copy of the environment (of one lane) for a worker. Needed if no copy can be made otherwise, as of
         a ``SubprocVecEnv``; a name, or an environment that can be pickled, needs none.
     :param n_workers: Processes that play members. None means one for each environment of a ``SubprocVecEnv``, else none.

@@ -64,10 +64,10 @@ class ESAC(PopulationAlgorithm):
     Reinforcement Learning". One call of ``_run_generation`` is one turn of its Algorithm 1.
 
     The first arguments are SAC's, with SAC's names, order and meaning; they configure the agent, ``model.agent``. Defaults are
-    SAC's but for ``learning_rate``, ``batch_size`` and ``tau``.
+    SAC's except for ``learning_rate``, ``batch_size`` and ``tau``.
     ``total_timesteps`` and ``num_timesteps`` count every step of every training environment, the offspring's included.
 
-    Deviations from the paper, each an argument that can be set back: ``agent_fraction`` in place of the annealed intervals,
+    Deviations from the paper, each an argument that can be set back: ``agent_fraction`` instead of the annealed intervals,
     ``strategy="canonical"``, no ``crossover``, ``amt_input``, Adam for the mean, the champion as what ``predict`` plays.
 
     :param policy: The policy model to use (MlpPolicy, CnnPolicy, MultiInputPolicy, or a class).
@@ -130,13 +130,13 @@ class ESAC(PopulationAlgorithm):
     :param episode_length_schedule: Longest episode that an offspring plays: a
         :class:`~sb3_esac.evolution.episode_lengths.ProgressiveEpisodeLength` (or a dict of its arguments), or a function from
         the remaining progress to steps; it is asked once per generation. A cut is a truncation. The agent and the champion's
-        probes play whole episodes. None for no limit but the environment's.
+        probes play whole episodes. None for no limit except the environment's.
     :param agent_class: Any off-policy algorithm with a ``Box`` actor (SAC, TD3, TQC, CrossQ, ...).
     :param agent_kwargs: Arguments of ``agent_class`` that SAC does not have.
     :param updates: "auto" computes the updates of a plain ``SAC`` with ``MlpPolicy`` by hand, in a third of the time with the
-        default networks, and on a GPU as one graph; both do what SB3 does but for the last digits. The steps of such an agent
-        are played by numpy, with exploration noise of its own numbers. Whatever else the agent is, and "stock", leaves
-        updates and steps to SB3.
+        default networks, and on a GPU as one graph; both do what SB3 does except for the last digits. numpy also plays
+        the steps of such an agent, with its own exploration noise. SB3 makes the updates and steps of any other agent,
+        and of all with "stock".
     :param env_fn: Makes a copy of the environment (of one lane) for a worker. Needed if no copy can be made otherwise, as of
         a ``SubprocVecEnv``; a name, or an environment that can be pickled, needs none.
     :param n_workers: Processes that play offspring. None means one for each environment of a ``SubprocVecEnv``, else none.

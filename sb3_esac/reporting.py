@@ -44,7 +44,7 @@ def record_population(
 
 def record_episodes(logger: Logger, infos: deque[dict[str, Any]], successes: deque[float]) -> None:
     """
-    Record the last episodes, whoever played them.
+    Record the last episodes of all players.
 
     :param logger: The run's.
     :param infos: ``Monitor``'s summaries.

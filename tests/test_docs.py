@@ -38,9 +38,38 @@ def test_every_table_is_used_and_known(filler):
 
 
 def test_every_task_has_its_row(filler):
-    table = filler.tasks("esac")
+    table = filler.TABLES["tasks of esac"]()
     assert "| dm_control/walker-run-v0 | `python -m sb3_esac.zoo train --algo esac --env dm_control/walker-run-v0` |" in table
     assert len(table.splitlines()) == 2 + 23
+
+
+def test_the_first_claims_of_the_readme_are_those_of_its_table(filler):
+    text = (ROOT / "README.md").read_text()
+    (block,) = filler.BLOCK.finditer(text)
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in block[0].splitlines() if line.startswith("| ")][2:]
+    median, worst = ({row[0]: float(row[column].replace("never", "inf")) for row in rows} for column in (-2, -1))
+    words = dict(enumerate("none one two three four five six seven eight".split()))
+    fast = sum(ratio < 0.5 for ratio in worst.values())
+    assert f"On {words[fast]} of {words[len(rows)]} tasks it reaches every return that SAC reaches in less than half" in text
+    assert "On Swimmer and Hopper evolution of a small network takes about a hundredth of SAC's time to most" in text
+    assert all(median[task] < 0.015 for task in ("Swimmer-v5", "Hopper-v5"))
+
+
+def test_a_page_of_the_manual_has_one_table_of_results(filler):
+    """The rest is in the lab notebook. Tables of tasks are commands; the page on the clock is the record of its experiment."""
+    for page in (ROOT / "docs").glob("*.md"):
+        names = [found["name"] for found in filler.BLOCK.finditer(page.read_text())]
+        results = [name for name in names if not name.startswith("tasks of")]
+        assert len(results) <= 1 or page.name == "clock.md", f"{page.name}: {results}"
+
+
+def test_every_page_of_the_notebook_is_in_the_manual():
+    written = {page.name for page in (ROOT / "experiments" / "notebook").glob("*.md")}
+    index = (ROOT / "docs" / "notebook.md").read_text()
+    for name in written:
+        assert f"experiments/notebook/{name}" in (ROOT / "docs" / "notebook" / name).read_text()
+        assert f"\nnotebook/{name.removesuffix('.md')}\n" in index
+    assert {page.name for page in (ROOT / "docs" / "notebook").glob("*.md")} == written
 
 
 # -- code in the pages -----------------------------------------------------------------------------------------------------

@@ -13,9 +13,10 @@ import numpy as np
 
 from experiments import comparison, drawing, statistics
 from experiments.comparison import SECONDS, Runs, names
-from experiments.figures.study import RESULTS, Outcome, parse, show
-from experiments.report import times
+from experiments.figures.study import RESULTS, Outcome, judged, parse, show
+from experiments.report import ends, times
 from experiments.speed import BASELINE, SBX, SPEED, speeds
+from experiments.tables import Tables, markdown
 
 AXIS = SECONDS["idle"]
 FAST = "ESAC, fast"
@@ -80,6 +81,34 @@ def table(runs: Runs, speed_path: Path = RESULTS / SPEED.name) -> str:
     return "\n".join(lines)
 
 
+def in_short(runs: Runs) -> str:
+    """
+    Make a table of one line per task: where ESAC and SAC end, after how many seconds, and how long ESAC takes to SAC's levels.
+
+    :param runs: All runs.
+    """
+    lines = []
+    for task in names(runs)[0]:
+        if (task, BASELINE) not in runs or (task, FAST) not in runs:
+            continue
+        line = [task]
+        for algorithm in (FAST, BASELINE):
+            last = [rows[-1] for rows in runs[task, algorithm].values()]
+            line += [f"{np.mean([row[column] for row in last]):.{digits}f}" for column, digits in (("deployed", 1), (AXIS, 0))]
+        found = comparison.ratios(runs, task, FAST, BASELINE, AXIS)[0]
+        lines.append([*line, _shown(found.median, ".2f"), _shown(found.worst, ".2f")])
+    header = [
+        "task",
+        "ESAC, final return",
+        "after (s)",
+        "SAC, final return",
+        "after (s)",
+        "time ratio, median",
+        "time ratio, worst",
+    ]
+    return markdown(header, lines)
+
+
 def _shown(value: float, form: str) -> str:
     """A number, or that it was never reached."""
     return f"{value:{form}}" if np.isfinite(value) else "never"
@@ -123,6 +152,14 @@ def main(arguments: Sequence[str] | None = None) -> list[Outcome]:
         raise SystemExit(f"no data in {options.results}: make them with `python -m experiments.run clock --processes 1`")
     print(table(runs, options.results / SPEED.name))
     return show(check(runs), drawing.curve_grid(runs, names(runs)[0], AXIS), options.pictures / "clock")
+
+
+TABLES: Tables = {
+    "clock in short": lambda: in_short(collect()),
+    "on the clock": lambda: table(collect()),
+    "targets on the clock": lambda: judged(check(collect())),
+    "runs of clock": lambda: ends("clock", "wall"),
+}
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ import numpy as np
 from experiments import comparison, drawing
 from experiments.comparison import Runs, Scale, curves_of, names
 from experiments.figures.study import Outcome, parse, show
-from experiments.tables import markdown
+from experiments.report import ends
+from experiments.tables import Tables, markdown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -134,6 +135,9 @@ def main(arguments: Sequence[str] | None = None) -> list[Outcome]:
         raise SystemExit(f"no data in {options.results}: make them with `python -m experiments.run pel`")
     print(table(runs))
     return show(check(runs, comparison.scales(runs, "OpenAI ES")), draw(runs), options.pictures / "pel")
+
+
+TABLES: Tables = {"runs of pel": lambda: ends("pel")}
 
 
 if __name__ == "__main__":

@@ -15,9 +15,10 @@ import numpy as np
 
 from experiments import comparison, statistics
 from experiments.comparison import Runs, Scale
-from experiments.figures.study import RESULTS, Outcome
+from experiments.figures.study import RESULTS, Outcome, judged
 from experiments.references import Reference
 from experiments.speed import BASELINE
+from experiments.tables import Tables
 
 CHALLENGER = "ESAC"
 OPPONENTS = (BASELINE, "SAC, ESAC's updates")
@@ -119,6 +120,9 @@ def main(arguments: Sequence[str] | None = None) -> list[Outcome]:
     for outcome in outcomes:
         print(f"Target: {outcome.claim}\n  {outcome.answer}: {outcome.evidence}")
     return outcomes
+
+
+TABLES: Tables = {"targets in steps": lambda: judged(check(comparison.read(RESULTS / "benchmark.csv")))}
 
 
 if __name__ == "__main__":

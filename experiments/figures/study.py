@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.drawing import PICTURES, save
 from experiments.run import on_ray, on_this_machine
-from experiments.tables import read_csv, write_csv
+from experiments.tables import markdown, read_csv, write_csv
 from sb3_esac.quiet import quieten_mujoco
 
 if TYPE_CHECKING:
@@ -175,6 +175,15 @@ def parse(doc: str | None, arguments: Sequence[str] | None, can_run: bool = True
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER", help="of the data")
     parser.add_argument("--pictures", type=Path, default=PICTURES, metavar="FOLDER", help="where to draw")
     return parser.parse_args(arguments)
+
+
+def judged(outcomes: list[Outcome]) -> str:
+    """
+    Make a table of what was to be reached, and whether it was.
+
+    :param outcomes: The claims.
+    """
+    return markdown(["target", "reached", "evidence"], [[each.claim, each.answer, each.evidence] for each in outcomes])
 
 
 def show(outcomes: list[Outcome], figure: "Figure", path: Path) -> list[Outcome]:

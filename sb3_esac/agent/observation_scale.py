@@ -14,7 +14,7 @@ FRESH_FRACTION = 0.01
 """
 Statistics follow the agent in steps of this size: often while nothing has been learned, and never by a jump.
 
-Evidence: docs/defaults.md, "Whose observations", where "by episodes" is the same with steps of an episode.
+Evidence: experiments/notebook/defaults.md, "Whose observations", where "by episodes" is the same with steps of an episode.
 """
 
 

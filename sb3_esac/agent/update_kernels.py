@@ -192,7 +192,7 @@ class SquashedGaussian:
 
         :param head: (n, 2a), as it was.
         :param noise: (n, a), as it was.
-        :param by_actions: (n, a) gradient of the loss by the actions, but for log-probabilities; is overwritten.
+        :param by_actions: (n, a) gradient of the loss by the actions, without log-probabilities; is overwritten.
         :param by_log_prob: Gradient by each log-probability.
         :param by_head: (n, 2a), where the result goes.
         """

@@ -1,7 +1,7 @@
 """
 The agent's updates: SB3's ``train``, or for a plain SAC with perceptrons the same by hand, and on a GPU by CUDA graphs.
 
-What :class:`FastUpdates` and :class:`GraphUpdates` do to an agent is what ``SAC.train`` does to it, but for the last digits:
+To an agent :class:`FastUpdates` and :class:`GraphUpdates` do what ``SAC.train`` does to it, except for the last digits:
 parameters, targets, entropy coefficient, the optimisers' state, counters and log. They draw the same random numbers. Gradients
 are not left in ``.grad``.
 """

@@ -29,7 +29,7 @@ def make_atari(
     **kwargs: Any,
 ) -> gym.Env:
     """
-    Make a game with the paper's pre-processing, but for the stack of frames.
+    Make a game with the paper's pre-processing, without the stack of frames.
 
     Up to ``noop_max`` no-ops first, then FIRE where the game waits for it; gray frames of 84 x 84, the maximum of the last two
     that are skipped; the score as it is, not clipped; an episode is a whole game, not a life. Actions never stick.

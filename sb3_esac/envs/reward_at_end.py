@@ -34,7 +34,7 @@ class RewardAtEnd(gym.Wrapper, RecordConstructorArgs):
         Step.
 
         :param action: As in gymnasium.
-        :return: As in gymnasium; the reward is 0 but for the last step.
+        :return: As in gymnasium; the reward is 0 except for the last step.
         """
         observation, reward, terminated, truncated, info = self.env.step(action)
         self._owed += float(reward)

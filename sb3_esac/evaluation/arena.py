@@ -43,7 +43,7 @@ class ArenaSettings:
 
 class Arena:
     """
-    The user's environment, whoever plays copies of it, and what has been played.
+    The user's environment, the workers that play copies of it, and counts of what has been played.
 
     To be read: ``timesteps`` of the population, ``probe_timesteps`` among them, ``paper_timesteps`` (a generation counts as
     its mean episode), ``n_episodes``, ``mean_length`` of the last generation's episodes, ``caps``, and ``seconds`` by phase,
@@ -75,7 +75,8 @@ class Arena:
 
     def adopt(self, env: VecEnv, settings: ArenaSettings) -> None:
         """
-        Play on an environment; workers get ready in the background. Whoever plays goes on until :meth:`configure` is called.
+        Play on an environment; workers get ready in the background. The present evaluator stays until :meth:`configure` is
+        called.
 
         :param env: The user's ``VecEnv``.
         :param settings: Who plays.
@@ -102,7 +103,7 @@ class Arena:
         """
         Begin to play; to be followed by :meth:`close`.
 
-        :param quiet: Whether nobody wants to hear of single steps; None for as before.
+        :param quiet: Whether single steps need no report; None for as before.
         """
         self.quiet = self.quiet if quiet is None else quiet
         wanted, self._is_outdated = self.settings, False

@@ -24,7 +24,7 @@ class StepListener(BaseCallback):
     environment is the callback's.
 
     :param callback: The user's callbacks.
-    :param model: The model that learns, which callbacks find in ``locals["self"]`` whoever plays.
+    :param model: The model that learns, which callbacks always find in ``locals["self"]``.
     :param arena: Where it learns.
     """
 

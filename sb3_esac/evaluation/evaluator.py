@@ -30,7 +30,7 @@ class EvaluationRequest:
     :param recording: What to write down beside returns and lengths.
     :param max_episode_steps: Longer episodes are cut (a truncation), None for no limit.
     :param lanes: (n, k) numbers of the lanes that the episodes are played on, where lanes differ; None for any lane.
-    :param quiet: Nobody wants to hear of single steps: ``on_step`` may be called once for each episode. Its variable
+    :param quiet: Single steps need no report: ``on_step`` may be called once for each episode. Its variable
         ``n_steps`` then says of how many steps.
     """
 
@@ -72,7 +72,7 @@ class EvaluationResult:
 
 
 class Pending(ABC):
-    """An evaluation that has begun; whoever began it may do something else before asking for the result."""
+    """An evaluation that has begun; its caller may do something else before asking for the result."""
 
     @abstractmethod
     def finish(self, on_step: OnStep) -> EvaluationResult | None:

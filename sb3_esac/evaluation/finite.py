@@ -13,7 +13,7 @@ def clear_non_finite(
     observations: Any, rewards: np.ndarray, infos: list[dict[str, Any]], dones: np.ndarray
 ) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray]:
     """
-    Put zeros in the place of NaN and infinity and say so in ``infos``. Arrays are copied before they are changed.
+    Replace NaN and infinity by zeros and say so in ``infos``. Arrays are copied before they are changed.
 
     Where an episode is done the observation belongs to the next one, and says nothing about the step that has ended.
 

@@ -66,7 +66,7 @@ class LockstepEvaluator(Evaluator):
         Observations and rewards before ``VecNormalize``.
 
         :param observations: What the last step of the environment gave, one row per lane.
-        :param rewards: (n_envs,) likewise.
+        :param rewards: (n_envs,) in the same form.
         :return: The same, raw.
         """
         if self.vec_normalize is None:

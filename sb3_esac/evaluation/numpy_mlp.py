@@ -17,7 +17,7 @@ class NumpyMlp:
     :param layers: For each layer, its shape (out, in) and the positions of weight and bias (None without) in the vector.
     :param activations: For each layer, the name of what follows it.
     :param low: Lower bounds of the actions; of discrete ones the first.
-    :param high: Upper bounds of the actions, likewise.
+    :param high: Upper bounds of the actions, in the same form.
     :param shift: (in,) subtracted from observations, None for none.
     :param scale: (in,) what they are divided by then.
     :param output: How the last layer's values become an action, see ``_finish``.

@@ -86,7 +86,7 @@ def make_player(actor: BasePolicy, like: Player | None = None) -> Player:
     Choose the fastest forward that plays what ``predict(deterministic=True)`` would play.
 
     :param actor: Actor; its statistics (normalisation, batch norm) are taken as they are now.
-    :param like: Player of an actor that this one is a copy of, but for parameters and statistics: nothing is compared again.
+    :param like: Player of an actor that this one copies, except for parameters and statistics: nothing is compared again.
     :return: A picklable player.
     """
     candidate = None if isinstance(like, TorchActor) else _numpy_mlp(actor) or _numpy_cnn(actor)

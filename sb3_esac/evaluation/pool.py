@@ -92,7 +92,7 @@ class PoolEvaluator(Evaluator):
 
     def evaluate_all(self, plays: Sequence[tuple[EvaluationRequest, OnStep]]) -> list[EvaluationResult] | None:
         """
-        Play several requests at once: whoever is free takes the next episode, whichever request it belongs to.
+        Play several requests at once: a free worker takes the next episode of any request.
 
         :param plays: What to play, and who is told of every step.
         :return: The results, or None if one of them asked to stop.

@@ -35,8 +35,8 @@ class EpisodeResult:
     :param episode_return: Undiscounted sum of raw rewards; NaN if a reward or observation was not finite.
     :param length: Number of steps.
     :param transitions: Its steps, if they were asked for and are finite.
-    :param observation_moments: Moments of the observations that were acted upon, likewise.
-    :param return_moments: Moments of the running discounted return (for ``VecNormalize``'s reward scale), likewise.
+    :param observation_moments: Moments of the observations that were acted upon, too.
+    :param return_moments: Moments of the running discounted return (for ``VecNormalize``'s reward scale), too.
     :param info: ``Monitor``'s summary of the episode, if there was one.
     """
 

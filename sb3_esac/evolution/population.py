@@ -126,7 +126,7 @@ class Population:
 
     def set_mean(self, mean: np.ndarray) -> None:
         """
-        Put another vector in the place of the mean, for the members that start from it as well.
+        Replace the mean by another vector, for the members that start from it as well.
 
         :param mean: (d,) parameters.
         """

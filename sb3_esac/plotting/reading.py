@@ -1,4 +1,4 @@
-"""What a run folder holds, whoever wrote it: a script of one's own, ``examples/train.py`` or rl-zoo3."""
+"""What a run folder holds, written by any program: your own script, ``examples/train.py`` or rl-zoo3."""
 
 import csv
 import json
