@@ -262,10 +262,9 @@ class Learner:
         agent: Any = self.agent
         if agent.gradient_steps < 0:
             return length
-        n_rollouts = (
-            length / agent.n_envs / agent.train_freq.frequency if agent.train_freq.unit == TrainFrequencyUnit.STEP else 1
-        )
-        return int(n_rollouts) * agent.gradient_steps
+        frequency, unit = agent.train_freq
+        n_rollouts = length // (agent.n_envs * frequency) if unit == TrainFrequencyUnit.STEP else 1
+        return int(n_rollouts * agent.gradient_steps)
 
     def take_buffer(self, buffer: ReplayBuffer) -> None:
         """
