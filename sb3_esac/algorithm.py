@@ -276,7 +276,7 @@ class PopulationAlgorithm(BaseAlgorithm):
     def _setup_learn(  # type: ignore[override]
         self, total_timesteps: int, callback: MaybeCallback, reset_num_timesteps: bool, *args: Any
     ) -> tuple[int, BaseCallback]:
-        # SB3 resets the environment here. Nobody acts upon what it shows then, and a resumed run would count it once more.
+        # SB3 resets the environment here. Its observations are not used, and a resumed run would count it once more.
         with self.arena.without_reset():
             # The total is counted from the steps that the user sees.
             total, callback = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, *args)
@@ -414,7 +414,7 @@ class PopulationAlgorithm(BaseAlgorithm):
 
         :param observation: One observation or a batch.
         :param state: Not used, for compatibility with recurrent policies.
-        :param episode_start: Not used, likewise.
+        :param episode_start: Not used, for the same reason.
         :param deterministic: Play the mean action. What population and champion were chosen for is this.
         :return: The action or actions, and ``state``.
         """

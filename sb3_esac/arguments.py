@@ -59,7 +59,7 @@ def _taken_by(agent_class: type) -> frozenset[str]:
 
 class AgentArgument:
     """
-    An argument that the agent holds: whoever reads or writes the model's is at the agent's.
+    An argument that the agent holds: reading or writing the model's is reading or writing the agent's.
 
     Before there is an agent it is in the ``__dict__`` of the model, where it stays: SB3 saves that, and loads into it.
 

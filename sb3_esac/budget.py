@@ -49,7 +49,7 @@ class Budget(ABC):
         """
         Decide whether the agent plays another episode in its interval.
 
-        :param progress: Likewise.
+        :param progress: Where the run stands; its budget is not spent.
         """
 
     def searches(self, progress: Progress) -> bool:

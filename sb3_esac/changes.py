@@ -67,7 +67,7 @@ class Applied:
 
 def use_changes(model: Any) -> None:
     """
-    Go by the arguments as they are on a model now: whoever changed one since the last time meant it.
+    Go by the arguments as they are on a model now: a change since the last time was meant.
 
     :param model: ESAC or ES.
     :raises ValueError: If an argument is not what it may be, or cannot be changed.
@@ -89,7 +89,7 @@ def use_for_population(model: Any, changed: set[str]) -> None:
     :param changed: Their names, "env" if there is another environment.
     """
     if model.env is not model._applied.adopted_env:
-        # Whoever put it there did not say so.
+        # It was put there without `set_env`.
         model.set_env(model.env)
     model._configure_episode_lengths()
     model.population.configure(model._population_config())
@@ -114,7 +114,7 @@ def use_for_agent(model: Any, changed: set[str]) -> None:
     """
     accepted_arguments(model.agent_class, {name: getattr(model, name) for name in AGENT_DEFAULTS})
     if "learning_rate" in changed and "lr_schedule" not in changed:
-        # SAC needs `_setup_lr_schedule` to be called; nobody who changes the one means to keep the other.
+        # SAC needs `_setup_lr_schedule` to be called; a change of the one is meant for the other.
         model._setup_lr_schedule()
     model.agent.verbose = model.verbose
     model._share_episode_buffers()

@@ -1,4 +1,4 @@
-"""Keeps a simulator's notes that nobody needs away from terminal and working directory."""
+"""Keeps a simulator's notes away from terminal and working directory."""
 
 import sys
 from importlib.util import find_spec

@@ -251,7 +251,7 @@ class PendingBoundary:
         return seed
 
     def is_untouched(self, model: Any) -> bool:
-        """Whether nobody has given the model other weights since it was loaded."""
+        """Whether the model still has the weights with which it was loaded."""
         return _marks(model) == self.marks
 
     def begin_again(self, model: Any) -> None:
@@ -271,7 +271,7 @@ class PendingBoundary:
         Bring everything back to where the generation began, the replay buffer and ``VecNormalize`` if they are those that
         were saved with the model.
 
-        :param model: The model, which nobody has changed but for its arguments.
+        :param model: The model, unchanged except for its arguments.
         """
         content = cloudpickle.loads(self.content)
         for name, value in content["attributes"].items():
@@ -360,7 +360,7 @@ def _marks(model: Any) -> str:
 
 
 def _statistics(vec_normalize: VecNormalize | None) -> dict[str, Any] | None:
-    """Statistics of a ``VecNormalize``, which replaces its arrays but for those of the returns."""
+    """Statistics of a ``VecNormalize``, which replaces its arrays, except those of the returns."""
     if vec_normalize is None:
         return None
     statistics: dict[str, Any] = {"returns": np.copy(vec_normalize.returns), "ret_rms": copy.copy(vec_normalize.ret_rms)}

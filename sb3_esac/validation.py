@@ -218,7 +218,7 @@ class Effect:
 
 def _has_workers(model: Any) -> bool:
     if getattr(model, "env", None) is None:
-        # Nobody knows yet what it will learn from.
+        # What it will learn from is not known yet.
         return may_make_workers(model.backend)
     return asks_for_workers(model.env, model.backend, model.n_workers)
 

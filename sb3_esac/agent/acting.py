@@ -1,7 +1,7 @@
 """
 How the agent plays a step: ``collect_rollouts`` of SB3 with a forward in numpy, on the memory that the updates are made in.
 
-What is played, stored, counted and told is what SB3 would have played, stored, counted and told, but for the numbers of the
+What is played, stored, counted and told is what SB3 would have played, stored, counted and told, except for the numbers of the
 exploration noise, which come in blocks from a generator of their own.
 """
 
@@ -55,7 +55,7 @@ class Acting:
         Play ``train_freq``.
 
         :param callback: Told of every step.
-        :param trusted: Whether nobody else has had the agent since the last time.
+        :param trusted: Whether the agent cannot have been changed since the last time.
         :return: As of ``collect_rollouts``.
         """
         agent = self.agent

@@ -39,7 +39,7 @@ class GraphUpdates:
         return [(tuple(group["betas"]), group["eps"], bool(group.get("fused"))) for group in groups]
 
     def applies(self) -> bool:
-        """Whether nobody has put anything else in the place of what this was made for."""
+        """Whether the agent still has the objects that this was made for."""
         return self.memory.is_in_use() and self._constants == self._find_constants()
 
     def train(self, gradient_steps: int, batch_size: int) -> None:

@@ -316,7 +316,7 @@ class AgentMemory:
         return [*parts, *optimizers, *coefficients, *extractors, *statistics]
 
     def is_in_use(self) -> bool:
-        """Whether nobody has put anything else in the place of what this was made for, and all of it is to be learned."""
+        """Whether the agent still has the objects that this was made for, and all of them are to be learned."""
         parts = self._find_parts()
         return (
             "train" not in vars(self.agent)

@@ -62,7 +62,7 @@ class Updates:
 
         :param gradient_steps: How many.
         :param batch_size: Transitions for each.
-        :param trusted: Whether nobody else has had the agent since the last time.
+        :param trusted: Whether the agent cannot have been changed since the last time.
         """
         fast = self.prepare(trusted=trusted) if gradient_steps > 0 else None
         if fast is None:
@@ -74,7 +74,7 @@ class Updates:
         """
         Find what computes the next updates.
 
-        :param trusted: Whether nobody else has had the agent since the last time.
+        :param trusted: Whether the agent cannot have been changed since the last time.
         :return: None if SB3 does.
         """
         if not self._forced and (self._fast is None or not (trusted or self._fast.applies())):
@@ -220,7 +220,7 @@ class FastUpdates:
         self._scales = [Scale(part.features_extractor) for part in (agent.actor, agent.critic, agent.critic_target)]
 
     def applies(self) -> bool:
-        """Whether nobody has put anything else in the place of what this was made for."""
+        """Whether the agent still has the objects that this was made for."""
         return self.memory.is_in_use()
 
     def train(self, gradient_steps: int, batch_size: int) -> None:

@@ -126,7 +126,7 @@ class Arena:
 
     @contextmanager
     def without_reset(self) -> Iterator[None]:
-        """Leave out a reset within, whose observations nobody looks at, where no wrapper needs it."""
+        """Leave out a reset within, whose observations are not used, where no wrapper needs it."""
         self.base.reset_is_postponed = can_postpone_resets(self.env)
         try:
             with frozen(self.vec_normalize):

@@ -45,7 +45,7 @@ def asks_for_workers(env: VecEnv, backend: str | Evaluator, n_workers: int | Non
 
     :param env: The user's ``VecEnv``.
     :param backend: See :func:`make_evaluator`.
-    :param n_workers: Likewise.
+    :param n_workers: As in :class:`~sb3_esac.ES`.
     """
     if backend == "auto":
         return (n_workers or 1) > 1 or isinstance(base_vec_env(env), SubprocVecEnv)
@@ -59,7 +59,7 @@ def prepare_workers(env: VecEnv, backend: str | Evaluator, n_workers: int | None
 
     :param env: The user's ``VecEnv``.
     :param backend: See :func:`make_evaluator`.
-    :param n_workers: Likewise.
+    :param n_workers: As in :class:`~sb3_esac.ES`.
     """
     if isinstance(backend, Evaluator) or not asks_for_workers(env, backend, n_workers):
         return

@@ -74,7 +74,7 @@ class EpisodeCaps:
         self.phases, self.whole_length = None, 0.0
 
     def start_clock(self) -> None:
-        """Do not count the time since the last generation, in which nobody was training."""
+        """Do not count the time since the last generation, without training."""
         self._tick = None
 
     def must_start(self, schedule: EpisodeLengthSchedule | None) -> bool:
@@ -122,7 +122,7 @@ class EpisodeCaps:
 
         :param mean_length: Mean length of the last generation's episodes.
         """
-        # As long as nobody has played a whole one, it may last to the horizon.
+        # Until a whole one has been played, it may last to the horizon.
         if self.cut and self.phases is not None and self.whole_length == 0:
             return float(self.phases.lengths[-1])
         # Without noise episodes are longer, or shorter, than the population's.

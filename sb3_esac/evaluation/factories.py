@@ -180,7 +180,7 @@ def _monitored(env_fn: Callable[[], gym.Env]) -> gym.Env:
 
 
 class _WithoutFiles(cloudpickle.Pickler):  # type: ignore[misc]
-    """Puts None in the place of the file that a ``Monitor`` writes to: only the original may write there."""
+    """Replaces the file that a ``Monitor`` writes to by None: only the original may write there."""
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, ResultsWriter):
@@ -213,7 +213,7 @@ def _describe_wrappers(env: VecEnv) -> tuple[Wrap, ...] | None:
 
 
 def _describe(wrapper: VecEnvWrapper) -> Wrap | None:
-    # Not isinstance: nobody knows what a subclass does.
+    # Not isinstance: a subclass may do anything.
     if type(wrapper) is VecNormalize:
         return partial(_normalized, pickle.dumps(wrapper))
     if type(wrapper) is VecTransposeImage:

@@ -249,7 +249,7 @@ class DirectLane:
         return ReplayableEpisode(episode, recorder.rewards(), bool(terminated), _kept(info, job))
 
     def _cleared(self, raw: Any) -> tuple[np.ndarray, bool]:
-        """Observation as a ``DummyVecEnv`` would give it, zeros in the place of NaN and infinity, and whether it had none."""
+        """Observation as a ``DummyVecEnv`` would give it, zeros instead of NaN and infinity, and whether it had none."""
         if type(raw) is np.ndarray and raw.dtype is self.dtype and raw.shape == self.shape:
             observation = raw
         else:

@@ -146,7 +146,7 @@ def _is_identity(name: str, value: Any = None) -> bool:
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Whether two values are the same, or nobody can tell."""
+    """Whether two values are the same, or cannot be compared."""
     if isinstance(one, np.ndarray | list | tuple) and isinstance(other, np.ndarray | list | tuple):
         return len(np.shape(one)) == 0 or (len(one) == len(other) and all(map(_same, one, other)))
     if isinstance(one, dict) and isinstance(other, dict):

@@ -145,7 +145,7 @@ class _LockstepRun:
             ended = np.flatnonzero(dones).tolist() if dones.any() else []
             for lane in ended:
                 if self.playing[lane] is None:
-                    # It steps because all lanes do; that is nobody's episode.
+                    # It steps because all lanes do; that belongs to no episode.
                     infos[lane].pop("episode", None)
                     infos[lane].pop("is_success", None)
             variables = {"new_obs": new_observations, "rewards": rewards, "dones": dones, "infos": infos, "actions": actions}

@@ -23,7 +23,7 @@ from sb3_esac.evaluation.pool import GRACE_SECONDS, PoolEvaluator, PoolRun
 from sb3_esac.evaluation.worker import Failure, LanePlayer, Outcomes, prepare_process, unbuilt
 
 CHUNKS_PER_WORKER = 4
-"""Jobs are handed out in chunks: large ones at first, one by one in the end, so that nobody waits for long."""
+"""Jobs are handed out in chunks: large ones at first, one by one in the end, so that no worker waits for long."""
 
 LARGEST_CHUNK = 16
 

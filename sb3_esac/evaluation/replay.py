@@ -135,7 +135,7 @@ def _slice(observations: Observation, step: int) -> Observation:
 @dataclass(frozen=True)
 class NothingToPlay(Pending):
     """
-    The answer to a request without episodes, for which nobody has to get up.
+    The answer to a request without episodes, for which no worker is needed.
 
     :param shape: (n, k), one of them 0.
     """
@@ -161,7 +161,7 @@ class Collection:
 
     @property
     def done(self) -> set[int]:
-        """Numbers of the jobs that nobody has to play again."""
+        """Numbers of the jobs that need not be played again."""
         return {number for number, episode in enumerate(self.episodes) if episode is not None}
 
     def add(self, outcomes: Outcomes) -> None:

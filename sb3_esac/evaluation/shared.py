@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 FREE = -1
-"""Owner of a job that nobody has taken."""
+"""Owner of a job that is still free."""
 
 
 class SharedMemory:
@@ -37,7 +37,7 @@ class SharedMemory:
         self._release = weakref.finalize(self, _release, self.fd, file)
 
     def close(self) -> None:
-        """Let go of the block. Whoever still has a view of it keeps it alive."""
+        """Let go of the block. A view of it that is still held keeps it alive."""
         try:
             self._map.close()
         except BufferError:
@@ -99,7 +99,7 @@ class WorkerSlots:
         """``time.monotonic()`` when it began with that."""
 
     def close(self) -> None:
-        """Let go of the memory now, whoever has this object."""
+        """Let go of the memory now, even if this object is still held."""
         del self.stop, self.pids, self.jobs, self.started
         self.memory.close()
 
@@ -149,13 +149,13 @@ class SharedJobs:
         self.parameters = memory.array(layout.parameters_at, layout.shape, np.dtype(layout.dtype))
 
     def close(self) -> None:
-        """Let go of the memory now, whoever has this object."""
+        """Let go of the memory now, even if this object is still held."""
         del self.seeds, self.owners, self.parameters
         self.memory.close()
 
     def take(self, worker: int) -> int | None:
         """
-        Take the next job that nobody has.
+        Take the next free job.
 
         :param worker: Whose it will be.
         :return: Its number, None if all are taken.
@@ -172,7 +172,7 @@ class SharedJobs:
         Free the jobs of a worker that is gone.
 
         :param worker: Which one.
-        :param done: Jobs that nobody has to play again.
+        :param done: Jobs that need not be played again.
         """
         with self.memory.locked():
             for job in np.flatnonzero(self.owners == worker).tolist():

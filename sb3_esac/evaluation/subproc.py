@@ -1,4 +1,4 @@
-"""Whole episodes inside ``SubprocVecEnv`` workers: members are taken one by one by whoever is free."""
+"""Whole episodes inside ``SubprocVecEnv`` workers: a free worker takes the next member."""
 
 import multiprocessing
 import os

@@ -42,7 +42,7 @@ def base_vec_env(venv: VecEnv) -> VecEnv:
 
 def can_postpone_resets(venv: VecEnv) -> bool:
     """
-    Whether a reset whose observations nobody looks at may be left out: wrappers that are not known might need what it does.
+    Whether a reset whose observations are not used may be left out: unknown wrappers might need what it does.
 
     :param venv: Any ``VecEnv``.
     """

@@ -212,7 +212,7 @@ def _each(change: Callable[[Any], Any], value: Any) -> Any:
 
 
 def _to_tensor(value: Any) -> Any:
-    # Nobody who changes the tensor changes the population.
+    # A change of the tensor does not change the population.
     return th.from_numpy(value.copy()) if isinstance(value, np.ndarray) else value
 
 

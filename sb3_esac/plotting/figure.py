@@ -147,7 +147,7 @@ def new_figure() -> "Figure":
 
 def write(figure: "Figure", output: Path) -> Path:
     """
-    Write a figure so that whoever looks at the file meanwhile sees a whole picture, the old one or the new one.
+    Write a figure so that the file always holds a whole picture, the old one or the new one.
 
     :param figure: The figure.
     :param output: The file; its ending decides the format.

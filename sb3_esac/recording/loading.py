@@ -38,7 +38,7 @@ def load_model(path: str | Path, algorithm: str | None = None, deploy: str | Non
             raise ValueError(f"`deploy` is an argument of ES and ESAC, and this is a model of {cls.__name__}")
         arguments["deploy"] = deploy
     elif "buffer_size" in data and cls is not ESAC:
-        # Nobody is going to learn.
+        # It is not going to learn.
         arguments["buffer_size"] = 1
     return cls.load(path, device="cpu", **arguments)
 

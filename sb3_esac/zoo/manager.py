@@ -146,7 +146,7 @@ class ExperimentManager(rl_zoo3.exp_manager.ExperimentManager):
             # All that the zoo does with it is to call `learn` and to close `env`.
             super().learn(cast(BaseAlgorithm, Unfinished(model)) if goes_on else model)
         except (BrokenPipeError, ConnectionResetError, EOFError) as error:
-            # Ctrl-C reaches the processes of the environment as well: there is nobody left to be told to close, and the model
+            # Ctrl-C reaches the processes of the environment as well: none is left to be told to close, and the model
             # is still to be saved.
             if not _raised_while_closing(error):
                 raise
@@ -175,7 +175,7 @@ class ExperimentManager(rl_zoo3.exp_manager.ExperimentManager):
     ) -> dict[str, Any]:
         # The last step before a model is made, and the first at which everything about the environment is known.
         hyperparams = super()._preprocess_action_noise(hyperparams, saved_hyperparams, env)
-        # On the environment's own lanes nobody needs a copy.
+        # The environment's own lanes need no copy.
         if self._is_ours() and may_make_workers(hyperparams.get("backend", "auto")):
             spec = gym.spec(self.env_name.gym_id)
             file = self._offspring_file(env)

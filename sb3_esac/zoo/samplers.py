@@ -70,7 +70,7 @@ def convert_esac_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
     # One winner at least, however small the population.
     arguments["winner_fraction"] = max(arguments["winner_fraction"], 1 / arguments["population_size"])
     if arguments["strategy"] == "openai" and arguments["share_experience"] == 0:
-        # Nobody asks who has won.
+        # Winners play no part.
         del arguments["winner_fraction"]
     arguments["policy_kwargs"] = {
         "net_arch": {"pi": ACTORS[arguments.pop("actor")], "qf": [2 ** arguments.pop("critic_pow")] * 2},
