@@ -56,11 +56,11 @@ def test_the_first_claims_of_the_readme_are_those_of_its_table(filler):
 
 
 def test_a_page_of_the_manual_has_one_table_of_results(filler):
-    """The rest is in the lab notebook. Tables of tasks are commands; the page on the clock is the record of its experiment."""
+    """The rest is in the lab notebook. Tables of tasks are commands."""
     for page in (ROOT / "docs").glob("*.md"):
         names = [found["name"] for found in filler.BLOCK.finditer(page.read_text())]
         results = [name for name in names if not name.startswith("tasks of")]
-        assert len(results) <= 1 or page.name == "clock.md", f"{page.name}: {results}"
+        assert len(results) <= 1, f"{page.name}: {results}"
 
 
 def test_every_page_of_the_notebook_is_in_the_manual():
