@@ -1,11 +1,12 @@
 """
 Figures 3 and 5 of PEL (progressive episode lengths) on Atari games: canonical ES with T_c, with T_d and without.
 
-``--run`` plays what is missing: every game and seed with all three, 1e6 steps of the policy each (the paper plays for ten
-hours on hundreds of cores; its two hours are a fifth of our budget). Scores are means of 30 whole games of the deployed policy,
-at most 25,000 steps each, at a fifth of the budget and at its end; with T_c also after each of the first two phases. There are
-four games by default; ``--games`` takes any of the paper's nine, ``--seeds`` and ``--budget`` cut it down. One command at a
-time may write to a file. How population size and mutation rate were chosen, and what random play scores: :mod:`experiments.games`.
+``--run`` plays what is missing: every game and seed with all three, 1e6 steps of the policy each. The paper plays for ten
+hours on hundreds of cores, and its two hours are a fifth of our budget. Scores are means of 30 whole games of the deployed
+policy, at most 25,000 steps each, at a fifth of the budget and at its end, with T_c also after each of the first two phases.
+There are four games by default; ``--games`` takes any of the paper's nine, ``--seeds`` and ``--budget`` cut it down. One
+command at a time may write to a file. How population size and mutation rate are chosen, and what random play scores:
+:mod:`experiments.games`.
 
 The paper's claims are judged by medians over seeds, as there, of games that all three arms have played with all seeds, at the
 largest budget for which that is so; where a game of the comparison lacks runs, nothing is decided.
@@ -199,10 +200,11 @@ def check(data: dict[str, Rows]) -> list[Outcome]:
         is_often = bool(games) and len(won) / len(games) >= n_games / N_GAMES
         claim = f"at {point} of the budget {arm} beats canonical ES on {n_games} of {N_GAMES} games"
         outcomes.append(judge(claim, is_often, evidence, reason))
-        mean = f"{np.mean(gains):+.0f}% of what canonical ES has above random play, the mean of {len(gains)} games"
+        mean = float(np.mean(gains)) if gains else 0.0
+        seen = f"{mean:+.0f}% of what canonical ES has above random play, the mean of {len(gains)} games"
         why = reason or ("" if gains else "not decided: canonical ES is nowhere above random play")
         claim = f"at {point} of the budget {arm} improves the scores of canonical ES by {percent}% on average"
-        outcomes.append(judge(claim, bool(gains) and bool(np.mean(gains) >= percent), mean if gains else "", why))
+        outcomes.append(judge(claim, mean >= percent, seen if gains else "", why))
     for point in SHARES:
         won, _ = compare(games, random, DOUBLING, CONSTANT, point)
         evidence = f"better on {len(won)} of {len(games)} games ({', '.join(won) or 'none'})" if games else ""
