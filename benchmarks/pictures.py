@@ -3,7 +3,7 @@ What was tried to play games faster: ``python -m benchmarks.pictures``.
 
 Microseconds for the forward of the Nature CNN on one picture, by numpy as members have it and by torch in several ways; for a
 step of Pong, by gymnasium with Stable-Baselines3's wrappers and by ale-py's own vector environment; and for the beginning of a
-game with a seed. "equal" says whether actions are those of torch in single precision, or games those of the first way. All ways
+game with a seed. "equal" says whether actions are those of torch in single precision, or games those of the first way. Ways
 of a kind take turns, one thread each but where it says two; medians are reported.
 """
 

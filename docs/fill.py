@@ -45,7 +45,7 @@ def tasks(algorithm: str) -> str:
     for task, values in content.items():
         if task not in ANCHORS:
             name = "any other" if task == "default" else "every other game" if task == "atari" else task
-            example = {"default": "TASK", "atari": "ALE/Pong-v5"}.get(task, task)
+            example = {"default": "TASK", "atari": "PongNoFrameskip-v4"}.get(task, task)
             command = f"python -m sb3_esac.zoo train --algo {algorithm} --env {example}"
             rows.append([name, f"`{command}`", f"{float(values['n_timesteps']):,.0f}"])
     return markdown(["task", "command", "true steps"], rows)
@@ -124,6 +124,12 @@ def render_mode() -> str:
     return markdown(columns, [[row[name] for name in columns] for row in read("benchmarks/results/render_mode.csv")])
 
 
+def pictures() -> str:
+    """What was tried to play games faster."""
+    columns = ["what", "way", "us", "fastest", "slowest", "of_first", "equal"]
+    return markdown(columns, [[row[name] for name in columns] for row in read("benchmarks/results/pictures.csv")])
+
+
 def separable_cma_es() -> str:
     """Evaluations of the separable CMA-ES and of the package ``cma``, medians over seeds."""
     columns = ["function", "dimension", "seeds", "sep_cma_es", "cma", "cma_passive", "ratio", "ratio_passive"]
@@ -190,6 +196,21 @@ def experiment(name: str, clock: str = "cpu") -> str:
         cells = [f"{value:,.0f}" for value in means.values()]
         lines.append([*key, *cells, f"{sum(returns) / len(returns):.0f}", each])
     return markdown(columns, lines or [["no runs yet", *[""] * (len(columns) - 1)]])
+
+
+def games() -> str:
+    """Scores of canonical ES on games, with progressive episode lengths and without."""
+    from experiments.figures import atari
+
+    return atari.table(atari.read()[atari.NAME])
+
+
+def games_at_random() -> str:
+    """What random play scores, and steps per second."""
+    from experiments.games import RATES, rates_table
+    from experiments.tables import read_csv
+
+    return rates_table(read_csv(ROOT / "experiments" / "results" / f"{RATES.name}.csv"))
 
 
 def search() -> str:
@@ -443,6 +464,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "targets in steps": targets_in_steps,
     "updates of benchmark": updates_of_benchmark,
     "course of benchmark": course_of_benchmark,
+    "games of pel": games,
+    "games at random": games_at_random,
+    "pictures": pictures,
     "runs of pel": lambda: experiment("pel"),
     "zoo check of es": lambda: zoo_check("es"),
     "zoo check of esac": lambda: zoo_check("esac"),

@@ -10,6 +10,7 @@ A run is trained by the entry of ``hyperparams/es.yml`` for games, in one proces
 deployed: a champion would be chosen by whole games, so that a policy of short episodes would owe something to long ones.
 """
 
+import os
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -18,19 +19,23 @@ from functools import partial
 from importlib.metadata import version
 from typing import Any
 
-import numpy as np
-import torch as th
-from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.vec_env import VecEnv, VecTransposeImage
+# Before numpy is there: products of matrices are too small for two threads.
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[_name] = "1"
 
-from experiments.algorithms import GAME, from_file, make_task
-from experiments.figures.study import Rows, Study, make_parser, run
-from experiments.jobs import SEED_OFFSET, versions
-from experiments.tables import markdown, read_csv
-from sb3_esac.envs.atari import GAMES, MAX_EPISODE_STEPS
-from sb3_esac.evaluation.players import make_player
-from sb3_esac.evaluation.vectors import to_vector
-from sb3_esac.evolution.episode_lengths import ProgressiveEpisodeLength
+import numpy as np  # noqa: E402
+import torch as th  # noqa: E402
+from stable_baselines3.common.callbacks import BaseCallback  # noqa: E402
+from stable_baselines3.common.vec_env import VecEnv, VecTransposeImage  # noqa: E402
+
+from experiments.algorithms import GAME, from_file, make_task  # noqa: E402
+from experiments.figures.study import Rows, Study, make_parser, run  # noqa: E402
+from experiments.jobs import SEED_OFFSET, versions  # noqa: E402
+from experiments.tables import markdown, read_csv  # noqa: E402
+from sb3_esac.envs.atari import GAMES, MAX_EPISODE_STEPS  # noqa: E402
+from sb3_esac.evaluation.players import make_player  # noqa: E402
+from sb3_esac.evaluation.vectors import to_vector  # noqa: E402
+from sb3_esac.evolution.episode_lengths import ProgressiveEpisodeLength  # noqa: E402
 
 COMPARED = ("Pong", "Breakout", "SpaceInvaders", "Enduro")
 """Games of the comparison."""
@@ -355,7 +360,8 @@ def rates_table(rows: Rows) -> str:
     :param rows: Of the study.
     """
     columns = ["game", "random_score", "random_score_std", "random_length", "random_rate", "rate"]
-    return markdown(columns, [[row[name] for name in columns] for row in rows])
+    lines = [[row[name] for name in columns] for row in rows]
+    return markdown(columns, lines or [["not measured yet", *[""] * (len(columns) - 1)]])
 
 
 def chosen(rows: Rows) -> list[tuple[float, int, float, list[float]]]:

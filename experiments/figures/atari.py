@@ -12,16 +12,21 @@ The paper's claims are judged by medians over seeds, as there, of games that all
 largest budget for which that is so; where a game of the comparison lacks runs, nothing is decided.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+# Before numpy is there: products of matrices are too small for two threads.
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[_name] = "1"
 
-from experiments.drawing import COLORS, finish, legend, new_figure, thousands
-from experiments.figures.study import RESULTS, Outcome, Rows, Study, make_parser, run, show
-from experiments.games import (
+import numpy as np  # noqa: E402
+
+from experiments.drawing import COLORS, finish, legend, new_figure, thousands  # noqa: E402
+from experiments.figures.study import RESULTS, Outcome, Rows, Study, make_parser, run, show  # noqa: E402
+from experiments.games import (  # noqa: E402
     ARMS,
     BUDGET,
     COMPARED,
@@ -36,8 +41,8 @@ from experiments.games import (
     comparison,
     train,
 )
-from experiments.tables import markdown, read_csv
-from sb3_esac.envs.atari import GAMES
+from experiments.tables import markdown, read_csv  # noqa: E402
+from sb3_esac.envs.atari import GAMES  # noqa: E402
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -27,8 +27,8 @@ class QuickReset(gym.Wrapper):
     Begins a game where it began the first time, instead of loading it anew.
 
     ale-py loads the game again whenever ``reset`` is given a seed, which takes as long as a hundred steps of the policy, and
-    ES gives each episode a seed. As long as no actions stick, the emulator's own seed is of no consequence: what a seed decides
-    is the environment's ``np_random``, from which the number of no-ops is drawn. Where actions stick, nothing is changed.
+    ES gives each episode a seed. As long as no actions stick, the emulator's own seed is of no consequence: what a seed
+    decides is the environment's ``np_random``, from which the number of no-ops is drawn. Where actions stick, nothing changes.
 
     :param env: A game of ale-py.
     """
