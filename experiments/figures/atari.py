@@ -143,6 +143,8 @@ def undecided(rows: Rows, games: dict[str, Scored]) -> str:
     lacking = [game for game in COMPARED if game not in games]
     if not lacking:
         return ""
+    if not rows:
+        return "not decided: no runs yet"
     numbers = []
     for game in lacking:
         budgets = {int(row["budget"]) for row in rows if row["game"] == game} or {BUDGET}
