@@ -57,7 +57,8 @@ class Network:
     def __init__(self, policy: Any, dtype: th.dtype = th.float32, *, channels_last: bool = False, n_threads: int = 1) -> None:
         modules = [*policy.features_extractor.cnn, *policy.features_extractor.linear, *policy.mu]
         self.format = th.channels_last if channels_last else th.contiguous_format
-        self.net: Any = copy.deepcopy(th.nn.Sequential(*modules)).to(dtype=dtype, memory_format=self.format)
+        net: Any = copy.deepcopy(th.nn.Sequential(*modules))
+        self.net = net.to(dtype=dtype, memory_format=self.format)
         self.dtype, self.n_threads = dtype, n_threads
 
     def __call__(self, picture: np.ndarray) -> int:
@@ -216,10 +217,12 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
         for way, act in ways.items()
     }
     rows = timed("forward", {way: partial(act, pictures[0]) for way, act in ways.items()}, equal, options.calls)
-    convolution = policy.features_extractor.cnn[0]
+    extractor: Any = policy.features_extractor
+    convolution = extractor.cnn[0]
     weight, bias = (parameter.detach().numpy() for parameter in (convolution.weight, convolution.bias))
     firsts = {"patches of numbers": patched(policy), "blocks of bytes": blocked(weight / np.float32(255.0), bias)}
-    is_same = np.allclose(*(first(pictures[0]) for first in firsts.values()), rtol=1e-4, atol=1e-4)
+    one, other = (first(pictures[0]) for first in firsts.values())
+    is_same = np.allclose(one, other, rtol=1e-4, atol=1e-4)
     same = dict.fromkeys(firsts, "yes" if is_same else "no")
     rows += timed("first convolution", {way: partial(act, pictures[0]) for way, act in firsts.items()}, same, options.calls)
     th.set_num_threads(1)

@@ -260,7 +260,10 @@ class Scores(BaseCallback):
         self.away += np.array([time.process_time(), time.perf_counter()]) - start
         job, row = self.job, self.rows[-1]
         what = f"{job.game}, {job.arm}, seed {job.seed}, {row['total_steps']:,} steps ({point})"
-        print(f"    {what}: score {row['score']:g}, {row['generations']} generations, phases {row['phases']}", flush=True)
+        print(
+            f"    {what}: score {row['score']:g}, {row['generations']} generations, phases {row['phases'] or 'none'}",
+            flush=True,
+        )
 
     def _measure(self, point: str, cpu: float, wall: float) -> dict[str, Any]:
         model: Any = self.model
