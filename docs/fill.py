@@ -20,9 +20,9 @@ from experiments.tables import Tables  # noqa: E402
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "experiments" / "notebook").glob("*.md"))]
 BLOCK = re.compile(r"(<!-- table: (?P<name>[\w ,.-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 OWNERS = {
-    "benchmarks": "evaluation generations loop overlap render_mode scaling simulators strategies updates",
-    "experiments": "claims either_update learning_check parts report searches speed zoo_check",
-    "experiments.figures": "clock pel steps",
+    "benchmarks": "evaluation generations loop overlap pictures render_mode scaling simulators strategies updates",
+    "experiments": "claims either_update games learning_check parts report searches speed zoo_check",
+    "experiments.figures": "atari clock pel steps",
 }
 """Modules that own tables, by package."""
 

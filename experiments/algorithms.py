@@ -19,6 +19,7 @@ from torch import nn
 from experiments.fast_sac import FastSAC
 from sb3_esac import ES, ESAC
 from sb3_esac.agent.building import AGENT_DEFAULTS, DEFAULT_NETWORK
+from sb3_esac.envs.atari import make_atari_vec_env
 from sb3_esac.evolution.episode_lengths import ProgressiveEpisodeLength
 from sb3_esac.zoo.files import linear_schedule
 
@@ -27,6 +28,9 @@ CONSTRUCTORS: dict[str, type[BaseAlgorithm]] = {"esac": ESAC, "esac_paper": ESAC
 
 ALIVE_BONUS = {"Hopper-v5": 1.0, "Walker2d-v5": 1.0, "Ant-v5": 1.0, "Humanoid-v5": 5.0}
 """Reward per step for being alive."""
+
+GAME = "NoFrameskip-v4"
+"""How the names of Atari games end."""
 
 Make = Callable[..., BaseAlgorithm]
 """Task, seed and budget to a model; the device of its networks as ``device``, the CPU by default."""
@@ -40,6 +44,8 @@ def make_task(task: str, seed: int) -> VecEnv:
     :param task: Its name.
     :param seed: Seed of the run.
     """
+    if task.endswith(GAME):
+        return make_atari_vec_env(task.removesuffix(GAME), seed=seed)
     if not task.startswith("dm_control/"):
         return make_vec_env(task, 1, seed=seed, env_kwargs={"render_mode": None})
     import shimmy  # noqa: F401
@@ -54,12 +60,12 @@ def arguments_of(name: str, task: str, in_workers: bool = False) -> dict[str, An
     Read what a file of hyperparameters says of a task, but for what the zoo's scripts take care of.
 
     :param name: Name of the file.
-    :param task: Environment; without an entry of its own it gets the default.
+    :param task: Environment; without an entry of its own it gets the default, a game that of all games.
     :param in_workers: Whether members play in as many processes as the file says; in this one otherwise.
     """
     content = yaml.safe_load((HYPERPARAMS / f"{name}.yml").read_text())
-    arguments = dict(content.get(task, content["default"]))
-    for other in ("n_timesteps", "env_wrapper", *(() if in_workers else ("n_workers", "backend"))):
+    arguments = dict(content.get(task, content["atari" if task.endswith(GAME) else "default"]))
+    for other in ("n_timesteps", "env_wrapper", "frame_stack", *(() if in_workers else ("n_workers", "backend"))):
         arguments.pop(other, None)
     if isinstance(arguments.get("policy_kwargs"), str):
         arguments["policy_kwargs"] = eval(arguments["policy_kwargs"], {"nn": nn, "dict": dict})

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from experiments import comparison
-from experiments.figures import figure2, figure4, figure5, figure6, figure7, paper_scale, pel, study, table1
+from experiments.figures import atari, figure2, figure4, figure5, figure6, figure7, paper_scale, pel, study, table1
 from experiments.figures.study import Outcome
 from experiments.report import with_updates
 from experiments.tables import Tables, markdown, read_csv
@@ -48,7 +48,8 @@ SOURCES: dict[str, tuple[str, Callable[[], list[Outcome]]]] = {
     "ESAC, figure 5": ("figure5", of_studies([figure5.STUDY], figure5.check)),
     "ESAC, figures 6 and 9": ("figure6", lambda: figure6.check(with_updates(table1.runs_in(RESULTS)))),
     "ESAC, figure 7": ("figure7", lambda: figure7.check(table1.runs_in(RESULTS))),
-    "PEL, figures 3 and 4": ("pel", of_pel),
+    "PEL, figures 3 and 5": ("atari", lambda: atari.check(atari.read(RESULTS))),
+    "PEL, figures 3 and 4, a transfer to MuJoCo": ("pel", of_pel),
 }
 """Figures by their names: the command in ``experiments.figures``, and what compares."""
 

@@ -5,18 +5,22 @@ Where the results of "benchmark", "table1" or "paper_scale" have the algorithm o
 theirs. Elsewhere a run costs its steps times the seconds of a step (``benchmarks/results/evaluation.csv``: whole episodes in
 workers, by environment and network) and its updates times the seconds of an update (``experiments/results/learning_check.csv``
 for 256 units, ``figure4.csv`` for 512). Environments that were not measured cost what the slowest measured one of their kind
-does; which one that is, is printed. Rates are those of the machine that they were measured on, evaluations during training are
-left out, and both are cores, whatever the number of them.
+does; which one that is, is printed. Games cost what training on them does (``atari_games.csv``, by ``python -m
+experiments.games rates --run``) or did in ``atari.csv``, and their scores whole games that last as long as random play's do: a
+policy that lives longer, or waits for ever, plays up to 25,000 steps. Rates are those of the machine that they were measured
+on, all other evaluations during training are left out, and both are cores, whatever the number of them.
 """
 
 import argparse
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
 
+from experiments import games
 from experiments.algorithms import HYPERPARAMS
 from experiments.comparison import read
 from experiments.matrices import MATRICES
@@ -25,8 +29,17 @@ from sb3_esac.evolution.schedules import ExponentialAnnealing
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "experiments" / "results"
+CNN = "Nature CNN"
+"""The network of games."""
+
 STAND_INS = {"humanoid": "Humanoid-v5", "quadruped": "Humanoid-v5", "dm_control": "cheetah-run", "": "Hopper-v5"}
 """By the first of these words in a task's name: which measured environment it is taken for."""
+
+SCORES = "scores"
+"""What stands for an algorithm where games are played to know what a policy is worth."""
+
+JOBS: dict[str, Callable[[], Sequence[Any]]] = {**MATRICES, **games.JOBS}
+"""Runs by the name of the experiment."""
 
 ESAC_UPDATES = 0.8
 """Updates per true step of ESAC by default: the agent's share of the steps, one update for each."""
@@ -59,11 +72,13 @@ class Rates:
     :param step: Seconds of a step by environment and network.
     :param update: Seconds of an update by units of a layer.
     :param runs: Seconds of CPU per true step by task and algorithm, where whole runs were measured.
+    :param random_length: Steps of a game of random play, by game.
     """
 
     step: dict[tuple[str, str], float]
     update: dict[int, float]
     runs: dict[tuple[str, str], float]
+    random_length: dict[str, float] = field(default_factory=dict)
 
 
 def shape_of(task: str, algorithm: str) -> Shape:
@@ -73,6 +88,8 @@ def shape_of(task: str, algorithm: str) -> Shape:
     :param task: Environment.
     :param algorithm: Its name.
     """
+    if algorithm in (*games.ARMS, SCORES):
+        return Shape(CNN, 0.0, 512)
     if algorithm in MEMBERS:
         content = yaml.safe_load((HYPERPARAMS / "esac_paper.yml").read_text())
         episodes = content.get(task, content["default"])["agent_episodes"]
@@ -99,6 +116,8 @@ def read_rates(results: Path = RESULTS, evaluation: Path = ROOT / "benchmarks" /
         for row in read_csv(evaluation)
         if row["way"] == "workers" and row["workers"] == "1"
     }
+    measured = read_csv(results / f"{games.RATES.name}.csv")
+    step |= {(row["game"], CNN): 1.0 / float(row["rate"]) for row in measured}
     update: dict[int, float] = {}
     checks = [row for row in read_csv(results / "learning_check.csv") if row["cpu_seconds"]]
     if checks:
@@ -114,7 +133,13 @@ def read_rates(results: Path = RESULTS, evaluation: Path = ROOT / "benchmarks" /
                 continue
             last = [rows[-1] for rows in seeds.values()]
             runs[key] = float(np.mean([row["cpu_seconds"] / row["total_steps"] for row in last]))
-    return Rates(step, update, runs)
+    played: dict[tuple[str, str], list[float]] = {}
+    for row in read_csv(results / "atari.csv"):
+        if row["point"] == games.END:
+            seconds = float(row["cpu_seconds"]) / float(row["total_steps"])
+            played.setdefault((row["game"], row["arm"]), []).append(seconds)
+    runs |= {key: float(np.mean(seconds)) for key, seconds in played.items()}
+    return Rates(step, update, runs, {row["game"]: float(row["random_length"]) for row in measured})
 
 
 def stand_in(task: str) -> str:
@@ -139,7 +164,7 @@ def seconds_per_step(task: str, algorithm: str, rates: Rates) -> tuple[float, st
         return rates.runs[task, algorithm], "measured runs"
     shape = shape_of(task, algorithm)
     known = {name for name, _ in rates.step}
-    name = task if task in known else stand_in(task)
+    name = task if task in known or shape.network == CNN else stand_in(task)
     if (name, shape.network) not in rates.step or (shape.updates > 0 and shape.units not in rates.update):
         return float("nan"), "no rate"
     seconds = rates.step[name, shape.network] + shape.updates * rates.update.get(shape.units, 0.0)
@@ -154,10 +179,13 @@ def estimate(name: str, rates: Rates) -> tuple[list[list[str]], float]:
     :param rates: What was measured.
     :return: A line for each task and algorithm, and core-hours of all that have a rate.
     """
-    steps: dict[tuple[str, str], int] = {}
-    for job in MATRICES[name]():
+    steps: dict[tuple[str, str], float] = {}
+    for job in JOBS[name]():
         key = job.task, job.algorithm
         steps[key] = steps.get(key, 0) + job.total_timesteps
+        if isinstance(job, games.Training):
+            key = job.task, SCORES
+            steps[key] = steps.get(key, 0) + job.n_scores * games.N_GAMES * rates.random_length.get(job.game, float("nan"))
     lines, total = [], 0.0
     for (task, algorithm), number in steps.items():
         seconds, source = seconds_per_step(task, algorithm, rates)
@@ -175,7 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> float:
     :return: Core-hours.
     """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", nargs="?", default="table1", choices=list(MATRICES))
+    parser.add_argument("name", nargs="?", default="table1", choices=list(JOBS))
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER")
     options = parser.parse_args(arguments)
     rates = read_rates(options.results)

@@ -88,8 +88,13 @@ def save(figure: "Figure", stem: Path) -> list[Path]:
     return [file]
 
 
-def _legend(figure: "Figure", panels: Sequence["Axes"]) -> None:
-    """One legend for all panels, above them."""
+def legend(figure: "Figure", panels: Sequence["Axes"]) -> None:
+    """
+    Draw one legend for all panels, above them.
+
+    :param figure: The figure.
+    :param panels: Its panels.
+    """
     found = {label: handle for panel in panels for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)}
     if found:
         figure.legend(list(found.values()), list(found), loc="outside upper center", ncols=4, frameon=False)
@@ -143,7 +148,7 @@ def curves(runs: Runs, axes: Sequence[str]) -> "Figure":
             draw_curves(panel, runs, task, algorithms, axis)
             finish(panel, AXES[axis])
         line[0].set_ylabel(f"{task.removeprefix('dm_control/')}\nreturn")
-    _legend(figure, list(panels.flat))
+    legend(figure, list(panels.flat))
     return figure
 
 
@@ -165,7 +170,7 @@ def curve_grid(runs: Runs, tasks: Sequence[str], axis: str, n_columns: int = 3) 
         finish(panel, AXES[axis], "return", task.removeprefix("dm_control/"))
     for panel in panels[len(tasks) :]:
         panel.set_axis_off()
-    _legend(figure, panels)
+    legend(figure, panels)
     return figure
 
 

@@ -141,7 +141,7 @@ def tasks(algorithm: str) -> str:
     for task, values in content.items():
         if task not in ANCHORS:
             name = "any other" if task == "default" else "every other game" if task == "atari" else task
-            example = {"default": "TASK", "atari": "ALE/Pong-v5"}.get(task, task)
+            example = {"default": "TASK", "atari": "PongNoFrameskip-v4"}.get(task, task)
             command = f"python -m sb3_esac.zoo train --algo {algorithm} --env {example}"
             rows.append([name, f"`{command}`", f"{float(values['n_timesteps']):,.0f}"])
     return markdown(["task", "command", "true steps"], rows)

@@ -51,7 +51,11 @@ def _set_episode_cap(model: Any, callback: StepListener) -> bool:
     check_budget(model._total_timesteps, schedule)
     if not arena.lay_out(schedule, model.run_seed, model.population.generation, callback.tell):
         return False
-    arena.caps.advance(schedule, model._current_progress_remaining, model.num_timesteps, model._total_timesteps)
+    is_new = arena.caps.advance(schedule, model._current_progress_remaining, model.num_timesteps, model._total_timesteps)
+    phases = arena.caps.phases
+    if is_new and phases is not None and model.verbose >= 1:
+        where = f"phase {phases.phase + 1} of {len(phases.lengths)}"
+        print(f"Episodes of at most {phases.cap} steps from step {model.num_timesteps} on ({where})")
     return True
 
 

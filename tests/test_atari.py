@@ -3,7 +3,9 @@
 import gymnasium as gym
 import numpy as np
 import pytest
+import yaml
 from stable_baselines3.common.atari_wrappers import (
+    AtariWrapper,
     ClipRewardEnv,
     EpisodicLifeEnv,
     MaxAndSkipEnv,
@@ -17,7 +19,7 @@ from stable_baselines3.common.env_util import is_wrapped, unwrap_wrapper
 pytest.importorskip("ale_py", reason="ale-py is not installed")
 
 from sb3_esac import ES
-from sb3_esac.envs.atari import GAMES, make_atari, make_atari_vec_env
+from sb3_esac.envs.atari import GAMES, N_STACK, QuickReset, make_atari, make_atari_vec_env
 from sb3_esac.evaluation.random_play import time_limit
 from sb3_esac.evolution.episode_lengths import ProgressiveEpisodeLength
 
@@ -33,6 +35,38 @@ def test_each_game_of_the_paper_is_wrapped_as_it_says(game):
     observation, _ = env.reset(seed=0)
     assert observation.shape == (84, 84, 1) and observation.dtype == np.uint8 and observation.max() > 0
     env.close()
+
+
+def course(env, seed, n_steps=60):
+    """All that is seen of a game, and the emulator's memory at the end."""
+    observation, info = env.reset(seed=seed)
+    rng, seen = np.random.default_rng(0), [observation, info["frame_number"], info.get("seeds")]
+    for _ in range(n_steps):
+        observation, reward, terminated, truncated, info = env.step(int(rng.integers(env.action_space.n)))
+        seen += [observation, reward, terminated, truncated, info["episode_frame_number"], info["lives"]]
+    return [*seen, env.unwrapped.ale.getRAM().copy(), env.unwrapped.np_random.integers(1000)]
+
+
+@pytest.mark.parametrize("game", GAMES)
+def test_a_quick_reset_is_a_reset(game):
+    plain, quick = (wrapper(gym.make(f"{game}NoFrameskip-v4")) for wrapper in (lambda env: env, QuickReset))
+    course(quick, 5, 200)
+    for seed in (0, 1):
+        for one, other in zip(course(plain, seed), course(quick, seed), strict=True):
+            np.testing.assert_array_equal(one, other)
+    plain.close()
+    quick.close()
+
+
+def test_where_actions_stick_a_game_is_loaded_anew(monkeypatch):
+    loaded = []
+    for probability in (0.25, 0.0):
+        env = QuickReset(gym.make("PongNoFrameskip-v4", repeat_action_probability=probability))
+        monkeypatch.setattr(env.unwrapped, "load_game", lambda probability=probability: loaded.append(probability))
+        for seed in (0, 1, None):
+            env.reset(seed=seed)
+        env.close()
+    assert loaded == [0.25, 0.25, 0.0]
 
 
 def test_the_cap_counts_steps_of_the_policy():
@@ -97,6 +131,76 @@ def test_episodes_are_monitored_in_steps_of_the_policy():
 def test_what_is_no_game_is_refused():
     with pytest.raises(ValueError, match=r"`game` must be the name of an Atari game.*, not 'Chess'"):
         make_atari("Chess")
+
+
+MEASURED = {"Breakout": ("constant", 2, 400), "Seaquest": ("doubling", 1, 600)}
+"""Games whose E(0) is found out by random play: T_c or T_d, episodes of random play, and the longest episode of a member."""
+
+MOST_STEPS = 1000
+"""Of a game that is played to its end: some last longer, and Breakout for ever where a policy does not serve the ball."""
+
+
+@pytest.mark.parametrize("game", GAMES)
+def test_the_zoos_entry_of_each_game_makes_the_same_environment(game):
+    algorithms = pytest.importorskip("experiments.algorithms", reason="the experiments are not part of the package")
+    content = yaml.safe_load((algorithms.HYPERPARAMS / "es.yml").read_text())
+    entry = content.get(f"{game}NoFrameskip-v4", content["atari"])
+    (quick, pixels, limit), ours = entry["env_wrapper"], make_atari(game)
+    ((name, arguments),) = pixels.items()
+    assert name == "stable_baselines3.common.atari_wrappers.AtariWrapper"
+    assert quick == "sb3_esac.envs.atari.QuickReset"
+    theirs = AtariWrapper(QuickReset(gym.make(f"{game}NoFrameskip-v4")), **arguments)
+    wrappers = []
+    for env in (theirs, ours.env):
+        found = []
+        while isinstance(env, gym.Wrapper):
+            found.append((type(env), getattr(env, "noop_max", None), getattr(env, "_skip", None)))
+            env = env.env
+        wrappers.append(found)
+    assert wrappers[0] == wrappers[1]
+    assert limit == {"gymnasium.wrappers.TimeLimit": {"max_episode_steps": ours._max_episode_steps}}
+    assert entry["frame_stack"] == N_STACK
+
+
+@pytest.mark.parametrize("game", GAMES)
+def test_each_game_is_trained_by_its_entry_and_played(game, capsys):
+    """A few generations under each cap, and a game of what is deployed then, of which at most ``MOST_STEPS`` are played."""
+    algorithms = pytest.importorskip("experiments.algorithms", reason="the experiments are not part of the package")
+    short = ("doubling" if GAMES.index(game) % 2 else "constant", None, 32)
+    time_schedule, n_random, horizon = MEASURED.get(game, short)
+    lengths = ProgressiveEpisodeLength(
+        time_schedule, 16 if n_random is None else None, horizon, n_random_episodes=n_random or 1
+    )
+    budget = 200 if n_random is None else 6 * horizon
+    # Without a champion, whose probes are whole games.
+    changes = dict(population_size=4, champion_episodes=0, episode_length_schedule=lengths, verbose=1)
+    model = algorithms.from_file("es", f"{game}NoFrameskip-v4", 0, budget, **changes)
+    assert (model.strategy, model.winner_fraction, model.sigma) == ("canonical", 0.5, 0.05)
+    begin = model.population.mean
+    model.learn(budget, log_interval=None)
+    caps = model.arena.caps
+    steps, phases = caps.steps_by_cap(model.num_timesteps), caps.phases.lengths
+    n_of_random_play = model.num_timesteps - sum(steps.values())
+    if n_random is None:
+        assert phases == (16, 32) and n_of_random_play == 0
+    else:
+        # E(0): half of what random play lasts.
+        assert phases[0] == int(n_of_random_play / n_random / 2 + 0.5) and phases[-1] == horizon
+    # T_d's first phase may be over when random play is.
+    assert tuple(steps) == phases[-len(steps) :] and len(steps) >= 2
+    said = capsys.readouterr().out
+    for number, (cap, begun) in enumerate(caps.begun, len(phases) - len(steps) + 1):
+        assert f"Episodes of at most {cap} steps from step {begun} on (phase {number} of {len(phases)})" in said
+    assert model.population.generation >= 3 and not np.array_equal(model.population.mean, begin)
+    venv = model.get_env()
+    observation, n_steps, done = venv.reset(), 0, False
+    while not done and n_steps < MOST_STEPS:
+        actions = model.predict(observation, deterministic=True)[0]
+        assert model.action_space.contains(actions[0])
+        observation, _, dones, infos = venv.step(actions)
+        n_steps, done = n_steps + 1, bool(dones[0])
+    assert n_steps == MOST_STEPS or infos[0]["episode"]["l"] == n_steps
+    venv.close()
 
 
 class Lengths(BaseCallback):

@@ -15,6 +15,7 @@ loop = pytest.importorskip("benchmarks.loop")
 updates = pytest.importorskip("benchmarks.updates")
 render_mode = pytest.importorskip("benchmarks.render_mode")
 simulators = pytest.importorskip("benchmarks.simulators")
+pictures = pytest.importorskip("benchmarks.pictures")
 
 
 def test_the_evaluation_benchmark_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -83,6 +84,17 @@ def test_the_benchmark_of_render_modes_runs(tmp_path: Path) -> None:
     with_particles, without = render_mode.main(["--episodes", "1", "--output", str(tmp_path / "render_mode.csv")])
     assert without["us_per_step"] < with_particles["us_per_step"]
     assert (without["steps"], without["mean_return"]) == (with_particles["steps"], with_particles["mean_return"])
+
+
+def test_the_benchmark_of_pictures_runs(tmp_path: Path) -> None:
+    pytest.importorskip("ale_py", reason="ale-py is not installed")
+    rows = pictures.main(["--calls", "2", "--output", str(tmp_path / "pictures.csv")])
+    found = {(row["what"], row["way"]): row for row in rows}
+    assert {what for what, _ in found} == {"forward", "first convolution", "step of Pong", "reset by a seed"}
+    # The network says different things to different pictures, and what is in use says what torch does.
+    assert all(found["forward", way]["equal"] == "50 of 50" for way in ("torch", "numpy, as members have it", "predict"))
+    assert found["first convolution", "blocks of bytes"]["equal"] == "yes"
+    assert all(row["of_first"] == 1 for row in {row["what"]: row for row in rows[::-1]}.values())
 
 
 @given(st.lists(st.floats(0.0, 10.0), min_size=1, max_size=30), st.integers(1, 40))

@@ -1,9 +1,10 @@
 """
-Figures 3 and 4 of PEL (progressive episode lengths): score over time, with T_c, with T_d and without.
+Figures 3 and 4 of PEL (progressive episode lengths), a transfer to MuJoCo: score over time, with T_c, with T_d and without.
 
 From the experiment "pel" (``python -m experiments.run pel``), whatever there is of it: median over seeds, and quartiles, as in
 the paper. Two families: the canonical ES that the paper builds on, and OpenAI's. The paper plays Atari games for hours on
-hundreds of cores; ours are MuJoCo tasks with a budget of true steps.
+hundreds of cores and says nothing of other tasks; these are MuJoCo's, with a budget of true steps. What it claims is judged
+where it was claimed, on games, by ``python -m experiments.figures.atari``.
 """
 
 from collections.abc import Sequence

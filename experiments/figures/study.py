@@ -8,6 +8,7 @@ again.
 """
 
 import argparse
+from argparse import ArgumentParser
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -158,6 +159,29 @@ def was_busy(rows: Rows) -> bool:
     return any(float(row["load_average"]) > int(row["cores"]) + 1 for row in rows)
 
 
+def make_parser(doc: str | None, can_run: bool = True, has_sizes: bool = True, can_draw: bool = True) -> ArgumentParser:
+    """
+    Prepare a command line.
+
+    :param doc: What the command does.
+    :param can_run: Whether the command makes data of its own.
+    :param has_sizes: Whether these come in the paper's size, too.
+    :param can_draw: Whether it draws.
+    """
+    parser = ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    if can_run:
+        parser.add_argument("--run", action="store_true", help="make the data first")
+        parser.add_argument("--processes", type=int, default=1, help="runs at once; 1 where time is measured")
+        parser.add_argument("--ray", metavar="ADDRESS", help='a Ray cluster, "auto" for the one of this machine')
+    if can_run and has_sizes:
+        parser.add_argument("--paper", action="store_true", help="in the paper's size")
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER", help="of the data")
+    if can_draw:
+        parser.add_argument("--pictures", type=Path, default=PICTURES, metavar="FOLDER", help="where to draw")
+    parser.set_defaults(paper=False)
+    return parser
+
+
 def parse(doc: str | None, arguments: Sequence[str] | None, can_run: bool = True) -> argparse.Namespace:
     """
     Read the command line.
@@ -166,15 +190,7 @@ def parse(doc: str | None, arguments: Sequence[str] | None, can_run: bool = True
     :param arguments: Its words, None for those of the process.
     :param can_run: Whether the command makes data of its own.
     """
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    if can_run:
-        parser.add_argument("--run", action="store_true", help="make the data first")
-        parser.add_argument("--paper", action="store_true", help="in the paper's size")
-        parser.add_argument("--processes", type=int, default=1, help="runs at once; 1 where time is measured")
-        parser.add_argument("--ray", metavar="ADDRESS", help='a Ray cluster, "auto" for the one of this machine')
-    parser.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER", help="of the data")
-    parser.add_argument("--pictures", type=Path, default=PICTURES, metavar="FOLDER", help="where to draw")
-    return parser.parse_args(arguments)
+    return make_parser(doc, can_run).parse_args(arguments)
 
 
 def judged(outcomes: list[Outcome]) -> str:

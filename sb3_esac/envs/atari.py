@@ -3,6 +3,7 @@
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 from stable_baselines3.common.atari_wrappers import AtariWrapper
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack
@@ -19,6 +20,44 @@ MAX_EPISODE_STEPS = 25_000
 
 N_STACK = 4
 """Frames that the policy sees at a time."""
+
+
+class QuickReset(gym.Wrapper):
+    """
+    Begins a game where it began the first time, instead of loading it anew.
+
+    ale-py loads the game again whenever ``reset`` is given a seed, which takes as long as a hundred steps of the policy, and
+    ES gives each episode a seed. As long as no actions stick, the emulator's own seed is of no consequence: what a seed
+    decides is the environment's ``np_random``, from which the number of no-ops is drawn. Where actions stick, nothing changes.
+
+    :param env: A game of ale-py.
+    """
+
+    def __init__(self, env: gym.Env) -> None:
+        super().__init__(env)
+        self._begin: tuple[Any, np.ndarray] | None = None
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+        """
+        Begin a game.
+
+        :param seed: Seed of ``np_random``, None to go on with it.
+        :param options: Not used by ale-py.
+        :return: What is seen, and the emulator's counters.
+        """
+        game: Any = self.unwrapped
+        if self._begin is None or game.ale.getFloat("repeat_action_probability") > 0:
+            observation, info = self.env.reset(seed=seed, options=options)
+            self._begin = game.ale.cloneState(), observation.copy()
+            return observation, info
+        seeds = {} if seed is None else {"seeds": game.seed_game(seed)}
+        state, observation = self._begin
+        game.ale.restoreState(state)
+        return observation.copy(), {**game._get_info(), **seeds}
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy has an emulator of its own.
+        return {**self.__dict__, "_begin": None}
 
 
 def make_atari(
@@ -50,7 +89,11 @@ def make_atari(
         raise ValueError(f"`game` must be the name of an Atari game, such as {', '.join(map(repr, GAMES))}, not {game!r}")
     skip = FRAME_SKIPS.get(game, FRAME_SKIP) if frame_skip is None else frame_skip
     env: gym.Env = AtariWrapper(
-        gym.make(name, **kwargs), noop_max=noop_max, frame_skip=skip, terminal_on_life_loss=False, clip_reward=False
+        QuickReset(gym.make(name, **kwargs)),
+        noop_max=noop_max,
+        frame_skip=skip,
+        terminal_on_life_loss=False,
+        clip_reward=False,
     )
     # Outside of the frame skip, so that it counts steps of the policy.
     return gym.wrappers.TimeLimit(env, max_episode_steps)

@@ -60,6 +60,9 @@ class EpisodeCaps:
     probes nor with those under another cap.
     """
 
+    begun: tuple[tuple[int, int], ...] = ()
+    """Phases of a :class:`ProgressiveEpisodeLength` that have begun: the cap of each, and the true steps before it."""
+
     def __init__(self) -> None:
         self.cap: int | None = None
         self.phases: LengthPhases | None = None
@@ -71,7 +74,20 @@ class EpisodeCaps:
 
     def start_count(self) -> None:
         """Begin a schedule anew, as steps are counted from zero."""
-        self.phases, self.whole_length = None, 0.0
+        self.phases, self.begun, self.whole_length = None, (), 0.0
+
+    def steps_by_cap(self, timesteps: int) -> dict[int, int]:
+        """
+        Tell how many true steps each phase has taken until now, those of probes among them.
+
+        :param timesteps: True steps so far.
+        :return: Steps by cap; what is missing from the whole is random play.
+        """
+        steps: dict[int, int] = {}
+        ends = [begin for _, begin in self.begun[1:]] + [timesteps]
+        for (cap, begin), end in zip(self.begun, ends, strict=False):
+            steps[cap] = steps.get(cap, 0) + end - begin
+        return steps
 
     def start_clock(self) -> None:
         """Do not count the time since the last generation, without training."""
@@ -102,6 +118,8 @@ class EpisodeCaps:
             assert self.phases is not None
             self.phases = self.phases.advance(timesteps, budget, self._seconds(schedule))
             self.cap = self.phases.cap
+            if not self.begun or self.begun[-1][0] != self.cap:
+                self.begun = (*self.begun, (self.cap, timesteps))
         else:
             self.phases = None
             self.cap = None if schedule is None else max(1, int(schedule(progress_remaining)))
