@@ -163,7 +163,7 @@ class PopulationAlgorithm(BaseAlgorithm):
             total_timesteps=self._total_timesteps,
             generation_timesteps=config.size * self.n_eval_episodes * self._expected_length
             + self.champion_episodes * arena.probe_length,
-            search_timesteps=self._search_timesteps,
+            search_timesteps=arena.timesteps - arena.explorer_timesteps,
             n_agent_episodes=n_agent_episodes,
             overlaps=getattr(self, "overlap", False),
         )
@@ -172,11 +172,6 @@ class PopulationAlgorithm(BaseAlgorithm):
     def _expected_length(self) -> float:
         """Steps of a member's episode, as far as is known."""
         return self.arena.mean_length
-
-    @property
-    def _search_timesteps(self) -> int:
-        """Steps of the population."""
-        return self.arena.timesteps
 
     # -- construction --------------------------------------------------------------------------------------------------
 

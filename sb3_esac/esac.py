@@ -21,7 +21,7 @@ from stable_baselines3.sac.policies import SACPolicy
 
 from sb3_esac import saving, validation
 from sb3_esac.agent.building import AGENT_DEFAULTS, AgentSpec, make_agent
-from sb3_esac.agent.explorers import Explorers
+from sb3_esac.agent.explorers import explorers
 from sb3_esac.agent.learner import NO_INTERVAL, IntervalReport, Learner
 from sb3_esac.algorithm import PopulationAlgorithm, Selection
 from sb3_esac.arguments import collect_arguments, delegate_arguments
@@ -302,7 +302,6 @@ class ESAC(PopulationAlgorithm):
         self._setup_population(to_vector(self.actor), self.sigma)
         packed = vars(self).pop(saving.OPERATORS, None)
         self.operators = [*default_operators(vars(self))] if packed is None else unpack(packed)
-        self.explorers = Explorers(self.n_explorers)
         self._setup_budget()
         self._mean_policy = MeanPolicy()
         if self.env is not None:
@@ -327,7 +326,6 @@ class ESAC(PopulationAlgorithm):
     def _setup_budget(self) -> None:
         interval, n_episodes = self.gradient_interval, self.agent_episodes
         self._budget = make_budget(self.agent_fraction, self.agent_probability, interval, n_episodes, self.n_explorers)
-        self.explorers.n_explorers = self.n_explorers
 
     def _adopt_env(self) -> None:
         super()._adopt_env()
@@ -385,17 +383,8 @@ class ESAC(PopulationAlgorithm):
         return begin_from_agent(cls, path, env, agent_class, kwargs)
 
     @property
-    def parts(self) -> dict[str, saving.Part]:
-        """Those that own the state of the run, by name."""
-        return {**super().parts, "explorers": self.explorers}
-
-    @property
     def _expected_length(self) -> float:
         return super()._expected_length or self.learner.mean_length
-
-    @property
-    def _search_timesteps(self) -> int:
-        return self.arena.timesteps - self.explorers.timesteps
 
     # -- what is the agent's -------------------------------------------------------------------------------------------
 
@@ -517,13 +506,12 @@ class ESAC(PopulationAlgorithm):
         if self.n_explorers == 0 or progress.is_spent:
             return True
         moments = bool(self.normalize_observations)
-        request = self.explorers.request(self.actor, self.arena, self.run_seed, progress.generation, moments=moments)
+        request = explorers(self.actor, self.n_explorers, self.arena, self.run_seed, progress.generation, moments=moments)
         callback.on_rollout_start()
-        result = self.arena.play(request, callback.tell)
+        result = self.arena.play(request, callback.tell, explores=True)
         if result is None:
             return False
         callback.on_rollout_end()
-        self.explorers.note(result)
         scales = self._budget.scales_observations(progress)
         self.learner.learn_from(result, self._progress().remaining, callback, scales=scales)
         return True

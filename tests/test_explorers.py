@@ -8,6 +8,7 @@ from helpers import Tell, make_model, pendulum
 from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_esac import ESAC
+from sb3_esac.agent.explorers import explorers
 from sb3_esac.budget import AgentShare, WithExplorers, make_budget
 from sb3_esac.evaluation.progress import Progress
 from sb3_esac.evaluation.vectors import to_vector
@@ -22,13 +23,13 @@ def explored(**kwargs):
 def test_two_episodes_of_the_agents_for_each():
     model = explored().learn(240)
     # Four episodes of the agent's, two of explorers; there is no room for a generation of the population yet.
-    assert (model.agent_timesteps, model.explorers.timesteps, model.population.generation) == (160, 80, 2)
+    assert (model.agent_timesteps, model.arena.explorer_timesteps, model.population.generation) == (160, 80, 2)
     assert model.num_timesteps == 240 == model.agent_timesteps + model.population_timesteps
 
 
 def test_the_population_plays_when_a_generation_fits_into_its_share():
     model = explored(champion_episodes=0).learn(1200)
-    search = model.population_timesteps - model.explorers.timesteps
+    search = model.population_timesteps - model.arena.explorer_timesteps
     assert search > 0 and search % 80 == 0 and search <= 0.2 * model.num_timesteps
     assert search + 80 > 0.2 * (model.num_timesteps - 120 - 80)
 
@@ -36,7 +37,7 @@ def test_the_population_plays_when_a_generation_fits_into_its_share():
 @pytest.mark.parametrize("n_lanes", [1, 2])
 def test_their_episodes_are_in_the_agents_buffer(n_lanes):
     model = make_model(ESAC, make_vec_env(pendulum, n_lanes), seed=0, n_explorers=2, agent_fraction=0.8).learn(240 * n_lanes)
-    assert model.replay_buffer.size() * n_lanes == model.agent_timesteps + model.explorers.timesteps
+    assert model.replay_buffer.size() * n_lanes == model.agent_timesteps + model.arena.explorer_timesteps
 
 
 def test_updates_are_due_for_their_steps():
@@ -48,11 +49,11 @@ def test_updates_are_due_for_their_steps():
 def test_pairs_of_opposite_sign_around_the_agent():
     model = explored()
     model.arena.open()
-    request = model.explorers.request(model.actor, model.arena, 3, 5, moments=False)
+    request = explorers(model.actor, 2, model.arena, 3, 5, moments=False)
     middle = to_vector(model.actor)
     np.testing.assert_allclose(request.parameters.mean(axis=0), middle, atol=1e-6)
     assert np.std(request.parameters[0] - middle) == pytest.approx(0.05, rel=0.3)
-    other = model.explorers.request(model.actor, model.arena, 3, 6, moments=False)
+    other = explorers(model.actor, 2, model.arena, 3, 6, moments=False)
     assert not np.allclose(other.parameters, request.parameters) and not np.array_equal(other.seeds, request.seeds)
     model.arena.close()
 
@@ -67,7 +68,13 @@ def test_resumed_is_uninterrupted(tmp_path):
     again.learn(700 - 360, reset_num_timesteps=False)
     # The total is another one while the first half is played, which nothing here depends on.
     np.testing.assert_array_equal(to_vector(again.actor), to_vector(whole.actor))
-    assert again.explorers.timesteps == whole.explorers.timesteps
+    assert again.arena.explorer_timesteps == whole.arena.explorer_timesteps
+
+
+def test_counted_from_zero_with_the_others():
+    model = explored(champion_episodes=0).learn(360)
+    model.learn(240)
+    assert (model.num_timesteps, model.agent_timesteps, model.arena.explorer_timesteps) == (240, 160, 80)
 
 
 def test_workers_make_no_difference():
