@@ -244,3 +244,13 @@ def test_any_order(algorithm, workers):
             max_examples=EXAMPLES, stateful_step_count=8, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )
+
+
+def test_a_model_goes_back_although_its_population_has_another_size():
+    """Found by the test above: as if the user had given it other weights, it went on within the generation."""
+    machine = type("UseES", (Use,), {"algorithm": ES, "workers": False})()
+    machine.start(n_envs=1, normalize=None, seed=0)
+    machine.save_within_a_generation(at=1, buffer=False, n_steps=10)
+    machine.model.population_size = 6
+    machine.learn(60)
+    machine.teardown()
