@@ -161,17 +161,11 @@ class PopulationAlgorithm(BaseAlgorithm):
             timesteps=self.num_timesteps + ahead,
             agent_timesteps=self.agent_timesteps + ahead,
             total_timesteps=self._total_timesteps,
-            generation_timesteps=config.size * self.n_eval_episodes * self._expected_length
+            generation_timesteps=config.size * self.n_eval_episodes * arena.mean_length
             + self.champion_episodes * arena.probe_length,
-            search_timesteps=arena.timesteps - arena.explorer_timesteps,
             n_agent_episodes=n_agent_episodes,
             overlaps=getattr(self, "overlap", False),
         )
-
-    @property
-    def _expected_length(self) -> float:
-        """Steps of a member's episode, as far as is known."""
-        return self.arena.mean_length
 
     # -- construction --------------------------------------------------------------------------------------------------
 

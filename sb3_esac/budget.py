@@ -52,14 +52,6 @@ class Budget(ABC):
         :param progress: Where the run stands; its budget is not spent.
         """
 
-    def searches(self, progress: Progress) -> bool:
-        """
-        Decide whether the population plays in this generation.
-
-        :param progress: Where the run stands.
-        """
-        return True
-
     def scales_observations(self, progress: Progress) -> bool:
         """
         Decide whether the agent plays enough for statistics of observations to be those of what it sees.
@@ -118,37 +110,8 @@ class AgentShare(Budget):
         return self.schedule(progress.remaining) >= SCALING_FRACTION
 
 
-class WithExplorers(AgentShare):
-    """
-    The agent plays two episodes for each explorer, then they play. The population waits until a whole generation fits into its
-    share of the steps: it costs a fifth of a small budget otherwise.
-
-    :param fraction: Share of agent and explorers of the steps so far.
-    :param n_explorers: How many explorers there are.
-    """
-
-    def __init__(self, fraction: float | Schedule, n_explorers: int) -> None:
-        super().__init__(fraction)
-        self.n_episodes = 2 * n_explorers
-
-    def searches(self, progress: Progress) -> bool:
-        share = 1.0 - self.schedule(progress.remaining)
-        after = progress.search_timesteps + progress.generation_timesteps
-        return progress.generation_timesteps > 0 and after <= share * (progress.timesteps + progress.generation_timesteps)
-
-    def begins(self, progress: Progress) -> bool:
-        return True
-
-    def goes_on(self, progress: Progress) -> bool:
-        return progress.n_agent_episodes < self.n_episodes
-
-
 def make_budget(
-    fraction: float | Schedule | None,
-    probability: float | Schedule | None,
-    interval: int,
-    n_episodes: int,
-    n_explorers: int = 0,
+    fraction: float | Schedule | None, probability: float | Schedule | None, interval: int, n_episodes: int
 ) -> Budget:
     """
     Choose the rule; the names are explained in :class:`sb3_esac.ESAC`.
@@ -157,8 +120,5 @@ def make_budget(
     :param probability: ``agent_probability``.
     :param interval: ``gradient_interval``.
     :param n_episodes: ``agent_episodes``.
-    :param n_explorers: ``n_explorers``.
     """
-    if fraction is None:
-        return Annealed(probability, interval, n_episodes)
-    return WithExplorers(fraction, n_explorers) if n_explorers else AgentShare(fraction)
+    return Annealed(probability, interval, n_episodes) if fraction is None else AgentShare(fraction)

@@ -21,7 +21,6 @@ from stable_baselines3.sac.policies import SACPolicy
 
 from sb3_esac import saving, validation
 from sb3_esac.agent.building import AGENT_DEFAULTS, AgentSpec, make_agent
-from sb3_esac.agent.explorers import explorers
 from sb3_esac.agent.learner import NO_INTERVAL, IntervalReport, Learner
 from sb3_esac.algorithm import PopulationAlgorithm, Selection
 from sb3_esac.arguments import collect_arguments, delegate_arguments
@@ -110,9 +109,6 @@ class ESAC(PopulationAlgorithm):
     :param winner_fraction: e, the fraction of members that become winners.
     :param crossover: What hindsight crossover inherits together: a "row" of a layer or each "element"; None for no crossover.
     :param n_agent_members: Members of each new population that start from the agent.
-    :param n_explorers: Copies of the agent with noise on their parameters that play an episode each after its intervals, an
-        even number; it learns from them as from its own. An interval then has two episodes for each explorer, and the
-        population plays as soon as a generation fits into its share of the steps. Only with ``agent_fraction``; 0 for none.
     :param share_experience: Fraction of each gradient batch that comes from winners; none by default, as in the paper.
     :param gradient_interval: g, generations between gradient intervals. Only without ``agent_fraction``.
     :param agent_episodes: Whole episodes that the agent plays in an interval. Only without ``agent_fraction``.
@@ -200,7 +196,6 @@ class ESAC(PopulationAlgorithm):
         winner_fraction: float = 0.4,
         crossover: str | None = None,
         n_agent_members: int = 1,
-        n_explorers: int = 0,
         share_experience: float = 0.0,
         gradient_interval: int = 5,
         agent_episodes: int = 1,
@@ -259,7 +254,7 @@ class ESAC(PopulationAlgorithm):
         self.es_learning_rate, self.es_optimizer = es_learning_rate, es_optimizer
         self.mirrored, self.winner_fraction, self.strategy = mirrored, winner_fraction, strategy
         self.crossover, self.n_agent_members = crossover, n_agent_members
-        self.n_explorers, self.share_experience = n_explorers, share_experience
+        self.share_experience = share_experience
         self.gradient_interval, self.agent_episodes = gradient_interval, agent_episodes
         self.agent_probability, self.agent_fraction = agent_probability, agent_fraction
         self.amt_clip, self.amt_input = amt_clip, amt_input
@@ -325,7 +320,7 @@ class ESAC(PopulationAlgorithm):
 
     def _setup_budget(self) -> None:
         interval, n_episodes = self.gradient_interval, self.agent_episodes
-        self._budget = make_budget(self.agent_fraction, self.agent_probability, interval, n_episodes, self.n_explorers)
+        self._budget = make_budget(self.agent_fraction, self.agent_probability, interval, n_episodes)
 
     def _adopt_env(self) -> None:
         super()._adopt_env()
@@ -381,10 +376,6 @@ class ESAC(PopulationAlgorithm):
         :raises ValueError: If ``normalize_observations`` is asked for, or an argument is not what it may be.
         """
         return begin_from_agent(cls, path, env, agent_class, kwargs)
-
-    @property
-    def _expected_length(self) -> float:
-        return super()._expected_length or self.learner.mean_length
 
     # -- what is the agent's -------------------------------------------------------------------------------------------
 
@@ -476,44 +467,22 @@ class ESAC(PopulationAlgorithm):
         self.agent.ep_info_buffer, self.agent.ep_success_buffer = self.ep_info_buffer, self.ep_success_buffer
 
     def _run_generation(self, callback: StepListener) -> bool:
-        searches = self._budget.searches(self._progress())
-        offspring = self._mutate() if searches else None  # lines 5-6
+        offspring = self._mutate()  # lines 5-6
         # With overlap the agent learns from what there is while members play: neither knows what the other is doing.
-        pending = self.arena.begin(offspring) if offspring is not None and self.overlap else None
-        selection = None
-        if offspring is not None and pending is None:
-            selection = self._play_and_select(offspring, callback)  # lines 7-11
-            if selection is None:
-                return False
+        pending = self.arena.begin(offspring) if self.overlap else None
+        selection = None if self.overlap else self._play_and_select(offspring, callback)  # lines 7-11
+        if selection is None and not self.overlap:
+            return False
         interval = self._play_interval(callback)  # lines 12-23
         if not interval.goes_on:
             return False
-        if offspring is not None:
-            selection = selection or self._play_and_select(offspring, callback, pending)  # lines 7-11
-            if selection is None or not self._probe(callback):
-                return False
-            if not self._operate(selection.fitness, interval.was_played):  # lines 24 and 26
-                return False
-            self._log_population(selection.result)
-        if not self._explore(callback):
+        selection = selection or self._play_and_select(offspring, callback, pending)  # lines 7-11
+        if selection is None or not self._probe(callback):
             return False
-        self.population.form(to_vector(self.actor)) if searches else self.population.wait()  # line 27
-        return True
-
-    def _explore(self, callback: StepListener) -> bool:
-        """Let explorers play, and the agent learn from them; False if a callback asked to stop."""
-        progress = self._progress()
-        if self.n_explorers == 0 or progress.is_spent:
-            return True
-        moments = bool(self.normalize_observations)
-        request = explorers(self.actor, self.n_explorers, self.arena, self.run_seed, progress.generation, moments=moments)
-        callback.on_rollout_start()
-        result = self.arena.play(request, callback.tell, explores=True)
-        if result is None:
+        if not self._operate(selection.fitness, interval.was_played):  # lines 24 and 26
             return False
-        callback.on_rollout_end()
-        scales = self._budget.scales_observations(progress)
-        self.learner.learn_from(result, self._progress().remaining, callback, scales=scales)
+        self._log_population(selection.result)
+        self.population.form(to_vector(self.actor))  # line 27
         return True
 
     def _play_interval(self, callback: StepListener) -> IntervalReport:

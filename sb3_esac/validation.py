@@ -16,7 +16,6 @@ from sb3_esac.arguments import defaults_of, same
 from sb3_esac.evaluation.backends import BACKENDS, asks_for_workers, is_backend, may_make_workers
 from sb3_esac.evolution.arguments import (
     check_population,
-    is_count,
     is_number,
     require,
     require_count,
@@ -121,8 +120,6 @@ def check_arguments(model: Any) -> None:
     for name in ("agent_fraction", "agent_probability"):
         if getattr(model, name) is not None:
             require_fraction(name, getattr(model, name))
-    n_explorers = model.n_explorers
-    require(is_count(n_explorers, 0) and n_explorers % 2 == 0, "n_explorers", n_explorers, "an even integer >= 0")
     share = model.share_experience
     require(is_number(share) and 0 <= share <= 1, "share_experience", share, "in [0, 1]")
     window = model.agent_average
@@ -249,7 +246,6 @@ EFFECTS = (
         Effect(name, lambda m: m.agent_fraction is None, ("agent_fraction",), "`agent_fraction=None`")
         for name in ("gradient_interval", "agent_episodes", "agent_probability")
     ),
-    Effect("n_explorers", lambda m: m.agent_fraction is not None, ("agent_fraction",), "an `agent_fraction`"),
     _of_strategies("es_optimizer"),
     _of_strategies("mirrored"),
     Effect(

@@ -115,7 +115,6 @@ LIVE = {
         ("crossover", None, {}, lambda model, seen: [type(each) for each in model.operators] == [AutomaticMutationTuning]),
         ("crossover", "element", {}, operator_is(HindsightCrossover, unit="element")),
         ("crossover", "row", dict(crossover=None), operator_is(HindsightCrossover, unit="row")),
-        ("n_explorers", 2, {}, lambda model, seen: model.arena.explorer_timesteps > 0),
         ("n_agent_members", 2, {}, lambda model, seen: (model.population.origins == 2).sum() == 2),
         ("share_experience", 0.25, {}, is_set("replay_buffer.population_share", 0.25)),
         ("share_experience", 0.25, dict(share_experience=0.0), lambda m, seen: m.replay_buffer.population_store.size() > 0),
@@ -203,7 +202,7 @@ def watch(model):
         return found
 
     def note_interval(callback):
-        seen["overlapped"] = seen.get("overlapped") or not seen.get("played", True)
+        seen["overlapped"] = seen.get("overlapped") or not seen["played"]
         before = model.agent_timesteps
         result = interval(callback)
         seen["agent_played"] = max(seen.get("agent_played", 0), model.agent_timesteps - before)

@@ -56,7 +56,6 @@ ROWS = [
             dict(strategy=strategy, crossover=None, share_experience=0.5),
         )
     ],
-    (ESAC, "n_explorers", 2, dict(agent_fraction=None), dict(agent_fraction=0.8)),
     (ESAC, "amt_input", "raw", dict(amt_clip=0), dict(amt_clip=1e-3)),
     (ESAC, "agent_average", 0.5, dict(deploy="population", champion_episodes=0), dict(deploy="population")),
     (ESAC, "agent_average", 0.5, dict(deploy="population", champion_episodes=0), dict(deploy="agent", champion_episodes=0)),

@@ -170,8 +170,6 @@ def test_every_stream_has_numbers_of_its_own():
         "RANDOM_EPISODE",
         "RANDOM_ACTIONS",
         "AGENT_NOISE",
-        "EXPLORATION",
-        "EXPLORER_EPISODE",
     )
     assert {name: int(stream) for name, stream in Stream.__members__.items()} == {name: k for k, name in enumerate(names)}
     one, other = generator(3, 4, Stream.CROSSOVER), generator(3, 4, Stream.CROSSOVER, 0)

@@ -19,10 +19,7 @@ from sb3_esac import ESAC
 from sb3_esac.evolution.episode_lengths import ProgressiveEpisodeLength
 
 LENGTHS = ProgressiveEpisodeLength(horizon=12)
-PARTS = [
-    *[(algorithm, name) for algorithm in ALGORITHMS for name in ("arena", "champion", "population")],
-    (ESAC, "learner"),
-]
+PARTS = [*[(algorithm, name) for algorithm in ALGORITHMS for name in ("arena", "champion", "population")], (ESAC, "learner")]
 
 
 def trained(algorithm, seed=0, steps=400, **options):

@@ -13,7 +13,7 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
+from stable_baselines3.common.type_aliases import TrainFreq
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
@@ -25,12 +25,10 @@ from sb3_esac.agent.sharing import SharedExperience, add_episode
 from sb3_esac.agent.updates import Updates
 from sb3_esac.evaluation.clock import StepListener, without_callbacks
 from sb3_esac.evaluation.disturbance import Patience
-from sb3_esac.evaluation.evaluator import EvaluationResult
 from sb3_esac.evaluation.progress import Progress
 from sb3_esac.evaluation.rollout import EpisodeResult
 from sb3_esac.evaluation.seeded_episodes import ASLEEP, Asleep, SeededEpisodes, adopt
 from sb3_esac.evaluation.vec_envs import forbids_early_resets
-from sb3_esac.evaluation.vec_normalize import merge_episodes, moments_of
 from sb3_esac.evaluation.vectors import to_vector
 from sb3_esac.evolution.noise import Stream, episode_seed
 
@@ -107,7 +105,7 @@ class Learner:
     def start_count(self) -> None:
         """Count from zero."""
         self.agent.num_timesteps = 0
-        self.n_episodes, self._n_random_episodes, self._mean_length = 0, 0, 0.0
+        self.n_episodes, self._n_random_episodes = 0, 0
         self.level = float("nan")
         self.seconds = {"agent": 0.0, "gradient": 0.0}
 
@@ -135,11 +133,6 @@ class Learner:
         """The agent's replay buffer."""
         assert isinstance(self.agent.replay_buffer, SharedExperience)
         return self.agent.replay_buffer
-
-    @property
-    def mean_length(self) -> float:
-        """Mean steps of the episodes of its last interval, 0 if there was none."""
-        return self._mean_length
 
     def withdraw(self) -> None:
         """Forget its level: without noise it plays worse than its last episodes promised."""
@@ -231,41 +224,6 @@ class Learner:
                 actions = self.agent.policy.scale_action(episode.transitions.actions)
                 add_episode(store, episode.transitions, actions, None if undo is None else undo.population)
 
-    def learn_from(self, result: EvaluationResult, remaining: float, callback: StepListener, *, scales: bool) -> None:
-        """
-        Learn from episodes of members that start from the agent, as from its own: they go into its buffer, and updates are
-        due for their steps.
-
-        :param result: The episodes, with transitions and moments.
-        :param remaining: The remaining progress.
-        :param callback: Told of every step.
-        :param scales: Whether statistics of observations are those of what the agent sees.
-        """
-        agent, undo = self.agent, self.buffer.undo
-        assert agent.env is not None
-        merge_episodes(unwrap_vec_normalize(agent.env), result.episodes)
-        fresh = moments_of(result.episodes) if self.scale.is_kept else None
-        if fresh is not None and scales:
-            self.scale.merge(fresh, self.averaged, of_the_agent=True)
-        n_updates = 0
-        for episode in result.episodes:
-            if episode.transitions is None:
-                continue
-            actions = agent.policy.scale_action(episode.transitions.actions)
-            add_episode(self.buffer, episode.transitions, actions, None if undo is None else undo.own)
-            n_updates += self._updates_due(episode.length)
-        if agent.num_timesteps > agent.learning_starts:
-            self._train(n_updates, remaining, callback)
-
-    def _updates_due(self, length: int) -> int:
-        """Gradient steps that are due for an episode."""
-        agent: Any = self.agent
-        if agent.gradient_steps < 0:
-            return length
-        frequency, unit = agent.train_freq
-        n_rollouts = length // (agent.n_envs * frequency) if unit == TrainFrequencyUnit.STEP else 1
-        return int(n_rollouts * agent.gradient_steps)
-
     def take_buffer(self, buffer: ReplayBuffer) -> None:
         """
         Go on with another buffer, from a file or the user's.
@@ -330,7 +288,6 @@ class Learner:
         self.n_episodes += len(base.finished)
         if base.finished:
             self._note_level()
-            self._mean_length = float(np.mean([length for _, length in base.finished]))
         self.scale.merge_own(self.averaged, of_the_agent=rule.scales_observations(progress_after(n_finished, 0)))
         self.scale.end()
         return IntervalReport(goes_on, [episode_return for episode_return, _ in base.finished])
@@ -389,19 +346,14 @@ class Learner:
             return False
         n_steps = agent.gradient_steps if agent.gradient_steps >= 0 else rollout.episode_timesteps
         if n_steps > 0 and agent.num_timesteps > agent.learning_starts and agent.replay_buffer.size() > 0:
-            self._train(n_steps, progress().remaining, callback)
+            # The schedule of the learning rate follows the whole budget, not the agent's part of it.
+            agent._current_progress_remaining = progress().remaining
+            with without_callbacks(self.seconds, "gradient", callback.seconds):
+                self._updates.train(n_steps, agent.batch_size, trusted=self._is_trusted)
+                self._is_trusted = not callback.hears_steps
+                if self.averaged is not None:
+                    self.averaged.update(n_steps, agent._n_updates)
         return True
-
-    def _train(self, n_steps: int, remaining: float, callback: StepListener) -> None:
-        """Take gradient steps."""
-        agent: Any = self.agent
-        # The schedule of the learning rate follows the whole budget, not the agent's part of it.
-        agent._current_progress_remaining = remaining
-        with without_callbacks(self.seconds, "gradient", callback.seconds):
-            self._updates.train(n_steps, agent.batch_size, trusted=self._is_trusted)
-            self._is_trusted = not callback.hears_steps
-            if self.averaged is not None:
-                self.averaged.update(n_steps, agent._n_updates)
 
     def _note_episodes(self, n_before: int) -> None:
         """Look at the episodes that have been finished since."""
@@ -421,7 +373,7 @@ class Learner:
 
     # -- state ---------------------------------------------------------------------------------------------------------
 
-    COUNTS = ("n_episodes", "level", "_n_random_episodes", "_mean_length")
+    COUNTS = ("n_episodes", "level", "_n_random_episodes")
 
     def state_dict(self) -> dict[str, Any]:
         """Counters and level; networks and optimisers are parameters of the model."""

@@ -47,11 +47,6 @@ class ObservationScale:
         update_normalizers(self.agent.policy, fresh, keep_functions=keep_functions, beside=beside)
         self.version += 1
 
-    @property
-    def is_kept(self) -> bool:
-        """Whether there are statistics."""
-        return bool(normalizers(self.agent.policy))
-
     def forget(self) -> None:
         """Begin statistics anew."""
         for normalizer in normalizers(self.agent.policy):
@@ -59,7 +54,7 @@ class ObservationScale:
 
     def begin(self) -> None:
         """Collect what the agent sees from now on."""
-        self._collect([] if self.is_kept else None)
+        self._collect([] if normalizers(self.agent.policy) else None)
 
     def end(self) -> None:
         """Collect nothing any longer."""

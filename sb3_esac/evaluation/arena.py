@@ -45,9 +45,9 @@ class Arena:
     """
     The user's environment, the workers that play copies of it, and counts of what has been played.
 
-    To be read: ``timesteps`` of the population, ``probe_timesteps`` and ``explorer_timesteps`` among them, ``paper_timesteps``
-    (a generation counts as its mean episode), ``n_episodes``, ``mean_length`` of the last generation's episodes, ``caps``, and
-    ``seconds`` by phase, which are logged and never saved.
+    To be read: ``timesteps`` of the population, ``probe_timesteps`` among them, ``paper_timesteps`` (a generation counts as
+    its mean episode), ``n_episodes``, ``mean_length`` of the last generation's episodes, ``caps``, and ``seconds`` by phase,
+    which are logged and never saved.
     """
 
     env: VecEnv
@@ -65,8 +65,7 @@ class Arena:
 
     def start_count(self) -> None:
         """Count from zero."""
-        self.timesteps, self.probe_timesteps, self.explorer_timesteps, self.n_episodes = 0, 0, 0, 0
-        self.paper_timesteps = 0.0
+        self.timesteps, self.probe_timesteps, self.paper_timesteps, self.n_episodes = 0, 0, 0.0, 0
         self.mean_length = 0.0
         # What is missing from the whole is bookkeeping.
         self.seconds = {"population": 0.0, "callback": 0.0}
@@ -178,20 +177,17 @@ class Arena:
         assert self._evaluator is not None
         return self._evaluator.begin(request)
 
-    def play(
-        self, request: EvaluationRequest, on_step: OnStep, pending: Pending | None = None, *, explores: bool = False
-    ) -> EvaluationResult | None:
+    def play(self, request: EvaluationRequest, on_step: OnStep, pending: Pending | None = None) -> EvaluationResult | None:
         """
         Play, and count every step before it is told.
 
         :param request: What to play.
         :param on_step: Told of every step; False stops.
         :param pending: The same request, begun earlier.
-        :param explores: Whether members are explorers of the agent.
         :return: The result, None if ``on_step`` asked to stop.
         """
         assert self._evaluator is not None
-        count = self._counting(on_step, explores=explores)
+        count = self._counting(on_step)
         with without_callbacks(self.seconds, "population"):
             result = self._evaluator.evaluate(request, count) if pending is None else pending.finish(count)
         return None if result is None else self._noted(result)
@@ -221,7 +217,7 @@ class Arena:
             self.caps.whole_length = float(np.concatenate([result.lengths.ravel() for result in probed]).mean())
         return (None if request is None else noted[-1]), probed
 
-    def _counting(self, on_step: OnStep, *, is_probe: bool = False, explores: bool = False) -> OnStep:
+    def _counting(self, on_step: OnStep, *, is_probe: bool = False) -> OnStep:
         """Count every step before it is told."""
 
         def count_and_tell(variables: dict[str, Any]) -> bool:
@@ -229,7 +225,6 @@ class Arena:
             n_steps = variables.get("n_steps", len(variables["dones"]))
             self.timesteps += n_steps
             self.probe_timesteps += n_steps * is_probe
-            self.explorer_timesteps += n_steps * explores
             return on_step(variables)
 
         return count_and_tell
@@ -283,7 +278,7 @@ class Arena:
 
     # -- state ---------------------------------------------------------------------------------------------------------
 
-    COUNTS = ("timesteps", "probe_timesteps", "explorer_timesteps", "paper_timesteps", "n_episodes", "mean_length")
+    COUNTS = ("timesteps", "probe_timesteps", "paper_timesteps", "n_episodes", "mean_length")
 
     def state_dict(self) -> dict[str, Any]:
         """Counters, and where the caps stand in their schedule."""

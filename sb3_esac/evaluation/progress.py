@@ -14,7 +14,6 @@ class Progress:
     :param agent_timesteps: Those of the agent.
     :param total_timesteps: The budget; may be infinite.
     :param generation_timesteps: Steps that another generation would take, with a probe of the champion's.
-    :param search_timesteps: Steps of the population, without those of explorers.
     :param n_agent_episodes: Whole episodes that the agent has played in this interval.
     :param overlaps: Whether a generation is under way while the agent plays.
     """
@@ -25,7 +24,6 @@ class Progress:
     agent_timesteps: int
     total_timesteps: float
     generation_timesteps: float
-    search_timesteps: int = 0
     n_agent_episodes: int = 0
     overlaps: bool = False
 

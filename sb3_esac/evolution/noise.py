@@ -18,8 +18,6 @@ class Stream(IntEnum):
     RANDOM_EPISODE = 7
     RANDOM_ACTIONS = 8
     AGENT_NOISE = 9
-    EXPLORATION = 10
-    EXPLORER_EPISODE = 11
 
 
 def generator(seed: int, generation: int, stream: Stream, index: int = 0) -> np.random.Generator:
@@ -49,9 +47,7 @@ def episode_seed(seed: int, generation: int, stream: Stream, index: int) -> int:
     return int(generator(seed, generation, stream, index).integers(2**31))
 
 
-def perturbations(
-    seed: int, generation: int, size: int, dimension: int, *, mirrored: bool, stream: Stream = Stream.PERTURBATION
-) -> np.ndarray:
+def perturbations(seed: int, generation: int, size: int, dimension: int, *, mirrored: bool) -> np.ndarray:
     """
     Draw the generation's noise vectors (Algorithm 1, line 6).
 
@@ -60,13 +56,12 @@ def perturbations(
     :param size: Number of vectors, even if ``mirrored``.
     :param dimension: Length of a vector.
     :param mirrored: Whether members 2j and 2j + 1 get +eps and -eps (antithetic sampling).
-    :param stream: Whose noise it is.
     :return: float32 array (size, dimension); row i depends on (seed, generation, i) alone.
     """
     noise = np.empty((size, dimension), dtype=np.float32)
     step = 2 if mirrored else 1
     for row in range(0, size, step):
-        rng = generator(seed, generation, stream, row // step)
+        rng = generator(seed, generation, Stream.PERTURBATION, row // step)
         rng.standard_normal(dtype=np.float32, out=noise[row])
     if mirrored:
         np.negative(noise[0::2], out=noise[1::2])

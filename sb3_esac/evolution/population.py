@@ -124,10 +124,6 @@ class Population:
         self.children = self._no_members()
         self.generation += 1
 
-    def wait(self) -> None:
-        """Leave out a generation: members and winners stay."""
-        self.generation += 1
-
     def set_mean(self, mean: np.ndarray) -> None:
         """
         Replace the mean by another vector, for the members that start from it as well.
