@@ -90,7 +90,7 @@ class AskTell:
         size = self.strategy.config.size
         require(values.shape == (size,), "returns", values.shape, f"of shape {(size,)}")
         if self._asked is None:
-            raise RuntimeError("call `ask` before `tell`: these returns belong to no vectors")
+            raise RuntimeError("`ask` comes before `tell`: these returns belong to no vectors")
         self.strategy.tell(self._asked, values)
         self.generation += 1
         self._asked = None
