@@ -74,6 +74,9 @@ class PopulationAlgorithm(BaseAlgorithm):
     """Mean, members, origins, sigma and generation of the evolutionary half."""
     champion: Champion
     learner: Learner | None = None
+    """The gradient half; ES has none, and what follows is as here."""
+    overlap: bool = False
+    share_experience: float = 0.0
     run_seed: int = -1
     """Seed of everything, drawn if none was given."""
 
@@ -164,7 +167,7 @@ class PopulationAlgorithm(BaseAlgorithm):
             generation_timesteps=config.size * self.n_eval_episodes * arena.mean_length
             + self.champion_episodes * arena.probe_length,
             n_agent_episodes=n_agent_episodes,
-            overlaps=getattr(self, "overlap", False),
+            overlaps=self.overlap,
         )
 
     # -- construction --------------------------------------------------------------------------------------------------
@@ -290,7 +293,7 @@ class PopulationAlgorithm(BaseAlgorithm):
             population.perturb(self.run_seed),
             np.array(seeds).reshape(size, k),
             make_player(self.actor),
-            transitions=getattr(self, "share_experience", 0) > 0,
+            transitions=self.share_experience > 0,
             moments=bool(self.normalize_observations),
         )
 
