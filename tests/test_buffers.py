@@ -161,20 +161,17 @@ def episode(space, length, terminated, rng):
 
 
 def add_one_by_one(store, transitions, actions):
-    lanes, length = store.n_envs, len(transitions.rewards)
-    rows = length // lanes
-    pieces = [length - (lanes - lane) * rows for lane in range(lanes)]
-
-    def at(row):
+    def at(step):
         if isinstance(transitions.observations, dict):
-            return {key: np.stack([value[first + row] for first in pieces]) for key, value in transitions.observations.items()}
-        return np.stack([transitions.observations[first + row] for first in pieces])
+            return {key: value[step : step + 1] for key, value in transitions.observations.items()}
+        return transitions.observations[step : step + 1]
 
-    for row in range(rows):
-        ends = row == rows - 1
-        infos = [{"TimeLimit.truncated": ends and not (lane == lanes - 1 and transitions.terminated)} for lane in range(lanes)]
-        now = [first + row for first in pieces]
-        store.add(at(row), at(row + 1), actions[now], transitions.rewards[now], np.full(lanes, ends), infos)
+    length = len(transitions.rewards)
+    for step in range(length):
+        last = step == length - 1
+        info = {"TimeLimit.truncated": last and not transitions.terminated}
+        rewards, done = transitions.rewards[step : step + 1], np.array([last])
+        store.add(at(step), at(step + 1), actions[step : step + 1], rewards, done, [info])
 
 
 @pytest.mark.parametrize("terminated", [False, True])
@@ -216,12 +213,11 @@ KINDS = [
 
 @pytest.mark.parametrize("kind, space, kwargs", KINDS)
 @pytest.mark.parametrize("lengths", [(3, 2), (3, 4), (7,), (5, 5, 5), (20, 3), (1,), (4, 30, 1, 6)])
-@pytest.mark.parametrize("n_lanes", [1, 3])
-def test_bulk_write_equals_one_add_per_step(kind, space, kwargs, lengths, n_lanes):
+def test_bulk_write_equals_one_add_per_step(kind, space, kwargs, lengths):
     rng = np.random.default_rng(0)
     space.seed(0)
-    bulk = kind(7 * n_lanes, space, ACTION, device=DEVICE, n_envs=n_lanes, **kwargs)
-    reference = kind(7 * n_lanes, space, ACTION, device=DEVICE, n_envs=n_lanes, **kwargs)
+    bulk = kind(7, space, ACTION, device=DEVICE, **kwargs)
+    reference = kind(7, space, ACTION, device=DEVICE, **kwargs)
     for number, length in enumerate(lengths):
         transitions = episode(space, length, terminated=number % 2 == 0, rng=rng)
         add_episode(bulk, transitions, transitions.actions)
@@ -234,19 +230,6 @@ def test_bulk_write_equals_one_add_per_step(kind, space, kwargs, lengths, n_lane
         ours, theirs = getattr(bulk, name), getattr(reference, name)
         for key in ours if isinstance(ours, dict) else [...]:
             np.testing.assert_array_equal(ours[key], theirs[key], err_msg=name)
-
-
-def test_lanes_get_pieces_that_are_cut_and_the_last_one_ends():
-    store = ReplayBuffer(30, BOX, ACTION, device=DEVICE, n_envs=3)
-    transitions = episode(BOX, 8, True, np.random.default_rng(0))
-    add_episode(store, transitions, transitions.actions)
-    assert store.pos == 2, "two of eight steps are left out"
-    np.testing.assert_array_equal(store.rewards[:2].T.ravel(), transitions.rewards[2:])
-    np.testing.assert_array_equal(store.dones[:2], [[0, 0, 0], [1, 1, 1]])
-    np.testing.assert_array_equal(store.timeouts[:2], [[0, 0, 0], [1, 1, 0]])
-    short = episode(BOX, 2, True, np.random.default_rng(0))
-    add_episode(store, short, short.actions)
-    assert store.pos == 2, "shorter than the lanes are many"
 
 
 def test_a_buffer_of_the_users_gets_every_step():

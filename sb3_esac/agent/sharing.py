@@ -172,77 +172,60 @@ def add_episode(
     store: ReplayBuffer, transitions: Transitions, scaled_actions: np.ndarray, record: RowRecord | None = None
 ) -> None:
     """
-    Append an episode to a buffer. Where that has several lanes each gets a piece of the episode, as if the others had been cut
-    off by a time limit; the first steps are left out, fewer than there are lanes, so that pieces are equally long.
+    Append an episode to a buffer with one lane.
 
-    :param store: The buffer.
+    :param store: Buffer of the population.
     :param transitions: Steps of the episode.
     :param scaled_actions: (T, a) its actions scaled to [-1, 1], as SB3's buffers hold them.
     :param record: Keeps what is overwritten, if there is one.
     """
-    length, n_lanes = len(transitions.rewards), store.n_envs
-    n_rows = length // n_lanes
-    if n_rows == 0:
-        return
-    steps = length % n_lanes + np.arange(n_lanes) * n_rows + np.arange(n_rows)[:, None]
+    length = len(transitions.rewards)
     if record is not None:
-        record.before_write(n_rows)
-    if _base(store) in (ReplayBuffer, NStepReplayBuffer, DictReplayBuffer) and not store.optimize_memory_usage:
-        _write_episode(store, transitions, scaled_actions, steps[-store.buffer_size :], n_rows)
+        record.before_write(length)
+    if type(store) in (ReplayBuffer, NStepReplayBuffer, DictReplayBuffer) and not store.optimize_memory_usage:
+        _write_episode(store, transitions, scaled_actions)
         return
-    actions = scaled_actions.reshape(length, -1)
-    for row, at in enumerate(steps):
-        ends, is_last = row == n_rows - 1, at == length - 1
-        _base(store).add(
-            store,
-            _at(transitions.observations, at),
-            _at(transitions.observations, at + 1),
-            actions[at],
-            transitions.rewards[at],
-            np.full(n_lanes, ends),
-            [{"TimeLimit.truncated": bool(ends and not (last and transitions.terminated))} for last in is_last],
+    for step in range(length):
+        last = step == length - 1
+        store.add(
+            _at(transitions.observations, step),  # type: ignore[arg-type]
+            _at(transitions.observations, step + 1),  # type: ignore[arg-type]
+            scaled_actions[step : step + 1],
+            transitions.rewards[step : step + 1],
+            np.array([last]),
+            [{"TimeLimit.truncated": last and not transitions.terminated}],
         )
 
 
-def _base(store: ReplayBuffer) -> type[ReplayBuffer]:
-    """SB3's class of a buffer."""
-    return type(store).__mro__[2] if isinstance(store, SharedExperience) else type(store)
-
-
-def _write_episode(
-    store: ReplayBuffer, transitions: Transitions, scaled_actions: np.ndarray, steps: np.ndarray, n_rows: int
-) -> None:
-    """
-    The same as one ``add`` per row, in a few array operations.
-
-    :param steps: (r, n) the steps of the last rows, a column for each lane.
-    :param n_rows: Rows in all; those that would be overwritten at once are not among ``steps``.
-    """
-    at = (store.pos + np.arange(n_rows - len(steps), n_rows)) % store.buffer_size
+def _write_episode(store: ReplayBuffer, transitions: Transitions, scaled_actions: np.ndarray) -> None:
+    """The same as one ``add`` per step, in a few array operations."""
+    length = len(transitions.rewards)
+    skipped = max(length - store.buffer_size, 0)
+    steps = np.arange(skipped, length)
+    at = (store.pos + steps) % store.buffer_size
     if isinstance(transitions.observations, dict):
         for key, values in transitions.observations.items():
-            rows = values.reshape(len(values), *store.observations[key].shape[2:])
-            store.observations[key][at] = rows[steps]
-            store.next_observations[key][at] = rows[steps + 1]
+            rows = values.reshape(length + 1, *store.observations[key].shape[2:])
+            store.observations[key][at, 0] = rows[steps]
+            store.next_observations[key][at, 0] = rows[steps + 1]
     else:
-        rows = transitions.observations.reshape(len(transitions.observations), *store.observations.shape[2:])
-        store.observations[at] = rows[steps]
-        store.next_observations[at] = rows[steps + 1]
-    store.actions[at] = scaled_actions.reshape(len(transitions.rewards), -1)[steps]
-    store.rewards[at] = np.asarray(transitions.rewards)[steps]
-    store.dones[at] = 0
-    store.dones[at[-1]] = 1
+        rows = transitions.observations.reshape(length + 1, *store.observations.shape[2:])
+        store.observations[at, 0] = rows[steps]
+        store.next_observations[at, 0] = rows[steps + 1]
+    store.actions[at, 0] = scaled_actions.reshape(length, -1)[steps]
+    store.rewards[at, 0] = transitions.rewards[steps]
+    ends = steps == length - 1
+    store.dones[at, 0] = ends
     if store.handle_timeout_termination:
-        store.timeouts[at] = 0
-        store.timeouts[at[-1]] = (steps[-1] < len(transitions.rewards) - 1) | (not transitions.terminated)
-    store.full = store.full or store.pos + n_rows >= store.buffer_size
-    store.pos = (store.pos + n_rows) % store.buffer_size
+        store.timeouts[at, 0] = ends & (not transitions.terminated)
+    store.full = store.full or store.pos + length >= store.buffer_size
+    store.pos = (store.pos + length) % store.buffer_size
 
 
-def _at(observations: Observation, steps: np.ndarray) -> Any:
+def _at(observations: Observation, step: int) -> Observation:
     if isinstance(observations, dict):
-        return {key: value[steps] for key, value in observations.items()}
-    return observations[steps]
+        return {key: value[step : step + 1] for key, value in observations.items()}
+    return observations[step : step + 1]
 
 
 def _concatenate(first: Any, second: Any) -> Any:
