@@ -488,3 +488,36 @@ def test_same_seed(options, device):
 def test_workers_change_nothing(n_workers, device):
     workers = play(device=device, backend="subproc", n_workers=n_workers)
     assert differences(play(device=device)[0], workers[0]) == []
+
+
+@pytest.mark.parametrize("stops", [False, True])
+def test_torch_has_one_thread_beside_numpy_and_its_own_afterwards(stops, monkeypatch):
+    """With more, those of torch keep numpy's from their cores, and an update takes ten times as long."""
+    seen, n_threads = [], th.get_num_threads()
+
+    def spy(owner, name):
+        plain = getattr(owner, name)
+
+        def note(*args, **kwargs):
+            seen.append((name, th.get_num_threads()))
+            if stops and len(seen) > 20:
+                raise KeyboardInterrupt
+            return plain(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, note)
+
+    for owner, name in ((th.Tensor, "lerp_"), (th, "_fused_adam_"), (th, "_foreach_lerp_")):
+        spy(owner, name)
+    th.set_num_threads(3)
+    try:
+        model = make_model(ESAC, drift(), agent_average=0.1)
+        if stops:
+            with pytest.raises(KeyboardInterrupt):
+                model.learn(400)
+        else:
+            model.learn(400)
+        assert th.get_num_threads() == 3
+    finally:
+        th.set_num_threads(n_threads)
+    assert {name for name, _ in seen} == {"lerp_", "_fused_adam_", "_foreach_lerp_"}
+    assert {number for _, number in seen} == {1}

@@ -22,6 +22,7 @@ from stable_baselines3.sac.policies import Actor, SACPolicy
 from torch.distributions import Normal
 
 from sb3_esac.agent.building import class_of
+from sb3_esac.agent.threads import one_thread
 from sb3_esac.agent.update_graph import GraphUpdates
 from sb3_esac.agent.update_kernels import Layers, SquashedGaussian, actor_loss, critic_loss, entropy_loss, td_targets
 from sb3_esac.agent.update_memory import (
@@ -204,7 +205,7 @@ class FastUpdates:
     ``SAC.train`` by hand, on the CPU.
 
     Products are numpy's. They take as many threads as OpenBLAS was told when numpy was imported (``OMP_NUM_THREADS``, else
-    one for each core), which ``torch.set_num_threads`` does not change.
+    one for each core), which ``torch.set_num_threads`` does not change. What torch does between them it does in one thread.
 
     :param agent: An agent for which :func:`reason_for_stock` has none.
     """
@@ -230,6 +231,10 @@ class FastUpdates:
         :param gradient_steps: How many, at least 1.
         :param batch_size: Transitions for each.
         """
+        with one_thread():
+            self._train(gradient_steps, batch_size)
+
+    def _train(self, gradient_steps: int, batch_size: int) -> None:
         agent = self.agent
         self.memory.begin()
         scales = [scale.now for scale in self._scales]
