@@ -61,7 +61,8 @@ def test_tensorboard(tmp_path, algorithm):
     }
     # As for SAC, these are the axis or belong to the console.
     assert not tags & {"time/total_timesteps", "time/time_elapsed", "time/episodes"}
-    generations = events.Scalars("time/generations")
+    # Two files of one second are read in the order of their names, "9" after "10".
+    generations = sorted(events.Scalars("time/generations"), key=lambda event: event.step)
     assert [event.value for event in generations] == list(range(1, model.population.generation + 1))
     steps = [event.step for event in generations]
     assert steps == sorted(set(steps)) and steps[0] > 0 and first < steps[-1] <= model.num_timesteps
