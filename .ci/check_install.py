@@ -15,4 +15,4 @@ for name in ("py.typed", "version.txt", *(f"zoo/hyperparams/{file}.yml" for file
 assert sb3_esac.__version__ == (folder / "version.txt").read_text().strip(), sb3_esac.__version__
 imported = [name for name in UNWANTED if name in sys.modules]
 assert not imported, f"`import sb3_esac` also imports {', '.join(imported)}"
-print(f"sb3_esac {sb3_esac.__version__} installs from its wheel and imports with Stable-Baselines3 alone")
+print(f"sb3_esac {sb3_esac.__version__} installs from its wheel and imports without any extra")

@@ -16,6 +16,7 @@ from stable_baselines3 import SAC, TD3
 from stable_baselines3.common.distributions import SquashedDiagGaussianDistribution
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from threadpoolctl import ThreadpoolController
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from sb3_esac import ESAC
@@ -521,3 +522,22 @@ def test_torch_has_one_thread_beside_numpy_and_its_own_afterwards(stops, monkeyp
         th.set_num_threads(n_threads)
     assert {name for name, _ in seen} == {"lerp_", "_fused_adam_", "_foreach_lerp_"}
     assert {number for _, number in seen} == {1}
+
+
+def test_numpy_has_one_thread_within_updates(monkeypatch):
+    threads = ThreadpoolController().select(user_api="blas")
+    seen, plain = [], np.matmul
+
+    def note(*args, **kwargs):
+        seen.append({pool["num_threads"] for pool in threads.info()})
+        return plain(*args, **kwargs)
+
+    before = threads.info()
+    if all(pool["num_threads"] == 1 for pool in before):
+        pytest.skip("numpy has one thread in any case")
+    agent = make_agent()
+    updates = FastUpdates(agent)
+    monkeypatch.setattr(np, "matmul", note)
+    updates.train(2, 32)
+    assert len(seen) > 10 and all(numbers == {1} for numbers in seen)
+    assert threads.info() == before

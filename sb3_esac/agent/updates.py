@@ -204,8 +204,7 @@ class FastUpdates:
     """
     ``SAC.train`` by hand, on the CPU.
 
-    Products are numpy's. They take as many threads as OpenBLAS was told when numpy was imported (``OMP_NUM_THREADS``, else
-    one for each core), which ``torch.set_num_threads`` does not change. What torch does between them it does in one thread.
+    Products are numpy's. Everything is computed in one thread, see :func:`~sb3_esac.agent.threads.one_thread`.
 
     :param agent: An agent for which :func:`reason_for_stock` has none.
     """
