@@ -140,7 +140,7 @@ MATRICES: dict[str, Callable[[], list[Job]]] = {
         "updates",
         {"InvertedDoublePendulum-v5": 20_000, "HalfCheetah-v5": 30_000, "Hopper-v5": 30_000},
         ["ESAC, updates by SB3", "ESAC, updates by hand"],
-        [10, 11, 12, 13, 14],
+        list(range(10, 20)),
         10,
     ),
     # What the paper calls 1e6 steps: 1000 generations of 10 mirrored pairs.
