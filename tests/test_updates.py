@@ -532,12 +532,11 @@ def test_numpy_has_one_thread_within_updates(monkeypatch):
         seen.append({pool["num_threads"] for pool in threads.info()})
         return plain(*args, **kwargs)
 
-    before = threads.info()
-    if all(pool["num_threads"] == 1 for pool in before):
-        pytest.skip("numpy has one thread in any case")
-    agent = make_agent()
-    updates = FastUpdates(agent)
+    updates = FastUpdates(make_agent())
     monkeypatch.setattr(np, "matmul", note)
-    updates.train(2, 32)
+    with threads.limit(limits=2):
+        before = threads.info()
+        assert {pool["num_threads"] for pool in before} == {2}
+        updates.train(2, 32)
+        assert threads.info() == before
     assert len(seen) > 10 and all(numbers == {1} for numbers in seen)
-    assert threads.info() == before

@@ -4,7 +4,7 @@ import torch as th
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.utils import get_parameters_by_name, polyak_update
 
-from sb3_esac.agent.threads import one_thread
+from sb3_esac.agent.threads import one_torch_thread
 from sb3_esac.evaluation.vectors import copy_actor
 
 
@@ -36,7 +36,7 @@ class AveragedActor:
         """
         decay = (1.0 - 1.0 / max(1.0, self.window * n_updates)) ** n_new
         averaged, learned = self._parameters
-        with th.no_grad(), one_thread():
+        with th.no_grad(), one_torch_thread():
             # As `torch.optim.swa_utils.get_ema_multi_avg_fn`, which makes a function each time.
             th._foreach_lerp_(averaged, learned, 1 - decay)
         statistics, copied = self._statistics

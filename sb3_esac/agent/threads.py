@@ -15,6 +15,17 @@ def _pools() -> ThreadpoolController:
 
 
 @contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """Let torch compute in the calling thread only, see :func:`one_thread`."""
+    n_threads = th.get_num_threads()
+    th.set_num_threads(1)
+    try:
+        yield
+    finally:
+        th.set_num_threads(n_threads)
+
+
+@contextmanager
 def one_thread() -> Iterator[None]:
     """
     Compute in the calling thread only.
@@ -23,10 +34,5 @@ def one_thread() -> Iterator[None]:
     they wait in each other's way: an update took ten times as long as with one thread, and on idle cores two were 10% faster.
     Besides, the last digits of a product no longer depend on the number of cores.
     """
-    n_threads = th.get_num_threads()
-    th.set_num_threads(1)
-    try:
-        with _pools().limit(limits=1):
-            yield
-    finally:
-        th.set_num_threads(n_threads)
+    with one_torch_thread(), _pools().limit(limits=1):
+        yield
