@@ -106,6 +106,15 @@ class PopulationAlgorithm(BaseAlgorithm):
         :return: False if a callback asked to stop.
         """
 
+    def _take_turn(self, callback: StepListener) -> bool:
+        """
+        Play a generation, or what takes the place of one.
+
+        :param callback: The user's callbacks.
+        :return: False if a callback asked to stop.
+        """
+        return self._run_generation(callback)
+
     def _end(self, callback: StepListener) -> None:
         """
         Do what is left to do when the budget is spent.
@@ -167,6 +176,7 @@ class PopulationAlgorithm(BaseAlgorithm):
             generation_timesteps=config.size * self.n_eval_episodes * arena.mean_length
             + self.champion_episodes * arena.probe_length,
             n_agent_episodes=n_agent_episodes,
+            agent_is_champion=self.champion.record is None or self.champion.record.source == "agent",
             overlaps=self.overlap,
         )
 

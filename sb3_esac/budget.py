@@ -1,7 +1,10 @@
 """Who plays next: which generations have a gradient interval, and how long it is (Algorithm 1, lines 12 and 13)."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
 
 from sb3_esac.evaluation.progress import Progress
 from sb3_esac.evolution.noise import Stream, generator
@@ -36,10 +39,41 @@ class Budget(ABC):
     def __init__(self, schedule: Schedule) -> None:
         self.schedule = schedule
 
+    def advance(self, progress: Progress) -> None:
+        """
+        Look at the run before each turn.
+
+        :param progress: Where it stands.
+        """
+
+    def note_interval(self, episodes: Sequence[tuple[float, int]]) -> None:
+        """
+        Take note of what the agent has played in an interval.
+
+        :param episodes: Returns and lengths of its episodes but those of its random steps.
+        """
+
+    def note_generation(self, fitness: np.ndarray, n_winners: int, n_steps: int) -> None:
+        """
+        Take note of a generation.
+
+        :param fitness: (n,) fitness of each member.
+        :param n_winners: How many were selected.
+        :param n_steps: Steps that it took.
+        """
+
+    def has_generation(self, progress: Progress) -> bool:
+        """
+        Decide whether the population plays in this turn; otherwise it is the agent's alone.
+
+        :param progress: Where the run stands; its budget is not spent.
+        """
+        return True
+
     @abstractmethod
     def begins(self, progress: Progress) -> bool:
         """
-        Decide whether this generation has an interval.
+        Decide whether this turn has an interval of the agent's.
 
         :param progress: Where the run stands; its budget is not spent.
         """
@@ -59,6 +93,17 @@ class Budget(ABC):
         :param progress: Where the run stands.
         """
         return False
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it has decided until now, if that matters."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """
+        Go on from a state.
+
+        :param state: What :meth:`state_dict` gave.
+        """
 
 
 class Annealed(Budget):

@@ -24,7 +24,7 @@ from sb3_esac.agent.building import AGENT_DEFAULTS, AgentSpec, make_agent
 from sb3_esac.agent.learner import NO_INTERVAL, IntervalReport, Learner
 from sb3_esac.algorithm import PopulationAlgorithm, Selection
 from sb3_esac.arguments import collect_arguments, delegate_arguments
-from sb3_esac.budget import make_budget
+from sb3_esac.budget import Budget, make_budget
 from sb3_esac.callbacks import (
     Generation,
     apply_operators,
@@ -49,6 +49,7 @@ from sb3_esac.evolution.operators import winner_count
 from sb3_esac.evolution.population import Origin, PopulationConfig
 from sb3_esac.evolution.strategies import is_mirrored
 from sb3_esac.evolution.strategies.protocol import known_winners
+from sb3_esac.lead import Lead
 from sb3_esac.removed import REMOVED, explain_removed, refuse_removed
 from sb3_esac.warm_start import begin_from_agent
 
@@ -200,7 +201,7 @@ class ESAC(PopulationAlgorithm):
         gradient_interval: int = 5,
         agent_episodes: int = 1,
         agent_probability: float | Schedule | None = None,
-        agent_fraction: float | Schedule | None = 0.8,
+        agent_fraction: float | Schedule | str | None = "auto",
         amt_clip: float = 1e-4,
         amt_input: str = "rank",
         deploy: str = "best",
@@ -320,7 +321,11 @@ class ESAC(PopulationAlgorithm):
 
     def _setup_budget(self) -> None:
         interval, n_episodes = self.gradient_interval, self.agent_episodes
-        self._budget = make_budget(self.agent_fraction, self.agent_probability, interval, n_episodes)
+        self._budget: Budget
+        if self.agent_fraction == "auto":
+            self._budget = Lead()
+        else:
+            self._budget = make_budget(self.agent_fraction, self.agent_probability, interval, n_episodes)
 
     def _adopt_env(self) -> None:
         super()._adopt_env()
@@ -353,7 +358,8 @@ class ESAC(PopulationAlgorithm):
     def _use_arguments(self, changed: set[str]) -> None:
         super()._use_arguments(changed)
         use_for_agent(self, changed)
-        self._setup_budget()
+        if changed & {"agent_fraction", "agent_probability", "gradient_interval", "agent_episodes"}:
+            self._setup_budget()
         before, now = default_operators(self._applied.values), default_operators(vars(self))
         self.operators = brought_up_to_date(self.operators, before, now)
 
@@ -466,6 +472,16 @@ class ESAC(PopulationAlgorithm):
     def _share_episode_buffers(self) -> None:
         self.agent.ep_info_buffer, self.agent.ep_success_buffer = self.ep_info_buffer, self.ep_success_buffer
 
+    def _take_turn(self, callback: StepListener) -> bool:
+        self._budget.advance(self._progress())
+        if self._budget.has_generation(self._progress()):
+            return self._run_generation(callback)
+        if not self._play_interval(callback).goes_on:
+            return False
+        self._log_budget()
+        self.population.form(to_vector(self.actor))
+        return True
+
     def _run_generation(self, callback: StepListener) -> bool:
         offspring = self._mutate()  # lines 5-6
         # With overlap the agent learns from what there is while members play: neither knows what the other is doing.
@@ -491,6 +507,7 @@ class ESAC(PopulationAlgorithm):
         if progress.is_spent or not self._budget.begins(progress):
             return NO_INTERVAL
         interval = self.learner.play_interval(self._budget, self._progress, callback)
+        self._budget.note_interval(interval.own)
         if interval.returns:
             self.logger.record("agent/return_mean", float(sum(interval.returns) / len(interval.returns)))
         return interval
@@ -499,6 +516,9 @@ class ESAC(PopulationAlgorithm):
         self, offspring: EvaluationRequest, callback: StepListener, pending: Pending | None = None
     ) -> Selection | None:
         selection = super()._play_and_select(offspring, callback, pending)
+        if selection is not None:
+            n_winners, n_steps = self.population.config.n_winners, int(selection.result.lengths.sum())
+            self._budget.note_generation(selection.fitness, n_winners, n_steps)
         if selection is not None and self.share_experience > 0:
             winners = set(known_winners(selection.fitness, self.population.config.n_winners))
             self.learner.take_episodes([episode for episode in selection.result.episodes if episode.member in winners])
@@ -528,9 +548,16 @@ class ESAC(PopulationAlgorithm):
         origins = self.population.winner_origins
         for name, origin in (("mean", Origin.MEAN), ("winners", Origin.WINNER), ("agent", Origin.AGENT)):
             self.logger.record(f"population/winners_from_{name}", int((origins == origin).sum()))
+        self._log_budget()
+
+    def _log_budget(self) -> None:
         self.logger.record(f"agent/{self._budget.name}", self._budget.schedule(self._progress().remaining))
 
     # -- saving --------------------------------------------------------------------------------------------------------
+
+    @property
+    def parts(self) -> dict[str, saving.Part]:
+        return {**super().parts, "budget": self._budget}
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "operators", "_budget", "_mean_policy"]

@@ -33,7 +33,7 @@ def play_generations(model: Any, callback: StepListener, log_interval: int | Non
                 # Random play has taken all there was.
                 continue
             _begin_generation(model)
-            if not model._run_generation(callback):
+            if not model._take_turn(callback):
                 break
             if log_interval is not None and model.population.generation % log_interval == 0:
                 model.dump_logs()

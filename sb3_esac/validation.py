@@ -118,7 +118,7 @@ def check_arguments(model: Any) -> None:
     for name, least in COUNTS.items():
         require_count(name, getattr(model, name), least)
     for name in ("agent_fraction", "agent_probability"):
-        if getattr(model, name) is not None:
+        if getattr(model, name) is not None and (name, getattr(model, name)) != ("agent_fraction", "auto"):
             require_fraction(name, getattr(model, name))
     share = model.share_experience
     require(is_number(share) and 0 <= share <= 1, "share_experience", share, "in [0, 1]")

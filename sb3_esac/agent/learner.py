@@ -67,11 +67,13 @@ class IntervalReport:
 
     :param goes_on: False if a callback asked to stop.
     :param returns: Of the whole episodes that were played.
+    :param own: Returns and lengths of those that were not random play.
     :param was_played: Whether it was the agent's turn.
     """
 
     goes_on: bool = True
     returns: Sequence[float] = ()
+    own: Sequence[tuple[float, int]] = ()
     was_played: bool = True
 
 
@@ -290,7 +292,8 @@ class Learner:
             self._note_level()
         self.scale.merge_own(self.averaged, of_the_agent=rule.scales_observations(progress_after(n_finished, 0)))
         self.scale.end()
-        return IntervalReport(goes_on, [episode_return for episode_return, _ in base.finished])
+        own = base.finished[self._n_random_episodes :]
+        return IntervalReport(goes_on, [episode_return for episode_return, _ in base.finished], own)
 
     def _start_interval(self, rule: IntervalRule, progress_after: ProgressAfter) -> Callable[[], None]:
         """Begin episodes in all lanes; what is returned begins others in their place."""

@@ -15,6 +15,7 @@ class Progress:
     :param total_timesteps: The budget; may be infinite.
     :param generation_timesteps: Steps that another generation would take, with a probe of the champion's.
     :param n_agent_episodes: Whole episodes that the agent has played in this interval.
+    :param agent_is_champion: Whether nothing of the population's is known to be better than the agent.
     :param overlaps: Whether a generation is under way while the agent plays.
     """
 
@@ -25,6 +26,7 @@ class Progress:
     total_timesteps: float
     generation_timesteps: float
     n_agent_episodes: int = 0
+    agent_is_champion: bool = True
     overlaps: bool = False
 
     @property

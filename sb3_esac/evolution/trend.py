@@ -1,0 +1,55 @@
+"""Whether returns still improve."""
+
+from typing import Any
+
+import numpy as np
+
+
+class Trend:
+    """
+    The best mean of consecutive returns so far, and how long ago that was beaten.
+
+    A mean beats the best one by more than its own standard error; otherwise noise alone would look like progress.
+
+    To be read: ``best``, -inf before a whole window is known, and ``stale``, steps since the best mean was beaten.
+
+    :param window: Returns whose mean counts.
+    """
+
+    def __init__(self, window: int) -> None:
+        self.window = window
+        self.start()
+
+    def start(self) -> None:
+        """Know nothing."""
+        self.best, self.stale = -np.inf, 0
+        self._last: list[float] = []
+
+    def note(self, value: float, n_steps: int) -> None:
+        """
+        Take note of another return.
+
+        :param value: The return; one that is not finite beats nothing.
+        :param n_steps: Steps that it took.
+        """
+        self.stale += n_steps
+        if not np.isfinite(value):
+            return
+        self._last = [*self._last, float(value)][-self.window :]
+        if len(self._last) < self.window:
+            return
+        mean, error = float(np.mean(self._last)), float(np.std(self._last)) / np.sqrt(self.window)
+        if mean > self.best + error:
+            self.best, self.stale = mean, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything but the window."""
+        return {"best": self.best, "stale": self.stale, "last": list(self._last)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """
+        Go on from a state.
+
+        :param state: What :meth:`state_dict` gave.
+        """
+        self.best, self.stale, self._last = state["best"], state["stale"], list(state["last"])

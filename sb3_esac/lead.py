@@ -1,0 +1,103 @@
+"""Who leads: the agent while it improves, a search of the population's own when it does not (``agent_fraction="auto"``)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from sb3_esac.budget import Budget
+from sb3_esac.evaluation.progress import Progress
+from sb3_esac.evolution.strategies.protocol import known_winners
+from sb3_esac.evolution.trend import Trend
+
+PATIENCE = 0.2
+"""The leader is stuck when it has not improved for this fraction of all steps so far ..."""
+
+MIN_PATIENCE = 10_000
+"""... and for at least as many steps."""
+
+FOLLOWER = 0.1
+"""The agent's share of the steps while the population leads."""
+
+EPISODES = 8
+"""The agent's returns are compared by means of so many episodes."""
+
+TURN_EPISODES, TURN_STEPS = 4, 1000
+"""Of the agent's in a turn of its own, at least."""
+
+
+class Lead(Budget):
+    """
+    One half leads and plays nearly all of the steps.
+
+    The agent begins. When its returns have stopped improving, the population gets a piece of the steps for a search of its
+    own, which is as long as the agent has been stuck, and twice as long each time after. It keeps them while its champion is
+    ahead of the agent and it improves itself. A population that does not lead takes no steps at all.
+    """
+
+    name = "fraction"
+
+    def __init__(self) -> None:
+        super().__init__(lambda remaining: FOLLOWER if self.searches else 1.0)
+        self.searches = False
+        self._agent, self._search = Trend(EPISODES), Trend(1)
+        self._n_searches = 0
+        self._piece = 0.0
+        self._handed_at = self._agent_handed_at = 0
+        self._turn_began = 0
+
+    def advance(self, progress: Progress) -> None:
+        patience = max(MIN_PATIENCE, PATIENCE * progress.timesteps)
+        if not self.searches:
+            if min(self._agent.stale, progress.agent_timesteps - self._agent_handed_at) >= patience:
+                self._piece = patience * 2**self._n_searches
+                self._n_searches += 1
+                self._hand_over(progress)
+        elif progress.timesteps - self._handed_at >= self._piece:
+            if progress.agent_is_champion or self._search.stale >= patience:
+                self._hand_over(progress)
+
+    def _hand_over(self, progress: Progress) -> None:
+        self.searches = not self.searches
+        self._handed_at, self._agent_handed_at = progress.timesteps, progress.agent_timesteps
+        if self.searches:
+            self._search.stale = 0
+
+    def note_interval(self, episodes: Sequence[tuple[float, int]]) -> None:
+        for episode_return, length in episodes:
+            self._agent.note(episode_return, length)
+
+    def note_generation(self, fitness: np.ndarray, n_winners: int, n_steps: int) -> None:
+        self._search.note(float(fitness[known_winners(fitness, n_winners)].mean()), n_steps)
+
+    def has_generation(self, progress: Progress) -> bool:
+        # Otherwise a run would end up to a whole generation beyond its budget.
+        return self.searches and progress.total_timesteps - progress.timesteps >= progress.generation_timesteps
+
+    def begins(self, progress: Progress) -> bool:
+        self._turn_began = progress.agent_timesteps
+        return not self.has_generation(progress) or self._is_owed(progress)
+
+    def _is_owed(self, progress: Progress) -> bool:
+        played = progress.agent_timesteps - self._agent_handed_at
+        return played < FOLLOWER * (progress.timesteps - self._handed_at)
+
+    def goes_on(self, progress: Progress) -> bool:
+        if self.has_generation(progress):
+            return self._is_owed(progress)
+        return progress.n_agent_episodes < TURN_EPISODES or progress.agent_timesteps - self._turn_began < TURN_STEPS
+
+    def scales_observations(self, progress: Progress) -> bool:
+        return True
+
+    STATE = ("searches", "_n_searches", "_piece", "_handed_at", "_agent_handed_at")
+
+    def state_dict(self) -> dict[str, Any]:
+        own = {name: getattr(self, name) for name in self.STATE}
+        return {**own, "agent": self._agent.state_dict(), "search": self._search.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name in self.STATE:
+            setattr(self, name, state[name])
+        self._agent.load_state_dict(state["agent"])
+        self._search.load_state_dict(state["search"])
