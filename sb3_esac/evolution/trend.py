@@ -5,11 +5,16 @@ from typing import Any
 import numpy as np
 
 
+MEANINGFUL = 0.05
+"""Part of the range of all returns by which a mean has to be better."""
+
+
 class Trend:
     """
     The best mean of consecutive returns so far, and how long ago that was beaten.
 
-    A mean beats the best one by more than its own standard error; otherwise noise alone would look like progress.
+    A mean beats the best one by more than its own standard error, otherwise noise alone would look like progress, and by more
+    than a twentieth of the range of all returns, otherwise a policy that stands ever more still would.
 
     To be read: ``best``, -inf before a whole window is known, and ``stale``, steps since the best mean was beaten.
 
@@ -23,6 +28,7 @@ class Trend:
     def start(self) -> None:
         """Know nothing."""
         self.best, self.stale = -np.inf, 0
+        self._lowest, self._highest = np.inf, -np.inf
         self._last: list[float] = []
 
     def note(self, value: float, n_steps: int) -> None:
@@ -35,16 +41,17 @@ class Trend:
         self.stale += n_steps
         if not np.isfinite(value):
             return
+        self._lowest, self._highest = min(self._lowest, value), max(self._highest, value)
         self._last = [*self._last, float(value)][-self.window :]
         if len(self._last) < self.window:
             return
         mean, error = float(np.mean(self._last)), float(np.std(self._last)) / np.sqrt(self.window)
-        if mean > self.best + error:
+        if mean > self.best + max(error, MEANINGFUL * (self._highest - self._lowest)):
             self.best, self.stale = mean, 0
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but the window."""
-        return {"best": self.best, "stale": self.stale, "last": list(self._last)}
+        return {"best": self.best, "stale": self.stale, "range": (self._lowest, self._highest), "last": list(self._last)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """
@@ -53,3 +60,4 @@ class Trend:
         :param state: What :meth:`state_dict` gave.
         """
         self.best, self.stale, self._last = state["best"], state["stale"], list(state["last"])
+        self._lowest, self._highest = state["range"]

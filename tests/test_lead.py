@@ -1,0 +1,145 @@
+"""Who leads: decisions are functions of returns alone, and noise does not fool them."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sb3_esac.evaluation.progress import Progress
+from sb3_esac.evolution.trend import Trend
+from sb3_esac.lead import EPISODES, FOLLOWER, MIN_PATIENCE, PATIENCE, Lead
+
+LENGTH = 200
+"""Steps of an episode."""
+MEMBERS = 10
+
+
+class Run:
+    """A run without networks: the rule is told what both halves return, and says who plays."""
+
+    def __init__(self, agent, search, total=200_000):
+        self.rule, self.agent, self.search = Lead(), agent, search
+        self.progress = Progress(0, 0, 0, 0, total, MEMBERS * LENGTH)
+        self.turns = []
+
+    def play(self):
+        while not self.progress.is_spent:
+            self.rule.advance(self.progress)
+            searches = self.rule.has_generation(self.progress)
+            self.turns.append((self.progress.timesteps, searches))
+            if searches:
+                found = np.array([self.search(self.progress.timesteps - self.progress.agent_timesteps) for _ in range(MEMBERS)])
+                self.step(MEMBERS * LENGTH, 0)
+                self.rule.note_generation(found, 4, MEMBERS * LENGTH)
+                best = self.agent(self.progress.agent_timesteps) >= found.max()
+                self.progress = replace(self.progress, agent_is_champion=bool(best))
+            if not self.progress.is_spent and self.rule.begins(self.progress):
+                self.interval()
+        return self
+
+    def interval(self):
+        episodes = []
+        while not self.progress.is_spent and self.rule.goes_on(replace(self.progress, n_agent_episodes=len(episodes))):
+            self.step(LENGTH, LENGTH)
+            episodes.append((self.agent(self.progress.agent_timesteps), LENGTH))
+        self.rule.note_interval(episodes)
+
+    def step(self, n_steps, of_the_agent):
+        timesteps, agent_timesteps = self.progress.timesteps + n_steps, self.progress.agent_timesteps + of_the_agent
+        self.progress = replace(self.progress, timesteps=timesteps, agent_timesteps=agent_timesteps)
+
+    @property
+    def handed_over(self):
+        """Steps at which another half takes the lead."""
+        return [at for (at, now), (_, before) in zip(self.turns[1:], self.turns, strict=False) if now != before]
+
+
+def noisy(curve, noise, seed):
+    rng = np.random.default_rng(seed)
+    return lambda steps: curve(steps) + noise * rng.standard_normal()
+
+
+NOTHING = lambda steps: -1000.0  # noqa: E731
+
+
+def test_an_agent_that_improves_keeps_all_steps():
+    for seed in range(20):
+        run = Run(noisy(lambda steps: steps / 1000, 3, seed), NOTHING).play()
+        assert run.handed_over == [] and run.progress.agent_timesteps == run.progress.timesteps == 200_000
+
+
+@pytest.mark.parametrize("noise", [0, 1, 100])
+def test_one_that_does_not_is_found_out_in_spite_of_noise(noise):
+    first = [Run(noisy(lambda steps: 5.0, noise, seed), NOTHING).play().handed_over[0] for seed in range(40)]
+    # The first window has to be full before there is anything to improve on.
+    earliest = MIN_PATIENCE + EPISODES * LENGTH
+    assert min(first) >= earliest
+    assert np.median(first) <= 2 * earliest and max(first) <= 5 * earliest
+
+
+def test_pieces_of_a_search_that_finds_nothing_double_and_the_agent_gets_as_long_as_it_is_stuck():
+    run = Run(lambda steps: 5.0, NOTHING, 400_000).play()
+    at = run.handed_over
+    searches = [end - begin for begin, end in zip(at[::2], at[1::2], strict=False)]
+    for number, length in enumerate(searches[:3]):
+        begun = at[2 * number]
+        piece = max(MIN_PATIENCE, PATIENCE * begun) * 2**number
+        # A turn is a generation and at most an episode of the agent's.
+        assert piece <= length <= piece + MEMBERS * LENGTH + LENGTH
+    for begin, end in zip(at[1:6:2], at[2:6:2], strict=False):
+        assert end - begin >= max(MIN_PATIENCE, PATIENCE * end)
+
+
+def test_a_search_that_is_ahead_and_improves_keeps_the_lead_and_leaves_a_tenth():
+    run = Run(lambda steps: 5.0, lambda steps: 10 + steps / 1000).play()
+    assert len(run.handed_over) <= 2
+    begin = run.handed_over[0]
+    agent = run.progress.agent_timesteps - begin
+    rest = run.progress.timesteps - begin
+    # At the end no other generation fits.
+    assert FOLLOWER * rest - LENGTH <= agent <= FOLLOWER * rest + LENGTH + MEMBERS * LENGTH
+
+
+def test_one_that_is_ahead_and_does_not_improve_gives_the_agent_another_chance():
+    run = Run(lambda steps: 5.0, lambda steps: 10.0).play()
+    assert len(run.handed_over) > 2
+
+
+def test_an_agent_that_overtakes_takes_the_lead():
+    run = Run(lambda steps: 5.0 if steps < 20_000 else steps / 1000, lambda steps: 10.0, 400_000).play()
+    assert not run.turns[-1][1] and run.progress.agent_timesteps > 200_000
+
+
+def test_it_goes_on_from_its_state():
+    whole = Run(noisy(lambda steps: 5.0, 3, 1), NOTHING).play()
+    for stop in (30_000, 45_000, 90_000):
+        first = Run(noisy(lambda steps: 5.0, 3, 1), NOTHING, 200_000)
+        plain = first.rule.advance
+
+        def reloaded(progress, first=first, plain=plain, stop=stop):
+            if progress.timesteps >= stop and first.rule.advance is not plain:
+                state, first.rule = first.rule.state_dict(), Lead()
+                first.rule.load_state_dict(state)
+            first.rule.advance(progress) if first.rule.advance is not reloaded else plain(progress)
+
+        first.rule.advance = reloaded
+        assert first.play().turns == whole.turns
+
+
+def test_a_run_ends_within_its_budget():
+    run = Run(lambda steps: 5.0, lambda steps: 10 + steps / 1000, 100_300).play()
+    assert run.progress.timesteps <= 100_300 + LENGTH
+
+
+def test_trend():
+    trend = Trend(2)
+    assert (trend.best, trend.stale) == (-np.inf, 0)
+    trend.note(1.0, 10)
+    assert (trend.best, trend.stale) == (-np.inf, 10)
+    trend.note(3.0, 10)
+    assert (trend.best, trend.stale) == (2.0, 0)
+    # Its mean is 2.5, its standard error 0.35.
+    trend.note(2.0, 7)
+    assert (trend.best, trend.stale) == (2.5, 0) or (trend.best, trend.stale) == (2.0, 7)
+    trend.note(float("nan"), 7)
+    assert trend.stale in (7, 14)
