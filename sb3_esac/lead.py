@@ -47,6 +47,9 @@ class Lead(Budget):
         self._turn_began = 0
 
     def advance(self, progress: Progress) -> None:
+        if progress.timesteps < self._handed_at:
+            # A new call of `learn` counts from zero.
+            self._handed_at = self._agent_handed_at = 0
         patience = max(MIN_PATIENCE, PATIENCE * progress.timesteps)
         if not self.searches:
             if min(self._agent.stale, progress.agent_timesteps - self._agent_handed_at) >= patience:
@@ -97,6 +100,9 @@ class Lead(Budget):
         return {**own, "agent": self._agent.state_dict(), "search": self._search.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        if not state:
+            # It is of a model with another rule.
+            return
         for name in self.STATE:
             setattr(self, name, state[name])
         self._agent.load_state_dict(state["agent"])

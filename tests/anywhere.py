@@ -25,7 +25,7 @@ from stable_baselines3.common.noise import OrnsteinUhlenbeckActionNoise
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecNormalize
 from support import DictWalk, vec
 
-from sb3_esac import ES, ESAC
+from sb3_esac import ES, ESAC, lead
 from sb3_esac.evolution.episode_lengths import ProgressiveEpisodeLength
 from sb3_esac.evolution.strategies import STRATEGIES
 
@@ -83,6 +83,9 @@ HINDSIGHT = dict(
 )
 TWO = dict(make_env=lambda: drift(2))
 
+# So that who leads changes within a short run.
+lead.MIN_PATIENCE, lead.TURN_STEPS = 30, 10
+
 CASES = {
     "plain": Case(),
     "normalized": Case(dict(normalize_observations=True)),
@@ -99,6 +102,7 @@ CASES = {
     "vec_normalize": Case(vec_normalize=True),
     "vec_normalize_overlap": Case(dict(overlap=True), vec_normalize=True, **TWO),
     "lengths": Case(dict(episode_length_schedule=ProgressiveEpisodeLength(horizon=12))),
+    "who_leads": Case(dict(agent_fraction="auto")),
     "paper": Case(dict(agent_fraction=None, gradient_interval=1, amt_clip=0.01)),
     "es_adam": Case(dict(strategy="openai", es_optimizer="adam", n_eval_episodes=2)),
     "fixed_entropy": Case(dict(ent_coef=0.1, agent_average=0.0)),

@@ -5,13 +5,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from sb3_esac import lead
 from sb3_esac.evaluation.progress import Progress
 from sb3_esac.evolution.trend import Trend
-from sb3_esac.lead import EPISODES, FOLLOWER, MIN_PATIENCE, PATIENCE, Lead
+from sb3_esac.lead import EPISODES, FOLLOWER, PATIENCE, Lead
 
 LENGTH = 200
 """Steps of an episode."""
 MEMBERS = 10
+MIN_PATIENCE = 10_000
+
+
+@pytest.fixture(autouse=True)
+def as_in_the_package(monkeypatch):
+    """Other tests may have made it impatient."""
+    monkeypatch.setattr(lead, "MIN_PATIENCE", MIN_PATIENCE)
+    monkeypatch.setattr(lead, "TURN_STEPS", 1000)
 
 
 class Run:
