@@ -53,13 +53,12 @@ class Budget(ABC):
         :param episodes: Returns and lengths of its episodes but those of its random steps.
         """
 
-    def note_generation(self, fitness: np.ndarray, n_winners: int, n_steps: int) -> None:
+    def note_generation(self, fitness: np.ndarray, n_winners: int) -> None:
         """
         Take note of a generation.
 
         :param fitness: (n,) fitness of each member.
         :param n_winners: How many were selected.
-        :param n_steps: Steps that it took.
         """
 
     def has_generation(self, progress: Progress) -> bool:

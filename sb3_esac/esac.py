@@ -517,8 +517,7 @@ class ESAC(PopulationAlgorithm):
     ) -> Selection | None:
         selection = super()._play_and_select(offspring, callback, pending)
         if selection is not None:
-            n_winners, n_steps = self.population.config.n_winners, int(selection.result.lengths.sum())
-            self._budget.note_generation(selection.fitness, n_winners, n_steps)
+            self._budget.note_generation(selection.fitness, self.population.config.n_winners)
         if selection is not None and self.share_experience > 0:
             winners = set(known_winners(selection.fitness, self.population.config.n_winners))
             self.learner.take_episodes([episode for episode in selection.result.episodes if episode.member in winners])

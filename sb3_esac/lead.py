@@ -11,10 +11,16 @@ from sb3_esac.evolution.strategies.protocol import known_winners
 from sb3_esac.evolution.trend import Trend
 
 PATIENCE = 0.2
-"""The leader is stuck when it has not improved for this fraction of all steps so far ..."""
+"""The agent is stuck when it has not improved for this fraction of all steps so far ..."""
 
 MIN_PATIENCE = 10_000
 """... and for at least as many steps."""
+
+SEARCH_PATIENCE = 10
+"""A search is stuck when it has not improved for so many generations."""
+
+MIN_SEARCH = 2
+"""Generations of a search, at least."""
 
 FOLLOWER = 0.1
 """The agent's share of the steps while the population leads."""
@@ -50,15 +56,17 @@ class Lead(Budget):
         if progress.timesteps < self._handed_at:
             # A new call of `learn` counts from zero.
             self._handed_at = self._agent_handed_at = 0
-        patience = max(MIN_PATIENCE, PATIENCE * progress.timesteps)
         if not self.searches:
+            patience = max(MIN_PATIENCE, PATIENCE * progress.timesteps)
             if min(self._agent.stale, progress.agent_timesteps - self._agent_handed_at) >= patience:
                 self._piece = patience * 2**self._n_searches
                 self._n_searches += 1
                 self._hand_over(progress)
-        elif progress.timesteps - self._handed_at >= self._piece:
-            if progress.agent_is_champion or self._search.stale >= patience:
+        elif progress.agent_is_champion:
+            if progress.timesteps - self._handed_at >= max(self._piece, MIN_SEARCH * progress.generation_timesteps):
                 self._hand_over(progress)
+        elif self._search.stale >= SEARCH_PATIENCE:
+            self._hand_over(progress)
 
     def _hand_over(self, progress: Progress) -> None:
         self.searches = not self.searches
@@ -70,8 +78,8 @@ class Lead(Budget):
         for episode_return, length in episodes:
             self._agent.note(episode_return, length)
 
-    def note_generation(self, fitness: np.ndarray, n_winners: int, n_steps: int) -> None:
-        self._search.note(float(fitness[known_winners(fitness, n_winners)].mean()), n_steps)
+    def note_generation(self, fitness: np.ndarray, n_winners: int) -> None:
+        self._search.note(float(fitness[known_winners(fitness, n_winners)].mean()), 1)
 
     def has_generation(self, progress: Progress) -> bool:
         # Otherwise a run would end up to a whole generation beyond its budget.

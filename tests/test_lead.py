@@ -8,7 +8,7 @@ import pytest
 from sb3_esac import lead
 from sb3_esac.evaluation.progress import Progress
 from sb3_esac.evolution.trend import Trend
-from sb3_esac.lead import EPISODES, FOLLOWER, PATIENCE, Lead
+from sb3_esac.lead import EPISODES, FOLLOWER, MIN_SEARCH, PATIENCE, SEARCH_PATIENCE, Lead
 
 LENGTH = 200
 """Steps of an episode."""
@@ -39,7 +39,7 @@ class Run:
             if searches:
                 found = np.array([self.search(self.progress.timesteps - self.progress.agent_timesteps) for _ in range(MEMBERS)])
                 self.step(MEMBERS * LENGTH, 0)
-                self.rule.note_generation(found, 4, MEMBERS * LENGTH)
+                self.rule.note_generation(found, 4)
                 best = self.agent(self.progress.agent_timesteps) >= found.max()
                 self.progress = replace(self.progress, agent_is_champion=bool(best))
             if not self.progress.is_spent and self.rule.begins(self.progress):
@@ -92,7 +92,7 @@ def test_pieces_of_a_search_that_finds_nothing_double_and_the_agent_gets_as_long
     searches = [end - begin for begin, end in zip(at[::2], at[1::2], strict=False)]
     for number, length in enumerate(searches[:3]):
         begun = at[2 * number]
-        piece = max(MIN_PATIENCE, PATIENCE * begun) * 2**number
+        piece = max(max(MIN_PATIENCE, PATIENCE * begun) * 2**number, MIN_SEARCH * MEMBERS * LENGTH)
         # A turn is a generation and at most an episode of the agent's.
         assert piece <= length <= piece + MEMBERS * LENGTH + LENGTH
     for begin, end in zip(at[1:6:2], at[2:6:2], strict=False):
@@ -111,7 +111,9 @@ def test_a_search_that_is_ahead_and_improves_keeps_the_lead_and_leaves_a_tenth()
 
 def test_one_that_is_ahead_and_does_not_improve_gives_the_agent_another_chance():
     run = Run(lambda steps: 5.0, lambda steps: 10.0).play()
-    assert len(run.handed_over) > 2
+    begin, end = run.handed_over[:2]
+    generations = SEARCH_PATIENCE * MEMBERS * LENGTH
+    assert generations <= end - begin <= 1.2 * generations + MEMBERS * LENGTH and len(run.handed_over) > 2
 
 
 def test_an_agent_that_overtakes_takes_the_lead():
