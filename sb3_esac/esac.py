@@ -115,7 +115,8 @@ class ESAC(PopulationAlgorithm):
     :param agent_episodes: Whole episodes that the agent plays in an interval. Only without ``agent_fraction``.
     :param agent_probability: p_sac, a number or a function of the remaining progress; None for the paper's exponential
         annealing. Only without ``agent_fraction``.
-    :param agent_fraction: Fraction of all steps that the agent plays, a number or a function of the remaining progress.
+    :param agent_fraction: Fraction of all steps that the agent plays, a number or a function of the remaining progress; "auto"
+        for all of them while it improves, and a tenth while a search of the population's leads (:class:`~sb3_esac.lead.Lead`).
         None for the paper's rule (the three arguments above).
     :param amt_clip: zeta, the largest step of automatic mutation tuning.
     :param amt_input: What tuning sees as fitness: "raw", "rank" or "normalized".
