@@ -24,7 +24,7 @@ from sb3_esac.agent.building import AGENT_DEFAULTS, AgentSpec, make_agent
 from sb3_esac.agent.learner import NO_INTERVAL, IntervalReport, Learner
 from sb3_esac.algorithm import PopulationAlgorithm, Selection
 from sb3_esac.arguments import collect_arguments, delegate_arguments
-from sb3_esac.budget import Budget, make_budget
+from sb3_esac.budget import make_budget
 from sb3_esac.callbacks import (
     Generation,
     apply_operators,
@@ -49,7 +49,6 @@ from sb3_esac.evolution.operators import winner_count
 from sb3_esac.evolution.population import Origin, PopulationConfig
 from sb3_esac.evolution.strategies import is_mirrored
 from sb3_esac.evolution.strategies.protocol import known_winners
-from sb3_esac.lead import Lead
 from sb3_esac.removed import REMOVED, explain_removed, refuse_removed
 from sb3_esac.warm_start import begin_from_agent
 
@@ -116,7 +115,7 @@ class ESAC(PopulationAlgorithm):
     :param agent_probability: p_sac, a number or a function of the remaining progress; None for the paper's exponential
         annealing. Only without ``agent_fraction``.
     :param agent_fraction: Fraction of all steps that the agent plays, a number or a function of the remaining progress; "auto"
-        for all of them while it improves, and a tenth while a search of the population's leads (:class:`~sb3_esac.lead.Lead`).
+        for all of them while it improves, and a tenth while the population leads (:class:`~sb3_esac.budget.lead.Lead`).
         None for the paper's rule (the three arguments above).
     :param amt_clip: zeta, the largest step of automatic mutation tuning.
     :param amt_input: What tuning sees as fitness: "raw", "rank" or "normalized".
@@ -322,11 +321,7 @@ class ESAC(PopulationAlgorithm):
 
     def _setup_budget(self) -> None:
         interval, n_episodes = self.gradient_interval, self.agent_episodes
-        self._budget: Budget
-        if self.agent_fraction == "auto":
-            self._budget = Lead()
-        else:
-            self._budget = make_budget(self.agent_fraction, self.agent_probability, interval, n_episodes)
+        self._budget = make_budget(self.agent_fraction, self.agent_probability, interval, n_episodes)
 
     def _adopt_env(self) -> None:
         super()._adopt_env()

@@ -25,7 +25,8 @@ from stable_baselines3.common.noise import OrnsteinUhlenbeckActionNoise
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecNormalize
 from support import DictWalk, vec
 
-from sb3_esac import ES, ESAC, lead
+from sb3_esac import ES, ESAC
+from sb3_esac.budget import lead
 from sb3_esac.evolution.episode_lengths import ProgressiveEpisodeLength
 from sb3_esac.evolution.strategies import STRATEGIES
 

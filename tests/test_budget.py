@@ -10,7 +10,8 @@ import pytest
 from helpers import ALGORITHMS, Tell, make_model, pendulum
 
 from sb3_esac import ESAC
-from sb3_esac.budget import ENDING_FRACTION, SCALING_FRACTION, AgentShare, Annealed, Budget, make_budget
+from sb3_esac.budget import AgentShare, Annealed, Budget, make_budget
+from sb3_esac.budget.share import ENDING_FRACTION, SCALING_FRACTION
 from sb3_esac.evaluation.progress import Progress
 from sb3_esac.evolution.noise import Stream, generator
 

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sb3_esac import lead
+from sb3_esac.budget import lead
+from sb3_esac.budget.lead import EPISODES, FOLLOWER, MIN_SEARCH, PATIENCE, SEARCH_PATIENCE, Lead
 from sb3_esac.evaluation.progress import Progress
 from sb3_esac.evolution.trend import Trend
-from sb3_esac.lead import EPISODES, FOLLOWER, MIN_SEARCH, PATIENCE, SEARCH_PATIENCE, Lead
 
 LENGTH = 200
 """Steps of an episode."""
@@ -37,7 +37,9 @@ class Run:
             searches = self.rule.has_generation(self.progress)
             self.turns.append((self.progress.timesteps, searches))
             if searches:
-                found = np.array([self.search(self.progress.timesteps - self.progress.agent_timesteps) for _ in range(MEMBERS)])
+                found = np.array(
+                    [self.search(self.progress.timesteps - self.progress.agent_timesteps) for _ in range(MEMBERS)]
+                )
                 self.step(MEMBERS * LENGTH, 0)
                 self.rule.note_generation(found, 4)
                 best = self.agent(self.progress.agent_timesteps) >= found.max()
@@ -149,8 +151,20 @@ def test_trend():
     assert (trend.best, trend.stale) == (-np.inf, 10)
     trend.note(3.0, 10)
     assert (trend.best, trend.stale) == (2.0, 0)
-    # Its mean is 2.5, its standard error 0.35.
+    # A mean of 2.5 with a standard error of 0.35 is better, one of 2.7 with 0.21 is not by enough.
     trend.note(2.0, 7)
-    assert (trend.best, trend.stale) == (2.5, 0) or (trend.best, trend.stale) == (2.0, 7)
+    assert (trend.best, trend.stale) == (2.5, 0)
     trend.note(float("nan"), 7)
-    assert trend.stale in (7, 14)
+    trend.note(3.2, 7)
+    assert (trend.best, trend.stale) == (2.5, 14)
+    trend.note(3.2, 7)
+    assert (trend.best, trend.stale) == (3.2, 0)
+
+
+def test_small_steps_are_no_progress_beside_the_range_of_all_returns():
+    trend = Trend(1)
+    for value in (-100.0, -1.0, *np.linspace(-1.0, 3.9, 50)):
+        trend.note(float(value), 1)
+    assert (trend.best, trend.stale) == (-1.0, 50)
+    trend.note(5.0, 1)
+    assert trend.stale == 0

@@ -15,7 +15,7 @@ from support import DictWalk, in_plain_process, is_finite, judgements, tiny, vec
 
 from sb3_esac import ES, ESAC
 from sb3_esac.agent.observation_scale import FRESH_FRACTION
-from sb3_esac.budget import SCALING_FRACTION
+from sb3_esac.budget.share import SCALING_FRACTION
 from sb3_esac.evaluation.first_layers import update_normalizers
 from sb3_esac.evaluation.normalization import (
     PRIOR_COUNT,

@@ -1,9 +1,6 @@
 """Whether returns still improve."""
 
-from typing import Any
-
 import numpy as np
-
 
 MEANINGFUL = 0.05
 """Part of the range of all returns by which a mean has to be better."""
@@ -42,22 +39,10 @@ class Trend:
         if not np.isfinite(value):
             return
         self._lowest, self._highest = min(self._lowest, value), max(self._highest, value)
+        # A copy keeps its own.
         self._last = [*self._last, float(value)][-self.window :]
         if len(self._last) < self.window:
             return
         mean, error = float(np.mean(self._last)), float(np.std(self._last)) / np.sqrt(self.window)
         if mean > self.best + max(error, MEANINGFUL * (self._highest - self._lowest)):
             self.best, self.stale = mean, 0
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything but the window."""
-        return {"best": self.best, "stale": self.stale, "range": (self._lowest, self._highest), "last": list(self._last)}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """
-        Go on from a state.
-
-        :param state: What :meth:`state_dict` gave.
-        """
-        self.best, self.stale, self._last = state["best"], state["stale"], list(state["last"])
-        self._lowest, self._highest = state["range"]

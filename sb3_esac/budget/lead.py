@@ -1,11 +1,10 @@
 """Who leads: the agent while it improves, a search of the population's own when it does not (``agent_fraction="auto"``)."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from sb3_esac.budget import Budget
+from sb3_esac.budget.rule import Budget
 from sb3_esac.evaluation.progress import Progress
 from sb3_esac.evolution.strategies.protocol import known_winners
 from sb3_esac.evolution.trend import Trend
@@ -101,17 +100,4 @@ class Lead(Budget):
     def scales_observations(self, progress: Progress) -> bool:
         return True
 
-    STATE = ("searches", "_n_searches", "_piece", "_handed_at", "_agent_handed_at")
-
-    def state_dict(self) -> dict[str, Any]:
-        own = {name: getattr(self, name) for name in self.STATE}
-        return {**own, "agent": self._agent.state_dict(), "search": self._search.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        if not state:
-            # It is of a model with another rule.
-            return
-        for name in self.STATE:
-            setattr(self, name, state[name])
-        self._agent.load_state_dict(state["agent"])
-        self._search.load_state_dict(state["search"])
+    STATE = ("searches", "_agent", "_search", "_n_searches", "_piece", "_handed_at", "_agent_handed_at")

@@ -1,0 +1,96 @@
+"""A rule for the agent's turns: when it plays, and for how long (Algorithm 1, lines 12 and 13)."""
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from sb3_esac.evaluation.progress import Progress
+from sb3_esac.evolution.schedules import Schedule
+
+
+class Budget(ABC):
+    """
+    A rule for the agent's intervals.
+
+    :param schedule: What the rule follows, a function of the remaining progress.
+    """
+
+    name: ClassVar[str]
+    """Of what the schedule gives, in the log."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        self.schedule = schedule
+
+    def advance(self, progress: Progress) -> None:  # noqa: B027
+        """
+        Look at the run before each turn.
+
+        :param progress: Where it stands.
+        """
+
+    def note_interval(self, episodes: Sequence[tuple[float, int]]) -> None:  # noqa: B027
+        """
+        Take note of what the agent has played in an interval.
+
+        :param episodes: Returns and lengths of its episodes but those of its random steps.
+        """
+
+    def note_generation(self, fitness: np.ndarray, n_winners: int) -> None:  # noqa: B027
+        """
+        Take note of a generation.
+
+        :param fitness: (n,) fitness of each member.
+        :param n_winners: How many were selected.
+        """
+
+    def has_generation(self, progress: Progress) -> bool:
+        """
+        Decide whether the population plays in this turn; otherwise it is the agent's alone.
+
+        :param progress: Where the run stands; its budget is not spent.
+        """
+        return True
+
+    @abstractmethod
+    def begins(self, progress: Progress) -> bool:
+        """
+        Decide whether this turn has an interval of the agent's.
+
+        :param progress: Where the run stands; its budget is not spent.
+        """
+
+    @abstractmethod
+    def goes_on(self, progress: Progress) -> bool:
+        """
+        Decide whether the agent plays another episode in its interval.
+
+        :param progress: Where the run stands; its budget is not spent.
+        """
+
+    def scales_observations(self, progress: Progress) -> bool:
+        """
+        Decide whether the agent plays enough for statistics of observations to be those of what it sees.
+
+        :param progress: Where the run stands.
+        """
+        return False
+
+    STATE: ClassVar[tuple[str, ...]] = ()
+    """Names of what it has decided until now."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it needs to go on as if it had never been saved."""
+        return {name: copy.copy(getattr(self, name)) for name in self.STATE}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """
+        Go on from a state.
+
+        :param state: What :meth:`state_dict` gave; that of another rule is passed over.
+        """
+        if state.keys() == set(self.STATE):
+            for name, value in state.items():
+                setattr(self, name, copy.copy(value))
