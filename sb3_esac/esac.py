@@ -24,7 +24,7 @@ from sb3_esac.agent.building import AGENT_DEFAULTS, AgentSpec, make_agent
 from sb3_esac.agent.learner import NO_INTERVAL, IntervalReport, Learner
 from sb3_esac.algorithm import PopulationAlgorithm, Selection
 from sb3_esac.arguments import collect_arguments, delegate_arguments
-from sb3_esac.budget import make_budget
+from sb3_esac.budget import Budget, make_budget
 from sb3_esac.callbacks import (
     Generation,
     apply_operators,
@@ -154,6 +154,8 @@ class ESAC(PopulationAlgorithm):
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = SAC.policy_aliases
     learner: Learner
+    budget: Budget
+    """Decides who plays."""
     operators: list[BaseCallback]
     """What changes the population after selection, in this order: see :mod:`sb3_esac.callbacks`."""
 
@@ -321,7 +323,7 @@ class ESAC(PopulationAlgorithm):
 
     def _setup_budget(self) -> None:
         interval, n_episodes = self.gradient_interval, self.agent_episodes
-        self._budget = make_budget(self.agent_fraction, self.agent_probability, interval, n_episodes)
+        self.budget = make_budget(self.agent_fraction, self.agent_probability, interval, n_episodes)
 
     def _adopt_env(self) -> None:
         super()._adopt_env()
@@ -469,8 +471,8 @@ class ESAC(PopulationAlgorithm):
         self.agent.ep_info_buffer, self.agent.ep_success_buffer = self.ep_info_buffer, self.ep_success_buffer
 
     def _take_turn(self, callback: StepListener) -> bool:
-        self._budget.advance(self._progress())
-        if self._budget.has_generation(self._progress()):
+        self.budget.advance(self._progress())
+        if self.budget.has_generation(self._progress()):
             return self._run_generation(callback)
         if not self._play_interval(callback).goes_on:
             return False
@@ -500,10 +502,10 @@ class ESAC(PopulationAlgorithm):
     def _play_interval(self, callback: StepListener) -> IntervalReport:
         """Let the agent play and learn (Algorithm 1, lines 12-23), if it is its turn."""
         progress = self._progress()
-        if progress.is_spent or not self._budget.begins(progress):
+        if progress.is_spent or not self.budget.begins(progress):
             return NO_INTERVAL
-        interval = self.learner.play_interval(self._budget, self._progress, callback)
-        self._budget.note_interval(interval.own)
+        interval = self.learner.play_interval(self.budget, self._progress, callback)
+        self.budget.note_interval(interval.own)
         if interval.returns:
             self.logger.record("agent/return_mean", float(sum(interval.returns) / len(interval.returns)))
         return interval
@@ -513,7 +515,7 @@ class ESAC(PopulationAlgorithm):
     ) -> Selection | None:
         selection = super()._play_and_select(offspring, callback, pending)
         if selection is not None:
-            self._budget.note_generation(selection.fitness, self.population.config.n_winners)
+            self.budget.note_generation(selection.fitness, self.population.config.n_winners)
         if selection is not None and self.share_experience > 0:
             winners = set(known_winners(selection.fitness, self.population.config.n_winners))
             self.learner.take_episodes([episode for episode in selection.result.episodes if episode.member in winners])
@@ -531,7 +533,7 @@ class ESAC(PopulationAlgorithm):
     def _merge_statistics(self, result: EvaluationResult) -> None:
         # What plays next to nothing sees little of the world: inputs on the scale of that would saturate an agent that
         # explores. A wrapper may have come with statistics, so that nothing is forgotten when the agent begins.
-        scales = self._budget.scales_observations(self._progress())
+        scales = self.budget.scales_observations(self._progress())
         if not scales:
             merge_episodes(self._vec_normalize_env, result.episodes)
         fresh = moments_of(result.episodes) if self.normalize_observations else None
@@ -546,16 +548,16 @@ class ESAC(PopulationAlgorithm):
         self._log_budget()
 
     def _log_budget(self) -> None:
-        self.logger.record(f"agent/{self._budget.name}", self._budget.schedule(self._progress().remaining))
+        self.logger.record(f"agent/{self.budget.name}", self.budget.schedule(self._progress().remaining))
 
     # -- saving --------------------------------------------------------------------------------------------------------
 
     @property
     def parts(self) -> dict[str, saving.Part]:
-        return {**super().parts, "budget": self._budget}
+        return {**super().parts, "budget": self.budget}
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "operators", "_budget", "_mean_policy"]
+        return [*super()._excluded_save_params(), "operators", "_mean_policy"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         state_dicts, tensors = super()._get_torch_save_params()

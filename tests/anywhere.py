@@ -26,7 +26,6 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv,
 from support import DictWalk, vec
 
 from sb3_esac import ES, ESAC
-from sb3_esac.budget import lead
 from sb3_esac.evolution.episode_lengths import ProgressiveEpisodeLength
 from sb3_esac.evolution.strategies import STRATEGIES
 
@@ -83,9 +82,6 @@ HINDSIGHT = dict(
     replay_buffer_class=HerReplayBuffer, replay_buffer_kwargs=dict(n_sampled_goal=2), learning_starts=20, winner_fraction=0.75
 )
 TWO = dict(make_env=lambda: drift(2))
-
-# So that who leads changes within a short run.
-lead.MIN_PATIENCE, lead.TURN_STEPS = 30, 10
 
 CASES = {
     "plain": Case(),

@@ -18,8 +18,15 @@ from support import tiny, vec
 from sb3_esac import ESAC
 from sb3_esac.evolution.episode_lengths import ProgressiveEpisodeLength
 
+AUTO = dict(agent_fraction="auto")
+"""The rule that has a state."""
+
 LENGTHS = ProgressiveEpisodeLength(horizon=12)
-PARTS = [*[(algorithm, name) for algorithm in ALGORITHMS for name in ("arena", "champion", "population")], (ESAC, "learner")]
+PARTS = [
+    *[(algorithm, name) for algorithm in ALGORITHMS for name in ("arena", "champion", "population")],
+    (ESAC, "learner"),
+    (ESAC, "budget"),
+]
 
 
 def trained(algorithm, seed=0, steps=400, **options):
@@ -48,7 +55,7 @@ def state_of_part(model, name):
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_names(algorithm):
     model = make_model(algorithm, drift())
-    names = {"population", "arena", "champion"} | ({"learner"} if algorithm in HYBRIDS else set())
+    names = {"population", "arena", "champion"} | ({"learner", "budget"} if algorithm in HYBRIDS else set())
     assert model.parts.keys() == names
     assert all(part is getattr(model, name) for name, part in model.parts.items())
     assert (model.learner is None) is (algorithm not in HYBRIDS)
@@ -57,7 +64,9 @@ def test_names(algorithm):
 @pytest.mark.parametrize("algorithm, name", PARTS)
 def test_round_trip(algorithm, name):
     """Another model's part goes on from the state, through a file; both are apart from then on."""
-    model, other = trained(algorithm), make_model(algorithm, drift(), seed=1, episode_length_schedule=LENGTHS)
+    rule = AUTO if name == "budget" else {}
+    model = trained(algorithm, **rule)
+    other = make_model(algorithm, drift(), seed=1, episode_length_schedule=LENGTHS, **rule)
     expected = state_of_part(model, name)
     assert differences(expected, state_of_part(other, name)), "nothing to be restored"
     state = model.parts[name].state_dict()
@@ -78,6 +87,7 @@ ELSEWHERE = {
     # Networks, optimisers, environment and buffer are saved on their own; seconds are for the log; the rest is of one interval
     # or one evaluation, or grows to say that something has changed.
     "arena": {"env", "base", "vec_normalize", "seconds", "_evaluator", "_is_outdated"},
+    "budget": {"_turn_began"},
     "champion": {"actor", "_round"},
     "population": {"strategy", "config"},
     "learner": {
@@ -96,7 +106,8 @@ ELSEWHERE = {
 @pytest.mark.parametrize("algorithm, name", PARTS)
 def test_nothing_is_forgotten(algorithm, name):
     """Whatever changes as the model learns is in the state, but for what is known to be elsewhere."""
-    model = make_model(algorithm, drift(), seed=0, agent_fraction=0.4, champion_episodes=3, episode_length_schedule=LENGTHS)
+    options = dict(champion_episodes=3, episode_length_schedule=LENGTHS, agent_fraction=0.4)
+    model = make_model(algorithm, drift(), seed=0, **{**options, **(AUTO if name == "budget" else {})})
     moments = []
 
     def look(model):

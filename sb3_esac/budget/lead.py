@@ -49,6 +49,7 @@ class Lead(Budget):
         self._n_searches = 0
         self._piece = 0.0
         self._handed_at = self._agent_handed_at = 0
+        # Of an interval alone.
         self._turn_began = 0
 
     def advance(self, progress: Progress) -> None:
