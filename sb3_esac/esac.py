@@ -471,7 +471,9 @@ class ESAC(PopulationAlgorithm):
         self.agent.ep_info_buffer, self.agent.ep_success_buffer = self.ep_info_buffer, self.ep_success_buffer
 
     def _take_turn(self, callback: StepListener) -> bool:
-        self.budget.advance(self._progress())
+        news = self.budget.advance(self._progress())
+        if news and self.verbose >= 1:
+            print(news)
         if self.budget.has_generation(self._progress()):
             return self._run_generation(callback)
         if not self._play_interval(callback).goes_on:
@@ -548,7 +550,8 @@ class ESAC(PopulationAlgorithm):
         self._log_budget()
 
     def _log_budget(self) -> None:
-        self.logger.record(f"agent/{self.budget.name}", self.budget.schedule(self._progress().remaining))
+        for key, value in self.budget.logged(self._progress()).items():
+            self.logger.record(key, value)
 
     # -- saving --------------------------------------------------------------------------------------------------------
 

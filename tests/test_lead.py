@@ -29,11 +29,11 @@ class Run:
     def __init__(self, agent, search, total=200_000):
         self.rule, self.agent, self.search = Lead(), agent, search
         self.progress = Progress(0, 0, 0, 0, total, MEMBERS * LENGTH)
-        self.turns = []
+        self.turns, self.news = [], []
 
     def play(self):
         while not self.progress.is_spent:
-            self.rule.advance(self.progress)
+            self.news += filter(None, [self.rule.advance(self.progress)])
             searches = self.rule.has_generation(self.progress)
             self.turns.append((self.progress.timesteps, searches))
             if searches:
@@ -118,6 +118,20 @@ def test_one_that_is_ahead_and_does_not_improve_gives_the_agent_another_chance()
     assert generations <= end - begin <= 1.2 * generations + MEMBERS * LENGTH and len(run.handed_over) > 2
 
 
+def test_whoever_takes_the_lead_says_why():
+    run = Run(lambda steps: 5.0, lambda steps: 10.0).play()
+    assert run.news[0] == (
+        "Step 12,000: the population leads and plays 90% of the steps, since the mean return of the"
+        f" agent's last 8 episodes has not improved for 10,400 steps (best 5)."
+    )
+    assert run.news[1].endswith(
+        "the agent leads and plays 100% of the steps, since the winners have not improved for 10 generations (best 10)."
+    )
+    assert len(run.news) == len(run.handed_over)
+    run = Run(lambda steps: 5.0, NOTHING).play()
+    assert run.news[1].endswith("since the search has found nothing that is ahead of the agent.")
+
+
 def test_an_agent_that_overtakes_takes_the_lead():
     run = Run(lambda steps: 5.0 if steps < 20_000 else steps / 1000, lambda steps: 10.0, 400_000).play()
     assert not run.turns[-1][1] and run.progress.agent_timesteps > 200_000
@@ -133,7 +147,7 @@ def test_it_goes_on_from_its_state():
             if progress.timesteps >= stop and first.rule.advance is not plain:
                 state, first.rule = first.rule.state_dict(), Lead()
                 first.rule.load_state_dict(state)
-            first.rule.advance(progress) if first.rule.advance is not reloaded else plain(progress)
+            return first.rule.advance(progress) if first.rule.advance is not reloaded else plain(progress)
 
         first.rule.advance = reloaded
         assert first.play().turns == whole.turns

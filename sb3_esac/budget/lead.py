@@ -52,7 +52,7 @@ class Lead(Budget):
         # Of an interval alone.
         self._turn_began = 0
 
-    def advance(self, progress: Progress) -> None:
+    def advance(self, progress: Progress) -> str:
         if progress.timesteps < self._handed_at:
             # A new call of `learn` counts from zero.
             self._handed_at = self._agent_handed_at = 0
@@ -61,18 +61,30 @@ class Lead(Budget):
             if min(self._agent.stale, progress.agent_timesteps - self._agent_handed_at) >= patience:
                 self._piece = patience * 2**self._n_searches
                 self._n_searches += 1
-                self._hand_over(progress)
+                stale = f"the mean return of the agent's last {EPISODES} episodes has not improved for {self._agent.stale:,} steps"
+                return self._hand_over(progress, f"{stale} (best {self._agent.best:.4g})")
         elif progress.agent_is_champion:
             if progress.timesteps - self._handed_at >= max(self._piece, MIN_SEARCH * progress.generation_timesteps):
-                self._hand_over(progress)
+                return self._hand_over(progress, "the search has found nothing that is ahead of the agent")
         elif self._search.stale >= SEARCH_PATIENCE:
-            self._hand_over(progress)
+            why = f"the winners have not improved for {self._search.stale} generations (best {self._search.best:.4g})"
+            return self._hand_over(progress, why)
+        return ""
 
-    def _hand_over(self, progress: Progress) -> None:
+    def _hand_over(self, progress: Progress, why: str) -> str:
         self.searches = not self.searches
         self._handed_at, self._agent_handed_at = progress.timesteps, progress.agent_timesteps
         if self.searches:
             self._search.stale = 0
+        leader, share = ("population", 1 - FOLLOWER) if self.searches else ("agent", 1)
+        return f"Step {progress.timesteps:,}: the {leader} leads and plays {share:.0%} of the steps, since {why}."
+
+    def logged(self, progress: Progress) -> dict[str, float]:
+        return {
+            **super().logged(progress),
+            "agent/stale_timesteps": self._agent.stale,
+            "population/stale_generations": self._search.stale,
+        }
 
     def note_interval(self, episodes: Sequence[tuple[float, int]]) -> None:
         for episode_return, length in episodes:

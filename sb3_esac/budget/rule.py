@@ -24,12 +24,23 @@ class Budget(ABC):
     def __init__(self, schedule: Schedule) -> None:
         self.schedule = schedule
 
-    def advance(self, progress: Progress) -> None:  # noqa: B027
+    def advance(self, progress: Progress) -> str:
         """
         Look at the run before each turn.
 
         :param progress: Where it stands.
+        :return: A sentence for the user, if something has changed.
         """
+        return ""
+
+    def logged(self, progress: Progress) -> dict[str, float]:
+        """
+        Give the log what the rule follows.
+
+        :param progress: Where the run stands.
+        :return: Values by their keys.
+        """
+        return {f"agent/{self.name}": self.schedule(progress.remaining)}
 
     def note_interval(self, episodes: Sequence[tuple[float, int]]) -> None:  # noqa: B027
         """

@@ -38,7 +38,7 @@ def sample_esac_params(trial: optuna.Trial, n_actions: int, n_envs: int, additio
         "population_size_pow": trial.suggest_int("population_size_pow", 2, 6),
         "sigma": trial.suggest_float("sigma", 0.005, 0.2, log=True),
         "winner_fraction": trial.suggest_float("winner_fraction", 0.1, 0.5),
-        "agent_fraction": trial.suggest_float("agent_fraction", 0.05, 0.9),
+        "agent_fraction": trial.suggest_categorical("agent_fraction", ["auto", 0.1, 0.3, 0.5, 0.8]),
         "share_experience": trial.suggest_categorical("share_experience", [0.0, 0.1, 0.5]),
         "strategy": trial.suggest_categorical("strategy", ["canonical", "openai"]),
         "es_learning_rate": trial.suggest_float("es_learning_rate", 0.002, 0.1, log=True),
