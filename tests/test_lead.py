@@ -127,7 +127,8 @@ def test_whoever_takes_the_lead_says_why():
     assert run.news[1].endswith(
         "the agent leads and plays 100% of the steps, since the winners have not improved for 10 generations (best 10)."
     )
-    assert len(run.news) == len(run.handed_over)
+    # The last one may come when no other generation fits.
+    assert len(run.news) - len(run.handed_over) in (0, 1)
     run = Run(lambda steps: 5.0, NOTHING).play()
     assert run.news[1].endswith("since the search has found nothing that is ahead of the agent.")
 
