@@ -1,6 +1,7 @@
 """Tables of the searches that the defaults and the hyperparameter files come from."""
 
 from pathlib import Path
+from statistics import median
 
 from experiments.tables import Tables, markdown, read_csv
 
@@ -94,6 +95,20 @@ def longer_budgets() -> str:
     return markdown(header, lines)
 
 
+def leads() -> str:
+    """Returns of what ``predict`` plays at the end, and how often the population searched, by who leads; each line all seeds."""
+    runs: dict[tuple[str, ...], list[dict[str, str]]] = {}
+    for row in read_csv(RESULTS / "search_leads.csv"):
+        runs.setdefault(tuple(row[name] for name in ("task", "budget", "leader", "changes")), []).append(row)
+    lines = []
+    for key, rows in runs.items():
+        values = sorted(float(row["deployed"]) for row in rows)
+        shown = ", ".join(f"{row['seed']}: {float(row['deployed']):.0f}" for row in rows)
+        searches = ", ".join(row["searches"] for row in rows) if rows[0]["searches"] else ""
+        lines.append([*key, shown, f"{median(values):.0f}", searches])
+    return markdown(["task", "steps", "leader", "changes", "return by seed", "median", "searches"], lines)
+
+
 TABLES: Tables = {
     "search": search,
     "statistics of observations": statistics_of_observations,
@@ -101,4 +116,5 @@ TABLES: Tables = {
     "what the agent needs": what_the_agent_needs,
     "networks": search_fast,
     "longer budgets": longer_budgets,
+    "who leads": leads,
 }

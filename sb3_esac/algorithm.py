@@ -175,6 +175,7 @@ class PopulationAlgorithm(BaseAlgorithm):
             total_timesteps=self._total_timesteps,
             generation_timesteps=config.size * self.n_eval_episodes * arena.mean_length
             + self.champion_episodes * arena.probe_length,
+            generation_episodes=config.size * self.n_eval_episodes + self.champion_episodes,
             n_agent_episodes=n_agent_episodes,
             agent_is_champion=self.champion.record is None or self.champion.record.source == "agent",
             overlaps=self.overlap,

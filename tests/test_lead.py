@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sb3_esac.budget import lead
-from sb3_esac.budget.lead import EPISODES, FOLLOWER, MIN_SEARCH, PATIENCE, SEARCH_PATIENCE, Lead
+from sb3_esac.budget.lead import EPISODES, FOLLOWER, MIN_SEARCH, PATIENCE, SEARCH_PATIENCE, TURN_EPISODES, Lead
 from sb3_esac.evaluation.progress import Progress
 from sb3_esac.evolution.trend import Trend
 
@@ -26,9 +26,10 @@ def as_in_the_package(monkeypatch):
 class Run:
     """A run without networks: the rule is told what both halves return, and says who plays."""
 
-    def __init__(self, agent, search, total=200_000):
+    def __init__(self, agent, search, total=200_000, length=LENGTH):
+        self.length = length
         self.rule, self.agent, self.search = Lead(), agent, search
-        self.progress = Progress(0, 0, 0, 0, total, MEMBERS * LENGTH)
+        self.progress = Progress(0, 0, 0, 0, total, 0.0, MEMBERS)
         self.turns, self.news = [], []
 
     def play(self):
@@ -40,7 +41,8 @@ class Run:
                 found = np.array(
                     [self.search(self.progress.timesteps - self.progress.agent_timesteps) for _ in range(MEMBERS)]
                 )
-                self.step(MEMBERS * LENGTH, 0)
+                self.step(MEMBERS * self.length, 0)
+                self.progress = replace(self.progress, generation_timesteps=MEMBERS * self.length)
                 self.rule.note_generation(found, 4)
                 best = self.agent(self.progress.agent_timesteps) >= found.max()
                 self.progress = replace(self.progress, agent_is_champion=bool(best))
@@ -51,8 +53,8 @@ class Run:
     def interval(self):
         episodes = []
         while not self.progress.is_spent and self.rule.goes_on(replace(self.progress, n_agent_episodes=len(episodes))):
-            self.step(LENGTH, LENGTH)
-            episodes.append((self.agent(self.progress.agent_timesteps), LENGTH))
+            self.step(self.length, self.length)
+            episodes.append((self.agent(self.progress.agent_timesteps), self.length))
         self.rule.note_interval(episodes)
 
     def step(self, n_steps, of_the_agent):
@@ -94,11 +96,18 @@ def test_pieces_of_a_search_that_finds_nothing_double_and_the_agent_gets_as_long
     searches = [end - begin for begin, end in zip(at[::2], at[1::2], strict=False)]
     for number, length in enumerate(searches[:3]):
         begun = at[2 * number]
-        piece = max(max(MIN_PATIENCE, PATIENCE * begun) * 2**number, MIN_SEARCH * MEMBERS * LENGTH)
+        piece = max(MIN_PATIENCE, PATIENCE * begun, MIN_SEARCH * MEMBERS * LENGTH) * 2**number
         # A turn is a generation and at most an episode of the agent's.
         assert piece <= length <= piece + MEMBERS * LENGTH + LENGTH
     for begin, end in zip(at[1:6:2], at[2:6:2], strict=False):
         assert end - begin >= max(MIN_PATIENCE, PATIENCE * end)
+
+
+def test_where_a_generation_is_dear_the_agent_gets_longer():
+    for length in (100, 1000, 4000):
+        run = Run(lambda steps: 5.0, NOTHING, 400_000, length).play()
+        stuck = max(MIN_PATIENCE, MIN_SEARCH * MEMBERS * length)
+        assert stuck <= run.handed_over[0] - EPISODES * length <= stuck + TURN_EPISODES * length
 
 
 def test_a_search_that_is_ahead_and_improves_keeps_the_lead_and_leaves_a_tenth():

@@ -13,13 +13,13 @@ PATIENCE = 0.2
 """The agent is stuck when it has not improved for this fraction of all steps so far ..."""
 
 MIN_PATIENCE = 10_000
-"""... and for at least as many steps."""
+"""... for at least so many steps ..."""
+
+MIN_SEARCH = 2
+"""... and for what so many generations cost, for that is the least that a search takes."""
 
 SEARCH_PATIENCE = 10
 """A search is stuck when it has not improved for so many generations."""
-
-MIN_SEARCH = 2
-"""Generations of a search, at least."""
 
 FOLLOWER = 0.1
 """The agent's share of the steps while the population leads."""
@@ -36,8 +36,8 @@ class Lead(Budget):
     One half leads and plays nearly all of the steps.
 
     The agent begins. When its returns have stopped improving, the population gets a piece of the steps for a search of its
-    own, which is as long as the agent has been stuck, and twice as long each time after. It keeps them while its champion is
-    ahead of the agent and it improves itself. A population that does not lead takes no steps at all.
+    own, which is as long as the agent has been stuck, and twice as long each time after. It keeps the lead while its champion
+    is ahead of the agent and it improves itself. A population that does not lead takes no steps at all.
     """
 
     name = "fraction"
@@ -47,7 +47,7 @@ class Lead(Budget):
         self.searches = False
         self._agent, self._search = Trend(EPISODES), Trend(1)
         self._n_searches = 0
-        self._piece = 0.0
+        self._piece = self._episode_length = 0.0
         self._handed_at = self._agent_handed_at = 0
         # Of an interval alone.
         self._turn_began = 0
@@ -57,14 +57,14 @@ class Lead(Budget):
             # A new call of `learn` counts from zero.
             self._handed_at = self._agent_handed_at = 0
         if not self.searches:
-            patience = max(MIN_PATIENCE, PATIENCE * progress.timesteps)
+            patience = max(MIN_PATIENCE, PATIENCE * progress.timesteps, MIN_SEARCH * self._price(progress))
             if min(self._agent.stale, progress.agent_timesteps - self._agent_handed_at) >= patience:
                 self._piece = patience * 2**self._n_searches
                 self._n_searches += 1
                 stale = f"the mean return of the agent's last {EPISODES} episodes has not improved for {self._agent.stale:,} steps"
                 return self._hand_over(progress, f"{stale} (best {self._agent.best:.4g})")
         elif progress.agent_is_champion:
-            if progress.timesteps - self._handed_at >= max(self._piece, MIN_SEARCH * progress.generation_timesteps):
+            if progress.timesteps - self._handed_at >= self._piece:
                 return self._hand_over(progress, "the search has found nothing that is ahead of the agent")
         elif self._search.stale >= SEARCH_PATIENCE:
             why = f"the winners have not improved for {self._search.stale} generations (best {self._search.best:.4g})"
@@ -86,7 +86,13 @@ class Lead(Budget):
             "population/stale_generations": self._search.stale,
         }
 
+    def _price(self, progress: Progress) -> float:
+        """Steps of a generation; before the first one of as many episodes as the agent's."""
+        return progress.generation_timesteps or progress.generation_episodes * self._episode_length
+
     def note_interval(self, episodes: Sequence[tuple[float, int]]) -> None:
+        if episodes:
+            self._episode_length = sum(length for _, length in episodes) / len(episodes)
         for episode_return, length in episodes:
             self._agent.note(episode_return, length)
 
@@ -95,7 +101,7 @@ class Lead(Budget):
 
     def has_generation(self, progress: Progress) -> bool:
         # Otherwise a run would end up to a whole generation beyond its budget.
-        return self.searches and progress.total_timesteps - progress.timesteps >= progress.generation_timesteps
+        return self.searches and progress.total_timesteps - progress.timesteps >= self._price(progress)
 
     def begins(self, progress: Progress) -> bool:
         self._turn_began = progress.agent_timesteps
@@ -113,4 +119,4 @@ class Lead(Budget):
     def scales_observations(self, progress: Progress) -> bool:
         return True
 
-    STATE = ("searches", "_agent", "_search", "_n_searches", "_piece", "_handed_at", "_agent_handed_at")
+    STATE = ("searches", "_agent", "_search", "_n_searches", "_piece", "_episode_length", "_handed_at", "_agent_handed_at")

@@ -13,7 +13,8 @@ class Progress:
     :param timesteps: Steps of agent and population so far.
     :param agent_timesteps: Those of the agent.
     :param total_timesteps: The budget; may be infinite.
-    :param generation_timesteps: Steps that another generation would take, with a probe of the champion's.
+    :param generation_timesteps: Steps that another generation would take, with a probe of the champion's; 0 before the first.
+    :param generation_episodes: Episodes of it.
     :param n_agent_episodes: Whole episodes that the agent has played in this interval.
     :param agent_is_champion: Whether nothing of the population's is known to be better than the agent.
     :param overlaps: Whether a generation is under way while the agent plays.
@@ -25,6 +26,7 @@ class Progress:
     agent_timesteps: int
     total_timesteps: float
     generation_timesteps: float
+    generation_episodes: int = 0
     n_agent_episodes: int = 0
     agent_is_champion: bool = True
     overlaps: bool = False
