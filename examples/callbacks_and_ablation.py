@@ -41,7 +41,7 @@ steps = parser.parse_args().steps
 variants = {
     "ESAC": {},
     "no agent": {"agent_fraction": 0.0},
-    "no shared experience": {"share_experience": 0.0},
+    "shared experience": {"share_experience": 0.1},
     "crossover": {"crossover": "row"},
     "no mutation tuning": {"operators": []},
     "cooling": {"operators": [Cooling()]},
@@ -49,6 +49,8 @@ variants = {
 print(f"{'variant':<22}{'return':>10}{'sigma':>9}{'generations':>13}")
 for name, change in variants.items():
     arguments = {key: value for key, value in change.items() if key != "operators"}
+    # By default the population plays only when the agent is stuck; here there is to be something to compare.
+    arguments = {"agent_fraction": 0.8, **arguments}
     model = ESAC("MlpPolicy", make_vec_env("Pendulum-v1", seed=0), seed=0, **arguments)
     # Those that the arguments ask for, unless something else is said.
     model.operators = change.get("operators", model.operators)

@@ -29,7 +29,8 @@ def main() -> None:
     arguments = parser.parse_args()
 
     env = make_vec_env(make_env, n_envs=arguments.processes, seed=0, vec_env_cls=SubprocVecEnv)
-    model = ESAC("MlpPolicy", env, env_fn=make_env, seed=0)
+    # By default the population plays only when the agent is stuck; here it has half of the steps, in as many processes.
+    model = ESAC("MlpPolicy", env, env_fn=make_env, seed=0, agent_fraction=0.5)
     start = time.perf_counter()
     model.learn(arguments.steps)
     seconds = time.perf_counter() - start

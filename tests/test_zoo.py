@@ -174,7 +174,7 @@ def test_enjoy_allocates_no_replay_buffer(commands):
 
 
 def test_a_loaded_buffer_is_kept_when_the_env_follows(commands):
-    model = ESAC("MlpPolicy", "Pendulum-v1", seed=0, buffer_size=500, population_size=2, winner_fraction=0.5).learn(500)
+    model = ESAC("MlpPolicy", "Pendulum-v1", seed=0, buffer_size=500, population_size=2, winner_fraction=0.5).learn(400)
     model.save(commands.folder / "model.zip")
     model.save_replay_buffer(commands.folder / "buffer.pkl")
     loaded = ESAC.load(commands.folder / "model.zip")

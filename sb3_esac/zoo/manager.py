@@ -157,7 +157,7 @@ class ExperimentManager(rl_zoo3.exp_manager.ExperimentManager):
         if self._is_ours():
             for name in SCHEDULES[self.algo]:
                 value = hyperparams.get(name)
-                if isinstance(value, str):
+                if isinstance(value, str) and (name, value) != ("agent_fraction", "auto"):
                     hyperparams[name] = linear_schedule(name, value)
             if isinstance(hyperparams.get("agent_class"), str):
                 hyperparams["agent_class"] = get_class_by_name(hyperparams["agent_class"])
