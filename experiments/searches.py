@@ -96,7 +96,7 @@ def longer_budgets() -> str:
 
 
 def leads() -> str:
-    """Returns of what ``predict`` plays at the end, and how often the population searched, by who leads; each line all seeds."""
+    """Returns of what ``predict`` plays at the end, and how often the population searched, by who leads."""
     runs: dict[tuple[str, ...], list[dict[str, str]]] = {}
     for row in read_csv(RESULTS / "search_leads.csv"):
         runs.setdefault(tuple(row[name] for name in ("task", "budget", "leader", "changes")), []).append(row)

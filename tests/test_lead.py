@@ -131,7 +131,7 @@ def test_whoever_takes_the_lead_says_why():
     run = Run(lambda steps: 5.0, lambda steps: 10.0).play()
     assert run.news[0] == (
         "Step 12,000: the population leads and plays 90% of the steps, since the mean return of the"
-        f" agent's last 8 episodes has not improved for 10,400 steps (best 5)."
+        " agent's last 8 episodes has not improved for 10,400 steps (best 5)."
     )
     assert run.news[1].endswith(
         "the agent leads and plays 100% of the steps, since the winners have not improved for 10 generations (best 10)."

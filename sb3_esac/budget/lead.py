@@ -61,7 +61,9 @@ class Lead(Budget):
             if min(self._agent.stale, progress.agent_timesteps - self._agent_handed_at) >= patience:
                 self._piece = patience * 2**self._n_searches
                 self._n_searches += 1
-                stale = f"the mean return of the agent's last {EPISODES} episodes has not improved for {self._agent.stale:,} steps"
+                stale = (
+                    f"the mean return of the agent's last {EPISODES} episodes has not improved for {self._agent.stale:,} steps"
+                )
                 return self._hand_over(progress, f"{stale} (best {self._agent.best:.4g})")
         elif progress.agent_is_champion:
             if progress.timesteps - self._handed_at >= self._piece:
