@@ -46,6 +46,7 @@ CHANGES = {
         ("agent_average", 0.5),
         ("agent_fraction", 0.7),
         ("agent_fraction", 0.2),
+        ("agent_fraction", "auto"),
         ("amt_clip", 0.01),
         ("share_experience", 0.25),
     ],
