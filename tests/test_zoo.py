@@ -101,7 +101,9 @@ def test_a_run_from_training_to_enjoying(commands, algo):
     flags = ["--eval-freq", 400, "--eval-episodes", 1, "--save-freq", 400, "-P", "-tb", "tb"]
     if algo == "esac":
         flags.append("--save-replay-buffer")
-    output = commands.train(algo, "-n", 900, *flags)
+    # So that the population plays in a run this short.
+    share = ["agent_fraction:0.5"] if algo == "esac" else []
+    output = commands.train(algo, "-n", 900, *flags, params=share)
     assert str(ROOT / "hyperparams" / f"{algo}.yml") in output
     folder = commands.run_folder(algo)
     expected = {
@@ -187,6 +189,8 @@ def test_a_loaded_buffer_is_kept_when_the_env_follows(commands):
 @pytest.mark.parametrize("algo", ALGORITHMS)
 def test_processes_on_the_whole_stack(commands, evaluators, algo):
     params = ["n_envs:2", "normalize:{'norm_reward':False}", "normalize_observations:False"]
+    if algo == "esac":
+        params.append("agent_fraction:0.5")
     common = ["--vec-env", "subproc", "--eval-freq", 600, "--eval-episodes", 1, "-n", 900]
     commands.train(algo, *common, params=[*params, "env_wrapper:'gymnasium.wrappers.TimeAwareObservation'"])
     assert evaluators == [SubprocEvaluator]
