@@ -265,6 +265,9 @@ class PopulationAlgorithm(BaseAlgorithm):
         reset_num_timesteps: bool,
         progress_bar: bool,
     ) -> None:
+        if self._pending is not None:
+            # Arguments that were changed change the population, but not where it goes on.
+            self._pending.goes_back = not reset_num_timesteps and self._pending.is_untouched(self)
         use_changes(self)
         budget = check_budget(total_timesteps, self.episode_length_schedule)
         total, callback = self._setup_learn(budget, callback, reset_num_timesteps, tb_log_name, progress_bar)
@@ -285,7 +288,7 @@ class PopulationAlgorithm(BaseAlgorithm):
             total, callback = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, *args)
         pending, self._pending = self._pending, None
         if pending is not None:
-            if not reset_num_timesteps and pending.is_untouched(self):
+            if pending.goes_back:
                 pending.go_back(self)
                 self._num_timesteps_at_start = self.num_timesteps
             else:

@@ -238,11 +238,13 @@ class PendingBoundary:
     :param content: What :meth:`Boundary.dump` gave.
     :param marks: What the weights were as the model was loaded.
     :param mean: The population's mean then.
+    :param goes_back: Whether the call of ``learn`` that begins is to go on from there.
     """
 
     content: bytes
     marks: str
     mean: np.ndarray
+    goes_back: bool = False
 
     @property
     def run_seed(self) -> int:
@@ -355,8 +357,7 @@ def _marks(model: Any) -> str:
 
     take(model.get_parameters())
     take([recursive_getattr(model, name) for name in model._get_torch_save_params()[1]])
-    # How many members there are, and which starts where, is what an argument says: one may have been changed.
-    take({name: value for name, value in model.population.state_dict().items() if name not in ("origins", "_base_of")})
+    take(model.population.state_dict())
     return digest.hexdigest()
 
 

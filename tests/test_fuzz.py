@@ -247,11 +247,14 @@ def test_any_order(algorithm, workers):
     )
 
 
-def test_a_model_goes_back_although_its_population_has_another_size():
+@pytest.mark.parametrize(("name", "value"), [("population_size", 6), ("sigma", 0.2)])
+@pytest.mark.parametrize("algorithm", [ESAC, ES])
+def test_a_model_goes_back_although_an_argument_of_its_population_was_changed(algorithm, name, value):
     """Found by the test above: as if the user had given it other weights, it went on within the generation."""
-    machine = type("UseES", (Use,), {"algorithm": ES, "workers": False})()
+    machine = type(f"Use{algorithm.__name__}", (Use,), {"algorithm": algorithm, "workers": False})()
     machine.start(n_envs=1, normalize=None, seed=0)
     machine.save_within_a_generation(at=1, buffer=False, n_steps=10)
-    machine.model.population_size = 6
+    setattr(machine.model, name, value)
     machine.learn(60)
+    assert name != "sigma" or machine.model.population.sigma == pytest.approx(value, rel=0.01)
     machine.teardown()
