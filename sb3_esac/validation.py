@@ -27,10 +27,12 @@ from sb3_esac.evolution.episode_lengths import ProgressiveEpisodeLength
 from sb3_esac.evolution.strategies import STRATEGIES, is_mirrored
 
 
-def require_fraction(name: str, value: Any) -> None:
-    """The argument must be in [0, 1] or a schedule."""
-    if not callable(value):
-        require(is_number(value) and 0 <= value <= 1, name, value, "in [0, 1] or a function of the remaining progress")
+def require_fraction(name: str, value: Any, *others: str | None) -> None:
+    """The argument must be in [0, 1], a schedule, or one of the others."""
+    is_another = (value is None or isinstance(value, str)) and value in others
+    if not callable(value) and not is_another:
+        expected = ["in [0, 1]", "a function of the remaining progress", *map(repr, others)]
+        require(is_number(value) and 0 <= value <= 1, name, value, f"{', '.join(expected[:-1])} or {expected[-1]}")
 
 
 def check_agent_class(agent_class: Any) -> None:
@@ -117,9 +119,8 @@ def check_arguments(model: Any) -> None:
     require_positive("sigma", model.sigma)
     for name, least in COUNTS.items():
         require_count(name, getattr(model, name), least)
-    for name in ("agent_fraction", "agent_probability"):
-        if getattr(model, name) is not None and (name, getattr(model, name)) != ("agent_fraction", "auto"):
-            require_fraction(name, getattr(model, name))
+    require_fraction("agent_fraction", model.agent_fraction, "auto", None)
+    require_fraction("agent_probability", model.agent_probability, None)
     share = model.share_experience
     require(is_number(share) and 0 <= share <= 1, "share_experience", share, "in [0, 1]")
     window = model.agent_average

@@ -80,8 +80,8 @@ WRONG = [
     # Fractions and schedules
     *[(dict(share_experience=value), "share_experience", value, "in [0, 1]") for value in (-0.1, 1.1, NAN, None)],
     *[
-        (dict([(name, value)]), name, value, "in [0, 1] or a function of the remaining progress")
-        for name in ("agent_fraction", "agent_probability")
+        (dict([(name, value)]), name, value, f"in [0, 1], a function of the remaining progress{others} or None")
+        for name, others in (("agent_fraction", ", 'auto'"), ("agent_probability", ""))
         for value in (-0.1, 1.1, NAN, "half")
     ],
     *[(dict(alive_bonus_offset=value), "alive_bonus_offset", value, "a finite number") for value in (NAN, INF, None)],

@@ -20,10 +20,6 @@ class Trend:
 
     def __init__(self, window: int) -> None:
         self.window = window
-        self.start()
-
-    def start(self) -> None:
-        """Know nothing."""
         self.best, self.stale = -np.inf, 0
         self._lowest, self._highest = np.inf, -np.inf
         self._last: list[float] = []
