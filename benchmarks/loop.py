@@ -72,10 +72,9 @@ def esacs_agent(env: str, updates: str, n_steps: int) -> ESAC:
 
     :param env: Environment.
     :param updates: "auto" or "stock".
-    :param n_steps: Steps, the population's first generation included.
+    :param n_steps: Steps.
     """
-    alone: dict[str, Any] = {"population_size": 2, "winner_fraction": 0.5, "agent_fraction": 1.0, "champion_episodes": 0}
-    return ESAC("MlpPolicy", env, updates=updates, seed=0, device="cpu", **alone).learn(n_steps)
+    return ESAC("MlpPolicy", env, updates=updates, seed=0, device="cpu", agent_fraction=1.0).learn(n_steps)
 
 
 def turn_of(model: ESAC) -> Turn:

@@ -54,7 +54,7 @@ def agents(env: str, device: str) -> dict[str, tuple[Train, int]]:
     :return: For each how it is trained, and its batch size.
     """
     small = {"buffer_size": 2 * N_WARM_UP, "learning_starts": N_WARM_UP, "seed": 0, "device": device}
-    esac = {**small, "population_size": 2, "winner_fraction": 0.5, "agent_fraction": 1.0, "champion_episodes": 0}
+    esac = {**small, "agent_fraction": 1.0}
     # Updates are what is measured, and come later.
     esac["gradient_steps"] = 0
     # An argument of Adam's that is its default keeps ESAC from choosing the kernel.

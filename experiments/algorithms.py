@@ -234,8 +234,8 @@ def by_default(task: str, seed: int, total_timesteps: int, device: str = "cpu", 
     return ESAC("MlpPolicy", make_task(task, seed), seed=seed, device=device, **changes)
 
 
-ALONE: dict[str, Any] = {"population_size": 2, "winner_fraction": 0.5, "agent_fraction": 1.0, "champion_episodes": 0}
-"""Nothing of ESAC's but its agent: two members play an episode each before it begins, which count."""
+ALONE: dict[str, Any] = {"agent_fraction": 1.0}
+"""Nothing of ESAC's but its agent."""
 
 OU_SIGMA = 0.5
 """Of the noise that is correlated in time, as rl-zoo3 has it for MountainCarContinuous (DDPG, TD3)."""

@@ -87,7 +87,7 @@ class Row:
     :param wall_seconds: Time on the clock, likewise.
     :param deployed: Return of what ``predict`` plays.
     :param agent: Return of the agent's mean policy, if there is an agent.
-    :param mean: Return of the population's mean, if there is a population.
+    :param mean: Return of the population's mean, if there is a population that has played.
     :param is_last: Whether training has ended.
     :param versions: Packages and commit.
     :param paper_timesteps: Steps as ESAC's authors count them, one mean episode for each generation; 0 without a population.
@@ -248,15 +248,15 @@ class Evaluations(BaseCallback):
         learner = getattr(model.policy, "actor", None)
         agent: float | str = ""
         mean: float | str = ""
-        if has_population:
+        if has_population and model.population_timesteps:
             mean = mean_return(model._policy_of_mean(), self.env, seed, normalize)
         if learner is not None:
             agent = mean_return(learner, self.env, seed, normalize)
         played = model.deployed_policy if has_population else model.policy
         if learner is not None and played is model.policy:
             deployed = float(agent)
-        elif played is getattr(model, "_policy_of_mean", lambda: None)():
-            deployed = float(mean)
+        elif isinstance(mean, float) and played is model._policy_of_mean():
+            deployed = mean
         else:
             deployed = mean_return(getattr(played, "actor", played), self.env, seed, normalize)
         population_steps = getattr(model, "population_timesteps", 0)

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from experiments import suites
 from experiments.algorithms import ABLATIONS, FAST_ABLATIONS
 from experiments.jobs import Job
-from experiments.suites import DECIDE, DENSE, REPORT, RIVALS, STUCK
+from experiments.suites import DENSE, FEW, LEVELS, REPORT, STUCK
 
 SHORT_TASKS = {
     "Pendulum-v1": 20_000,
@@ -163,12 +164,25 @@ MATRICES: dict[str, Callable[[], list[Job]]] = {
 }
 """By name."""
 
-MATRICES |= {
-    "dense": partial(grid, "dense", DENSE, RIVALS, REPORT),
-    "stuck": partial(grid, "stuck", {task: budget for task, (budget, _) in STUCK.items()}, RIVALS, REPORT),
-    "dense_decide": partial(grid, "dense_decide", DENSE, RIVALS, DECIDE),
-    "stuck_decide": partial(grid, "stuck_decide", {task: budget for task, (budget, _) in STUCK.items()}, RIVALS, DECIDE),
-}
+
+
+def dense() -> list[Job]:
+    """ESAC and its agent alone; ten seeds where others have published what is to be reached."""
+    return [
+        job
+        for task, budget in DENSE.items()
+        for job in grid("dense", {task: budget}, (suites.ESAC, suites.ALONE), REPORT if task in LEVELS else FEW)
+    ]
+
+
+def stuck() -> list[Job]:
+    """All rivals, those last that are played only where ESAC is ahead of its agent alone (``--tasks``)."""
+    tasks = {task: budget for task, (budget, _) in STUCK.items()}
+    first = (suites.ESAC, suites.ALONE, suites.ES)
+    return [*grid("stuck", tasks, first, FEW), *grid("stuck", tasks, suites.GRADIENTS, FEW)]
+
+
+MATRICES |= {"dense": dense, "stuck": stuck}
 
 TABLE1 = (
     "HalfCheetah-v5",

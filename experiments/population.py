@@ -19,6 +19,8 @@ from experiments.suites import ALONE, DENSE, ESAC, RIVALS, STUCK
 from experiments.tables import markdown
 
 RESULTS = Path(__file__).parent / "results"
+N_SAMPLES = 2000
+"""Samples of the bootstrap."""
 
 
 def wilson(n_solved: int, n: int, z: float = 1.96) -> tuple[float, float]:
@@ -92,32 +94,36 @@ def _ends(values: Sequence[float]) -> list[str]:
     return [f"{min(values):.0f}", f"{max(values):.0f}"]
 
 
-def insurance(runs: Runs, n_samples: int | None = None) -> statistics.Estimate | None:
+def insurance(runs: Runs, n_samples: int = N_SAMPLES) -> statistics.Estimate | None:
     """
     Estimate what ESAC keeps of the agent alone: the ratio of their interquartile means over tasks and seeds. On each task
     random play is 0, for returns below zero have no ratio, and the agent's mean is 1.
 
-    :param runs: All runs.
-    :param n_samples: Samples of the bootstrap.
-    :return: The ratio and its interval; None unless both have as many seeds on each task that both have.
-    """
-    both = [task for task in DENSE if (task, ESAC) in runs and (task, ALONE) in runs]
-    counts = {len(runs[task, name]) for task in both for name in (ESAC, ALONE)}
-    if len(counts) != 1:
-        return None
-    zero = random_returns()
-    scores: list[list[np.ndarray]] = [[], []]
-    for task in both:
-        ours, alone = (np.array([float(rows[-1]["deployed"]) for rows in runs[task, name].values()]) for name in (ESAC, ALONE))
-        low = zero.get(task, 0.0)
-        for values, kept in zip((ours, alone), scores, strict=True):
-            kept.append((values - low) / (alone.mean() - low))
-    pair = [np.stack(each, axis=1) for each in scores]
+    The bootstrap draws seeds, with both of their runs: until a search begins, these are one and the same.
 
-    def kept_share(ours: np.ndarray, alone: np.ndarray) -> float:
+    :param runs: All runs.
+    :param n_samples: Samples of the bootstrap, in which each task's seeds are drawn anew.
+    :return: The ratio and its interval; None if nothing was played by both.
+    """
+    zero, pairs = random_returns(), []
+    for task in DENSE:
+        ours, alone = (runs.get((task, name), {}) for name in (ESAC, ALONE))
+        both = [[float(rows[seed][-1]["deployed"]) for seed in ours if seed in alone] for rows in (ours, alone)]
+        if both[0]:
+            low = zero.get(task, 0.0)
+            pairs.append((np.array(both) - low) / (np.mean(both[1]) - low))
+    if not pairs:
+        return None
+
+    def kept(given: list[np.ndarray]) -> float:
+        ours, alone = np.concatenate(given, axis=1)
         return statistics.iqm(ours) / statistics.iqm(alone)
 
-    return statistics.intervals({"kept": pair}, kept_share, n_samples)["kept"]
+    generator = np.random.default_rng(0)
+    samples = [
+        kept([pair[:, generator.integers(pair.shape[1], size=pair.shape[1])] for pair in pairs]) for _ in range(n_samples)
+    ]
+    return statistics.Estimate(kept(pairs), *map(float, np.quantile(samples, (0.025, 0.975))))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -127,11 +133,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     :param arguments: Words of the command line.
     """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--decide", action="store_true", help="the seeds for decisions")
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
-    end = "_decide" if options.decide else ""
-    dense, stuck = (comparison.read(options.results / f"{name}{end}.csv") for name in ("dense", "stuck"))
+    dense, stuck = (comparison.read(options.results / f"{name}.csv") for name in ("dense", "stuck"))
     if dense:
         kept = insurance(dense)
         print(dense_table(dense), *([f"\nESAC over the agent alone: {kept}"] if kept else []), sep="\n")

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import fields, replace
+from functools import partial
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from threading import Thread
@@ -24,6 +25,7 @@ os.environ.setdefault("MUJOCO_GL", "disable")
 
 from experiments.jobs import Job, Row, play  # noqa: E402
 from experiments.matrices import MATRICES  # noqa: E402
+from experiments.twins import esac_first, twin  # noqa: E402
 from sb3_esac.quiet import quieten_mujoco  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results"
@@ -63,12 +65,15 @@ def append(path: Path, rows: list[dict[str, Any]]) -> None:
         writer.writerows(rows)
 
 
-def quietly(job: Job) -> list[dict[str, Any]]:
+def quietly(job: Job, path: Path | None = None) -> list[dict[str, Any]]:
     """
-    Play a run in a process of its own.
+    Play a run in a process of its own, unless another one tells how it ends.
 
     :param job: The run.
+    :param path: File of results that may have the other.
     """
+    if path is not None and (rows := twin(job, path)):
+        return rows
     quieten_mujoco()
     return play(job)
 
@@ -182,10 +187,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         and (options.tasks is None or job.task in options.tasks)
         and (options.algorithms is None or job.algorithm in options.algorithms)
     ]
-    jobs = [replace(job, device=options.device) for job in wanted if job.key not in known]
+    jobs = esac_first([replace(job, device=options.device) for job in wanted if job.key not in known])
     print(f"{options.name}: {len(wanted)} runs, {len(wanted) - len(jobs)} done before", flush=True)
     start, n_failed = time.monotonic(), 0
-    outcomes = on_ray(jobs, options.ray) if options.ray else on_this_machine(jobs, options.processes)
+    # Workers of a cluster do not see this machine's files, and play everything.
+    alone = partial(quietly, path=path)
+    outcomes = on_ray(jobs, options.ray) if options.ray else on_this_machine(jobs, options.processes, alone)
     for n, (job, outcome) in enumerate(outcomes, 1):
         what = f"{job.task}, {job.algorithm}, seed {job.seed}"
         if isinstance(outcome, Exception):

@@ -116,7 +116,7 @@ class ESAC(PopulationAlgorithm):
         annealing. Only without ``agent_fraction``.
     :param agent_fraction: Fraction of all steps that the agent plays, a number or a function of the remaining progress; "auto"
         for all of them while it improves, and a tenth while the population leads (:class:`~sb3_esac.budget.lead.Lead`).
-        None for the paper's rule (the three arguments above).
+        None for the paper's rule (the three arguments above). With 1 there are no generations, and the agent is all there is.
     :param amt_clip: zeta, the largest step of automatic mutation tuning.
     :param amt_input: What tuning sees as fitness: "raw", "rank" or "normalized".
     :param deploy: What ``predict`` plays: "best" is the champion, "agent" the agent's mean policy, "population" the mean.

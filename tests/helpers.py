@@ -16,7 +16,7 @@ from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_esac import ES, ESAC
-from sb3_esac.budget import lead
+from sb3_esac.budget import lead, rule
 
 DEVICE = os.environ.get("SB3_ESAC_TEST_DEVICE", "cpu")
 """Of all networks: where there is a GPU, ``SB3_ESAC_TEST_DEVICE=cuda make test`` holds them to the same."""
@@ -30,7 +30,7 @@ DEPLOYED.remove((ES, "agent"))
 """Algorithms, and what they can deploy."""
 
 # So that who leads changes within a short run.
-lead.MIN_PATIENCE, lead.TURN_STEPS = 30, 10
+lead.MIN_PATIENCE, rule.TURN_STEPS = 30, 10
 
 SMALL: dict[type, dict[str, Any]] = {
     ESAC: dict(

@@ -11,6 +11,7 @@ from helpers import ALGORITHMS, Tell, make_model, pendulum
 
 from sb3_esac import ESAC
 from sb3_esac.budget import AgentShare, Annealed, Budget, make_budget
+from sb3_esac.budget import rule as rules
 from sb3_esac.budget.share import ENDING_FRACTION, SCALING_FRACTION
 from sb3_esac.evaluation.progress import Progress
 from sb3_esac.evolution.noise import Stream, generator
@@ -72,8 +73,6 @@ def test_it_is_what_the_model_counts(algorithm):
         (0.4, 400, False),
         (0.4, 401, False),
         (0.0, 0, False),
-        (1.0, 999, True),
-        (1.0, 1000, False),
         (0.8, 799, True),
         (0.8, 800, False),
     ],
@@ -88,7 +87,24 @@ def test_share(fraction, agent_timesteps, expected):
 
 
 def test_nobody_begins_before_the_first_step():
-    assert not AgentShare(1.0).begins(START)
+    assert not AgentShare(0.99).begins(START)
+
+
+def test_the_agent_alone_has_turns_of_its_own():
+    """With all of the steps there is no generation that a turn could wait for: it has four episodes and 1000 steps at least."""
+    rule = AgentShare(1.0)
+    assert not rule.has_generation(START) and AgentShare(just_below(1.0)).has_generation(START)
+    for begun in (START, MIDDLE):
+        assert rule.begins(begun)
+        agent_timesteps = begun.agent_timesteps + rules.TURN_STEPS
+        for n_episodes, played, expected in ((4, -1, True), (3, 0, True), (4, 0, False)):
+            progress = replace(begun, n_agent_episodes=n_episodes, agent_timesteps=agent_timesteps + played)
+            assert rule.goes_on(progress) is expected
+
+
+def test_it_is_alone_for_as_long_as_the_schedule_says():
+    rule = AgentShare(lambda remaining: min(1.0, 2.0 * remaining))
+    assert not rule.has_generation(replace(START, timesteps=5000)) and rule.has_generation(replace(START, timesteps=5001))
 
 
 def test_share_follows_a_schedule():
@@ -99,7 +115,7 @@ def test_share_follows_a_schedule():
     assert not rule.begins(replace(START, timesteps=4000, agent_timesteps=1600))
 
 
-@pytest.mark.parametrize("fraction, expected", [(0.5, True), (just_below(0.5), False), (1.0, True), (0.4, False)])
+@pytest.mark.parametrize("fraction, expected", [(0.5, True), (just_below(0.5), False), (0.99, True), (0.4, False)])
 def test_the_rest_is_the_agents_from_the_ending_fraction_on(fraction, expected):
     assert ENDING_FRACTION == 0.5
     assert AgentShare(fraction).begins(END) is AgentShare(fraction).goes_on(END) is expected

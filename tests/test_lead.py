@@ -1,12 +1,18 @@
 """Who leads: decisions are functions of returns alone, and noise does not fool them."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
+import torch as th
+from helpers import Drift, pendulum
 
+from sb3_esac import ESAC
 from sb3_esac.budget import lead
-from sb3_esac.budget.lead import EPISODES, FOLLOWER, MIN_SEARCH, PATIENCE, SEARCH_PATIENCE, TURN_EPISODES, Lead
+from sb3_esac.budget import rule as rules
+from sb3_esac.budget.lead import EPISODES, FOLLOWER, MIN_SEARCH, PATIENCE, SEARCH_PATIENCE, Lead
+from sb3_esac.budget.rule import TURN_EPISODES
 from sb3_esac.evaluation.progress import Progress
 from sb3_esac.evolution.trend import Trend
 
@@ -20,7 +26,7 @@ MIN_PATIENCE = 10_000
 def as_in_the_package(monkeypatch):
     """Other tests may have made it impatient."""
     monkeypatch.setattr(lead, "MIN_PATIENCE", MIN_PATIENCE)
-    monkeypatch.setattr(lead, "TURN_STEPS", 1000)
+    monkeypatch.setattr(rules, "TURN_STEPS", 1000)
 
 
 class Run:
@@ -192,3 +198,20 @@ def test_small_steps_are_no_progress_beside_the_range_of_all_returns():
     assert (trend.best, trend.stale) == (-1.0, 50)
     trend.note(5.0, 1)
     assert trend.stale == 0
+
+
+@pytest.mark.parametrize("env", [partial(pendulum, 50), Drift], ids=["lasts", "ends early"])
+def test_until_a_search_begins_a_run_is_that_of_the_agent_alone(env):
+    """To the last bit: this is what the default costs where the agent improves."""
+    n_steps = 900
+    kept = dict(buffer_size=2000, learning_starts=50, batch_size=16, policy_kwargs=dict(net_arch=[8]), seed=3, device="cpu")
+    ours, alone = (
+        ESAC("MlpPolicy", env(), agent_fraction=fraction, **kept).learn(n_steps, log_interval=None) for fraction in ("auto", 1.0)
+    )
+    assert ours._n_updates == alone._n_updates > 800
+    for model in (ours, alone):
+        assert (model.num_timesteps, model.agent_timesteps, model.population_timesteps) == (n_steps, n_steps, 0)
+    for part in (lambda model: model.policy, lambda model: model.deployed_policy, lambda model: model.critic_target):
+        for expected, found in zip(part(alone).state_dict().items(), part(ours).state_dict().items(), strict=True):
+            assert expected[0] == found[0] and th.equal(expected[1], found[1]), expected[0]
+    assert np.array_equal(ours.replay_buffer.rewards, alone.replay_buffer.rewards)

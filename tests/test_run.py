@@ -277,7 +277,7 @@ def test_time_limits_are_no_terminal_states(n_steps, edge, is_cut):
 
 def test_agent_episode_is_cut_at_the_end_of_the_budget():
     """No interval outlasts ``total_timesteps``, and the episode that was open is marked as cut."""
-    model = make_model(ESAC, Drift(n_steps=100, edge=1e6), seed=0, agent_fraction=1.0, champion_episodes=0, train_freq=1)
+    model = make_model(ESAC, Drift(n_steps=100, edge=1e6), seed=0, agent_fraction=0.9, champion_episodes=0, train_freq=1)
     model.learn(430)
     assert (model.agent_timesteps, model.population_timesteps) == (30, 400)
     buffer = model.replay_buffer

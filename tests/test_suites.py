@@ -1,5 +1,7 @@
 """The suites that are to tell whether the population pays, and what is made of their runs."""
 
+from dataclasses import replace
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -8,20 +10,55 @@ experiments = pytest.importorskip("experiments")
 
 from stable_baselines3 import SAC  # noqa: E402
 
-from experiments import comparison, population, suites  # noqa: E402
+from experiments import comparison, population, suites, twins  # noqa: E402
 from experiments.algorithms import ALGORITHMS  # noqa: E402
 from experiments.fast_sac import FastSAC  # noqa: E402
-from experiments.jobs import make_env  # noqa: E402
+from experiments.jobs import Job, make_env  # noqa: E402
 from experiments.matrices import MATRICES  # noqa: E402
+from experiments.tables import write_csv  # noqa: E402
 
 
-def test_seeds_for_decisions_are_not_those_of_the_report():
-    assert not set(suites.REPORT) & set(suites.DECIDE) and len(suites.REPORT) == len(suites.DECIDE) == 10
-    for name, seeds in (("dense", suites.REPORT), ("stuck_decide", suites.DECIDE)):
-        jobs = MATRICES[name]()
-        assert {job.seed for job in jobs} == set(seeds) and {job.algorithm for job in jobs} == set(suites.RIVALS)
-        assert len(jobs) == 10 * 8 * len(suites.RIVALS)
-    assert set(suites.RIVALS) <= ALGORITHMS.keys()
+def test_what_is_declared():
+    assert set(suites.REPORT) == set(range(10)) > set(suites.FEW)
+    assert {(job.task, job.algorithm, job.seed) for job in MATRICES["dense"]()} == {
+        (task, name, seed)
+        for task in suites.DENSE
+        for name in (suites.ESAC, suites.ALONE)
+        for seed in range(10 if task in suites.LEVELS else 5)
+    }
+    jobs = MATRICES["stuck"]()
+    assert {(job.task, job.algorithm, job.seed) for job in jobs} == {
+        (task, name, seed) for task in suites.STUCK for name in suites.RIVALS for seed in range(5)
+    }
+    assert {job.algorithm for job in jobs[-3 * 8 * 5 :]} == set(suites.GRADIENTS)
+    assert set(suites.RIVALS) <= ALGORITHMS.keys() and set(suites.LEVELS) <= suites.DENSE.keys()
+
+
+def ended(population_steps, **changes):
+    row = dict(task="Hopper-v5", algorithm=suites.ESAC, seed=3, budget=100, population_steps=0, deployed=1.5, is_last=False)
+    return [{**row, **changes}, {**row, "population_steps": population_steps, "is_last": True, **changes}]
+
+
+def test_a_run_without_a_search_is_the_agents_run_too(tmp_path):
+    path = tmp_path / "dense.csv"
+    job = Job("dense", "Hopper-v5", suites.ALONE, 3, 100)
+    assert twins.twin(job, path) == []
+    write_csv(path, [*ended(0, seed=2), *ended(40, seed=1), *ended(0), *ended(0, seed=3, budget=200)])
+    rows = twins.twin(job, path)
+    assert [(row["algorithm"], row["seed"], row["budget"], row["deployed"]) for row in rows] == [
+        (suites.ALONE, "3", "100", "1.5")
+    ] * 2
+    # The population has played, another rival, a run that has not ended, no such seed.
+    assert twins.twin(replace(job, seed=1), path) == twins.twin(replace(job, algorithm=suites.ES), path) == []
+    write_csv(path, ended(0)[:1])
+    assert twins.twin(job, path) == [] == twins.twin(replace(job, seed=4), path)
+
+
+def test_esac_is_played_before_what_it_may_spare():
+    jobs = [Job("dense", "Hopper-v5", name, seed, 100) for seed in (0, 1) for name in (suites.ALONE, suites.ESAC)]
+    assert [(job.algorithm, job.seed) for job in twins.esac_first(jobs)] == [
+        (name, seed) for name in (suites.ESAC, suites.ALONE) for seed in (0, 1)
+    ]
 
 
 @pytest.mark.parametrize("task", [*suites.DENSE, *suites.STUCK])
@@ -63,16 +100,28 @@ def test_insurance_is_the_share_of_the_agents_return(monkeypatch):
         runs[task, suites.ESAC] = {seed: run_of([0.0, kept]) for seed in range(4)}
     found = population.insurance(runs, 50)
     assert (found.value, found.low, found.high) == pytest.approx((0.9, 0.9, 0.9))
-    del runs["Hopper-v5", suites.ESAC][3]
-    assert population.insurance(runs) is None and population.insurance({}) is None
+    # Seeds that only one of them has do not count.
+    runs["Hopper-v5", suites.ESAC][4] = run_of([0.0, 0.0])
+    assert population.insurance(runs, 50) == found and population.insurance({}) is None
+
+
+def test_runs_that_are_the_same_have_no_interval(monkeypatch):
+    """Seeds are drawn with both of their runs: that they differ among each other is no doubt of what is kept."""
+    monkeypatch.setattr(population, "random_returns", lambda: {})
+    alone = {seed: run_of([0.0, 100.0 * (seed + 1)]) for seed in range(10)}
+    runs = {("Hopper-v5", name): dict(alone) for name in (suites.ESAC, suites.ALONE)}
+    found = population.insurance(runs, 50)
+    assert (found.value, found.low, found.high) == (1.0, 1.0, 1.0)
+    runs["Hopper-v5", suites.ESAC][9] = run_of([0.0, 0.0])
+    assert population.insurance(runs, 50).low < 1.0
 
 
 def test_tables_of_what_was_played(tmp_path, capsys, monkeypatch):
     with pytest.raises(SystemExit, match="no data"):
         population.main(["--results", str(tmp_path)])
     runs = {("Hopper-v5", name): {seed: run_of([0.0, 100.0 * seed]) for seed in range(5)} for name in suites.RIVALS}
-    monkeypatch.setattr(comparison, "read", lambda path: runs if path.name == "dense_decide.csv" else {})
-    population.main(["--results", str(tmp_path), "--decide"])
+    monkeypatch.setattr(comparison, "read", lambda path: runs if path.name == "dense.csv" else {})
+    population.main(["--results", str(tmp_path)])
     printed = capsys.readouterr().out
     assert "| Hopper-v5 | ESAC, by default | 5 | 200 | 0 | 400 |" in printed and "over the agent alone: 1.00 [" in printed
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sb3_esac.budget.rule import Budget
+from sb3_esac.budget.rule import Budget, TurnOfItsOwn
 from sb3_esac.evaluation.progress import Progress
 from sb3_esac.evolution.strategies.protocol import known_winners
 from sb3_esac.evolution.trend import Trend
@@ -27,9 +27,6 @@ FOLLOWER = 0.1
 EPISODES = 8
 """The agent's returns are compared by means of so many episodes."""
 
-TURN_EPISODES, TURN_STEPS = 4, 1000
-"""Of the agent's in a turn of its own, at least."""
-
 
 class Lead(Budget):
     """
@@ -49,8 +46,7 @@ class Lead(Budget):
         self._n_searches = 0
         self._piece = self._episode_length = 0.0
         self._handed_at = self._agent_handed_at = 0
-        # Of an interval alone.
-        self._turn_began = 0
+        self._turn = TurnOfItsOwn()
 
     def advance(self, progress: Progress) -> str:
         if progress.timesteps < self._handed_at:
@@ -106,7 +102,7 @@ class Lead(Budget):
         return self.searches and progress.total_timesteps - progress.timesteps >= self._price(progress)
 
     def begins(self, progress: Progress) -> bool:
-        self._turn_began = progress.agent_timesteps
+        self._turn.begin(progress)
         return not self.has_generation(progress) or self._is_owed(progress)
 
     def _is_owed(self, progress: Progress) -> bool:
@@ -116,7 +112,7 @@ class Lead(Budget):
     def goes_on(self, progress: Progress) -> bool:
         if self.has_generation(progress):
             return self._is_owed(progress)
-        return progress.n_agent_episodes < TURN_EPISODES or progress.agent_timesteps - self._turn_began < TURN_STEPS
+        return self._turn.goes_on(progress)
 
     def scales_observations(self, progress: Progress) -> bool:
         return True

@@ -10,6 +10,32 @@ import numpy as np
 from sb3_esac.evaluation.progress import Progress
 from sb3_esac.evolution.schedules import Schedule
 
+TURN_EPISODES, TURN_STEPS = 4, 1000
+"""Of the agent's in a turn of its own, at least."""
+
+
+class TurnOfItsOwn:
+    """A turn of the agent's without a generation, so long that it is worth a line of the log."""
+
+    def __init__(self) -> None:
+        self._began = 0
+
+    def begin(self, progress: Progress) -> None:
+        """
+        Begin a turn.
+
+        :param progress: Where the run stands.
+        """
+        self._began = progress.agent_timesteps
+
+    def goes_on(self, progress: Progress) -> bool:
+        """
+        Decide whether the agent plays another episode.
+
+        :param progress: Where the run stands; its budget is not spent.
+        """
+        return progress.n_agent_episodes < TURN_EPISODES or progress.agent_timesteps - self._began < TURN_STEPS
+
 
 class Budget(ABC):
     """

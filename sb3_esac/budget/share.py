@@ -1,6 +1,6 @@
 """The agent plays a fraction of all steps."""
 
-from sb3_esac.budget.rule import Budget
+from sb3_esac.budget.rule import Budget, TurnOfItsOwn
 from sb3_esac.evaluation.progress import Progress
 from sb3_esac.evolution.schedules import Schedule, as_schedule
 
@@ -22,7 +22,8 @@ It is the half that plays more: with the population's turn a run would end up to
 
 class AgentShare(Budget):
     """
-    The agent plays a fraction of all steps: whenever it has played less than its share.
+    The agent plays a fraction of all steps: whenever it has played less than its share. If that is all of them, there are no
+    generations.
 
     :param fraction: Its share of the steps so far.
     """
@@ -31,16 +32,24 @@ class AgentShare(Budget):
 
     def __init__(self, fraction: float | Schedule) -> None:
         super().__init__(as_schedule(fraction))
+        self._turn = TurnOfItsOwn()
+
+    def has_generation(self, progress: Progress) -> bool:
+        return self.schedule(progress.remaining) < 1
 
     def begins(self, progress: Progress) -> bool:
+        self._turn.begin(progress)
+        return not self.has_generation(progress) or self._is_owed(progress)
+
+    def goes_on(self, progress: Progress) -> bool:
+        return self._is_owed(progress) if self.has_generation(progress) else self._turn.goes_on(progress)
+
+    def _is_owed(self, progress: Progress) -> bool:
         fraction = self.schedule(progress.remaining)
         plays_the_rest = fraction >= ENDING_FRACTION and not progress.overlaps
         if plays_the_rest and progress.total_timesteps - progress.timesteps < progress.generation_timesteps:
             return True
         return progress.agent_timesteps < fraction * progress.timesteps
-
-    def goes_on(self, progress: Progress) -> bool:
-        return self.begins(progress)
 
     def scales_observations(self, progress: Progress) -> bool:
         return self.schedule(progress.remaining) >= SCALING_FRACTION
