@@ -23,8 +23,14 @@ from sb3_esac.envs.atari import make_atari_vec_env
 from sb3_esac.evolution.episode_lengths import ProgressiveEpisodeLength
 from sb3_esac.zoo.files import linear_schedule
 
-HYPERPARAMS = Path(__file__).resolve().parent.parent / "hyperparams"
-CONSTRUCTORS: dict[str, type[BaseAlgorithm]] = {"esac": ESAC, "esac_paper": ESAC, "esac_fast": ESAC, "es": ES}
+HYPERPARAMS, ENTRIES = Path(__file__).resolve().parent.parent / "hyperparams", Path(__file__).parent / "entries"
+FILES: dict[str, tuple[Path, type[BaseAlgorithm]]] = {
+    "esac_paper": (HYPERPARAMS, ESAC),
+    "es": (HYPERPARAMS, ES),
+    "by_task": (ENTRIES, ESAC),
+    "clock": (ENTRIES, ESAC),
+}
+"""Files of hyperparameters: in which folder, and of what they are arguments."""
 
 ALIVE_BONUS = {"Hopper-v5": 1.0, "Walker2d-v5": 1.0, "Ant-v5": 1.0, "Humanoid-v5": 5.0}
 """Reward per step for being alive."""
@@ -63,7 +69,8 @@ def arguments_of(name: str, task: str, in_workers: bool = False) -> dict[str, An
     :param task: Environment; without an entry of its own it gets the default, a game that of all games.
     :param in_workers: Whether members play in as many processes as the file says; in this one otherwise.
     """
-    content = yaml.safe_load((HYPERPARAMS / f"{name}.yml").read_text())
+    folder, _ = FILES[name]
+    content = yaml.safe_load((folder / f"{name}.yml").read_text())
     arguments = dict(content.get(task, content["atari" if task.endswith(GAME) else "default"]))
     for other in ("n_timesteps", "env_wrapper", "frame_stack", *(() if in_workers else ("n_workers", "backend"))):
         arguments.pop(other, None)
@@ -89,11 +96,15 @@ def from_file(
     :param changes: Arguments that differ from the file's.
     """
     arguments = {"device": "cpu", **arguments_of(name, task, in_workers), **changes}
-    return CONSTRUCTORS[name](arguments.pop("policy"), make_task(task, seed), seed=seed, **arguments)
+    _, constructor = FILES[name]
+    return constructor(arguments.pop("policy"), make_task(task, seed), seed=seed, **arguments)
 
 
-DEFAULTS_THEN: dict[str, Any] = {"share_experience": 0.1, "n_agent_members": 1}
-"""What the constructor's defaults had when ESAC's parts were compared, where that has changed."""
+DEFAULTS_THEN: dict[str, Any] = {"agent_fraction": 0.8, "sigma": 0.05, "winner_fraction": 0.4}
+"""What the constructor's defaults had when the files had arguments by task, where that has changed."""
+
+EXCHANGE_THEN: dict[str, Any] = {"share_experience": 0.1, "n_agent_members": 1}
+"""And when ESAC's parts were compared."""
 
 ABLATIONS: dict[str, dict[str, Any]] = {
     "with exchange": {},
@@ -117,12 +128,12 @@ WITHOUT_EXCHANGE: dict[str, dict[str, Any]] = {"without exchange": {"share_exper
 
 def exchange_of(task: str) -> str:
     """
-    Tell by which name among those of ESAC's parts the present entry of a task goes.
+    Tell by which name among those of ESAC's parts the entry of a task went.
 
     :param task: Environment.
     """
     arguments = {name: parameter.default for name, parameter in signature(ESAC.__init__).parameters.items()}
-    arguments |= arguments_of("esac", task)
+    arguments |= arguments_of("by_task", task)
     shares, copies = arguments["share_experience"] > 0, arguments["n_agent_members"] > 0
     names = {
         (True, True): "with exchange",
@@ -135,7 +146,7 @@ def exchange_of(task: str) -> str:
 
 IN_SEQUENCE: dict[str, Any] = {"overlap": False, "crossover": "row", "agent_average": 0.0}
 """
-What is changed in ``esac_fast.yml`` where its parts are compared: one process, whose seconds of CPU are all there are;
+What is changed in ``clock.yml`` where its parts are compared: one process, whose seconds of CPU are all there are;
 crossover, which was on by default until this comparison; and the agent as it is, not averaged, as then.
 """
 
@@ -163,7 +174,7 @@ FAST_ABLATIONS: dict[str, dict[str, Any]] = {
     "without champion": {"champion_episodes": 0, "deploy": "population", "agent_average": 0.03},
 }
 """
-Likewise for ``esac_fast.yml`` where the population leads; the mean is deployed where there is no champion, so that nobody asks
+Likewise for ``clock.yml`` where the population leads; the mean is deployed where there is no champion, so that nobody asks
 for an average of the agent, which stays at its default.
 """
 
@@ -306,7 +317,7 @@ def sac_esacs_arguments(task: str, seed: int, total_timesteps: int, device: str 
     :param device: Of its networks.
     """
     env = VecNormalize(make_task(task, seed), norm_reward=False)
-    given = {name: value for name, value in arguments_of("esac", task).items() if name in AGENT_DEFAULTS}
+    given = {name: value for name, value in arguments_of("by_task", task).items() if name in AGENT_DEFAULTS}
     arguments = {**AGENT_DEFAULTS, "policy_kwargs": dict(DEFAULT_NETWORK), **given, "seed": seed, "device": device}
     return SAC("MlpPolicy", env, **arguments)
 
@@ -373,10 +384,10 @@ def pel(
 
 
 ALGORITHMS: dict[str, Make] = {
-    "ESAC": partial(from_file, "esac"),
+    "ESAC": partial(from_file, "by_task", **DEFAULTS_THEN),
     "ESAC, paper": partial(from_file, "esac_paper"),
     "ESAC, paper, n = 10": partial(from_file, "esac_paper", population_size=20, mirrored=True),
-    "ESAC, fast": partial(from_file, "esac_fast", in_workers=True),
+    "ESAC, fast": partial(from_file, "clock", in_workers=True),
     "ESAC, by default": by_default,
     "the agent alone": alone,
     "the agent alone, gSDE": partial(alone, use_sde=True),
@@ -398,12 +409,12 @@ ALGORITHMS: dict[str, Make] = {
     "canonical ES, T_c": partial(pel, strategy="canonical", time_schedule="constant"),
     "canonical ES, T_d": partial(pel, strategy="canonical", time_schedule="doubling"),
     **{
-        f"ESAC, {name}": partial(ablated, file="esac", changes={**DEFAULTS_THEN, **changes})
+        f"ESAC, {name}": partial(ablated, file="by_task", changes={**DEFAULTS_THEN, **EXCHANGE_THEN, **changes})
         for name, changes in {**ABLATIONS, **WITHOUT_EXCHANGE}.items()
     },
-    "ESAC, fast, in sequence": partial(ablated, file="esac_fast", changes=IN_SEQUENCE, by_task=ENTRIES_THEN),
+    "ESAC, fast, in sequence": partial(ablated, file="clock", changes=IN_SEQUENCE, by_task=ENTRIES_THEN),
     **{
-        f"ESAC, fast, {name}": partial(ablated, file="esac_fast", changes={**IN_SEQUENCE, **changes}, by_task=ENTRIES_THEN)
+        f"ESAC, fast, {name}": partial(ablated, file="clock", changes={**IN_SEQUENCE, **changes}, by_task=ENTRIES_THEN)
         for name, changes in FAST_ABLATIONS.items()
     },
 }

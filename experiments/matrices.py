@@ -165,7 +165,6 @@ MATRICES: dict[str, Callable[[], list[Job]]] = {
 """By name."""
 
 
-
 def dense() -> list[Job]:
     """ESAC and its agent alone; ten seeds where others have published what is to be reached."""
     return [

@@ -22,7 +22,7 @@ DENSE = {
 """Budgets in true steps of tasks on which gradients get along."""
 
 LEVELS = {"HalfCheetah-v5": 8100.0, "Hopper-v5": 2750.0, "Walker2d-v5": 3900.0, "Ant-v5": 2300.0}
-"""Interquartile means to be reached at the end of them, what others have published. These tasks have ten seeds, others five."""
+"""Interquartile means to be reached at their end: what others have published. These tasks have ten seeds, others five."""
 
 STUCK = {
     "MountainCarContinuous-v0": (150_000, 90.0),

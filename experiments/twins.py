@@ -1,8 +1,8 @@
 """
 The agent's runs that need not be played: until a search begins, ESAC is its agent alone, to the last bit.
 
-``tests/test_lead.py`` compares the two. So a run of ESAC's in which the population has played no step is that of the agent with
-the same task, seed and budget, too, its seconds included.
+``tests/test_lead.py`` compares the two. So a run of ESAC's in which the population has played no step is that of the agent
+with the same task, seed and budget, too, its seconds included.
 """
 
 from collections.abc import Sequence

@@ -91,7 +91,7 @@ def test_nobody_begins_before_the_first_step():
 
 
 def test_the_agent_alone_has_turns_of_its_own():
-    """With all of the steps there is no generation that a turn could wait for: it has four episodes and 1000 steps at least."""
+    """With all of the steps there is no generation that could end a turn: it has four episodes and 1000 steps at least."""
     rule = AgentShare(1.0)
     assert not rule.has_generation(START) and AgentShare(just_below(1.0)).has_generation(START)
     for begun in (START, MIDDLE):

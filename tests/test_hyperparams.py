@@ -13,7 +13,7 @@ from sb3_esac.evolution.episode_lengths import ProgressiveEpisodeLength
 from sb3_esac.zoo.files import linear_schedule
 
 FOLDER = Path(__file__).parent.parent / "hyperparams"
-FILES = sorted(FOLDER.glob("es*.yml"))
+FILES = sorted([*FOLDER.glob("es*.yml"), *(FOLDER.parent / "experiments" / "entries").glob("*.yml")])
 NOT_OF_THE_CONSTRUCTOR = {"n_timesteps", "env_wrapper", "policy"}
 TABLE_1 = {
     *(f"{name}-v5" for name in ("HalfCheetah", "Humanoid", "Ant", "Walker2d", "Swimmer", "Hopper", "Reacher")),
@@ -36,6 +36,13 @@ def test_the_files_are_there():
     assert {path.name for path in FILES} >= {"es.yml", "esac.yml", "esac_paper.yml"}
 
 
+def test_nothing_is_tuned_by_task():
+    ours = entries(FOLDER / "esac.yml")
+    assert ours.keys() == TABLE_1 | {"default", "Pendulum-v1"}
+    for name, values in ours.items():
+        assert values.keys() <= NOT_OF_THE_CONSTRUCTOR, name
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_entry_is_a_set_of_arguments(path):
     checked = []
@@ -53,7 +60,7 @@ def test_every_entry_is_a_set_of_arguments(path):
                 arguments[name] = linear_schedule(name, arguments[name])
         if "episode_length_schedule" in arguments:
             arguments["episode_length_schedule"] = ProgressiveEpisodeLength(**arguments["episode_length_schedule"])
-        if path.stem.startswith("esac"):
+        if path.stem != "es":
             model = ESAC(values["policy"], "Pendulum-v1", buffer_size=10, **arguments)
         elif values["policy"] == "MlpPolicy":
             model = ES(values["policy"], "Pendulum-v1", **arguments)

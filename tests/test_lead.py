@@ -205,9 +205,7 @@ def test_until_a_search_begins_a_run_is_that_of_the_agent_alone(env):
     """To the last bit: this is what the default costs where the agent improves."""
     n_steps = 900
     kept = dict(buffer_size=2000, learning_starts=50, batch_size=16, policy_kwargs=dict(net_arch=[8]), seed=3, device="cpu")
-    ours, alone = (
-        ESAC("MlpPolicy", env(), agent_fraction=fraction, **kept).learn(n_steps, log_interval=None) for fraction in ("auto", 1.0)
-    )
+    ours, alone = (ESAC("MlpPolicy", env(), agent_fraction=each, **kept).learn(n_steps) for each in ("auto", 1.0))
     assert ours._n_updates == alone._n_updates > 800
     for model in (ours, alone):
         assert (model.num_timesteps, model.agent_timesteps, model.population_timesteps) == (n_steps, n_steps, 0)

@@ -279,15 +279,8 @@ def test_the_papers_hyperparameters(commands):
     assert (model.agent_fraction, model.share_experience, model.strategy) == (None, 0.0, "openai")
 
 
-def test_hyperparameters_for_the_clock(commands):
-    output = commands.train("esac", "-n", 900, "--fast", params=["population_size:4", "policy_kwargs:dict(net_arch=[8])"])
-    assert str(ROOT / "hyperparams" / "esac_fast.yml") in output
-    model = ESAC.load(commands.run_folder("esac") / "Pendulum-v1.zip")
-    assert not model.overlap and model.n_workers == 1 and model.winner_fraction == 0.2
-
-
 def test_a_learning_rate_that_does_not_end_at_zero(commands):
-    # As in the file for the clock; the zoo's own schedules end at zero
+    # The zoo's own schedules end at zero
     commands.train("esac", "-n", 900, params=["learning_rate:'lin_0.001_0.0002'"])
     model = ESAC.load(commands.run_folder("esac") / "Pendulum-v1.zip")
     assert model.learning_rate(1.0) == 0.001 and model.learning_rate(0.0) == pytest.approx(0.0002)
@@ -317,7 +310,7 @@ def test_names_in_files_become_objects(commands):
 
 
 def test_a_file_that_is_not_there():
-    with pytest.raises(FileNotFoundError, match=r"'esca': there are .*esac, esac_fast, esac_paper"):
+    with pytest.raises(FileNotFoundError, match=r"'esca': there are .*esac, esac_paper"):
         zoo.hyperparameter_file("esca")
 
 
@@ -467,11 +460,9 @@ def test_importing_the_zoo_needs_no_rl_zoo3(tmp_path):
     run_process(["-c", hidden], tmp_path)
 
 
-def test_presets_are_for_what_has_them(commands):
+def test_the_papers_hyperparameters_are_esacs(commands):
     with pytest.raises(SystemExit, match="--paper is for --algo esac, not 'sac'"):
         commands("train", "--algo", "sac", "--paper", "--env", "Pendulum-v1")
-    with pytest.raises(SystemExit, match="only one of --paper and --fast at a time"):
-        commands("train", "--algo", "esac", "--paper", "--fast", "--env", "Pendulum-v1")
 
 
 # -- the stack of wrappers ---------------------------------------------------------------------------------------------

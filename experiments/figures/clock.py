@@ -1,5 +1,5 @@
 """
-How long it takes on two cores: ESAC and ES for the clock (``hyperparams/esac_fast.yml``, ``hyperparams/es.yml``) against SAC.
+How long it takes on two cores: ESAC and ES (``experiments/entries/clock.yml``, ``hyperparams/es.yml``) against SAC.
 
 From the experiments "clock" (one run at a time on an idle machine) and "benchmark" (SAC, whose seconds are its steps and
 updates at the speeds of ``python -m experiments.speed``, with as many threads as are fastest). SBX's SAC is the second

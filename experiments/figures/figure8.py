@@ -1,7 +1,7 @@
 """
 Figure 8 of ESAC: a strip of frames of a walker that nearly falls.
 
-``--run`` trains ESAC (``esac.yml``) on the task and saves it; ``--model FILE`` takes a saved one. An episode is played twice
+``--run`` trains ESAC (arguments by task) and saves it; ``--model FILE`` takes a saved one. An episode is played twice
 with one seed: once to see where the torso is lowest after the walker has stood up, once to take frames around that moment.
 Frames are drawn by EGL or OSMesa, whichever works, or as MUJOCO_GL says. Small: 30,000 true steps, which is not enough for a
 good gait; paper: 1e6.
@@ -16,7 +16,7 @@ import gymnasium as gym
 import numpy as np
 
 from experiments import drawing
-from experiments.algorithms import from_file
+from experiments.algorithms import ALGORITHMS
 from experiments.drawing import PICTURES
 from experiments.figures.study import Outcome
 from sb3_esac import ESAC
@@ -172,7 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Outcome]:
     quieten_mujoco()
     if options.run:
         budget = options.steps or (1_000_000 if options.paper else 30_000)
-        model: Any = from_file("esac", options.task, options.seed, budget)
+        model: Any = ALGORITHMS["ESAC"](options.task, options.seed, budget)
         model.learn(budget)
         options.model.parent.mkdir(parents=True, exist_ok=True)
         model.save(options.model)

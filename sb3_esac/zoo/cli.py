@@ -1,8 +1,7 @@
 """
 The scripts of rl-zoo3, with the algorithms of this package: ``python -m sb3_esac.zoo train --algo esac --env HalfCheetah-v5``.
 
-All flags are the zoo's. ``train --paper`` takes the hyperparameters of the paper, ``train --fast`` those whose budget is the
-clock.
+All flags are the zoo's. ``train --paper`` takes the hyperparameters of the paper.
 """
 
 import argparse
@@ -28,8 +27,8 @@ SCRIPTS = {
 }
 """Where each script is."""
 
-PRESETS = {"--paper": "esac_paper", "--fast": "esac_fast"}
-"""Words for files of hyperparameters."""
+PAPER = "--paper"
+"""Stands for a file of hyperparameters."""
 
 PLOTS = ("all_plots", "plot_train", "plot_from_file")
 
@@ -96,17 +95,14 @@ def _save_instead_of_showing(script: str) -> None:
 
 
 def _with_preset(arguments: list[str]) -> list[str]:
-    """Replace ``--paper`` and ``--fast`` by the files that they stand for."""
-    presets = [argument for argument in arguments if argument in PRESETS]
-    if not presets:
+    """Replace ``--paper`` by the file that it stands for."""
+    if PAPER not in arguments:
         return arguments
-    rest = [argument for argument in arguments if argument not in PRESETS]
+    rest = [argument for argument in arguments if argument != PAPER]
     algorithm = rest[rest.index("--algo") + 1] if "--algo" in rest[:-1] else ""
     if algorithm != "esac":
-        sys.exit(f"esac-zoo: {presets[0]} is for --algo esac, not {algorithm!r}")
-    if len(set(presets)) > 1:
-        sys.exit(f"esac-zoo: only one of {' and '.join(PRESETS)} at a time")
-    return [*rest, "-conf", str(hyperparameter_file(PRESETS[presets[0]]))]
+        sys.exit(f"esac-zoo: {PAPER} is for --algo esac, not {algorithm!r}")
+    return [*rest, "-conf", str(hyperparameter_file("esac_paper"))]
 
 
 def _with_camera(arguments: list[str]) -> list[str]:
