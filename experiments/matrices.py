@@ -211,3 +211,17 @@ TABLE1 = (
 MATRICES["table1"] = partial(
     grid, "table1", dict.fromkeys(TABLE1, 1_000_000), ["ESAC, paper", "ESAC", "SAC", "ES"], list(range(10)), 20
 )
+
+
+def tasks21() -> list[Job]:
+    """
+    The default on all of them, beside SAC with rl-zoo3's arguments: three seeds and two, one of SAC's on the humanoids. What
+    "dense" plays with the same seeds and budgets is not played again.
+    """
+    budgets = dict.fromkeys(TABLE1, 100_000)
+    ours = grid("tasks21", {task: budget for task, budget in budgets.items() if task not in DENSE}, [suites.ESAC], range(3))
+    theirs = grid("tasks21", budgets, ["SAC, fast"], range(2))
+    return [*ours, *(job for job in theirs if job.seed == 0 or "umanoid" not in job.task)]
+
+
+MATRICES["tasks21"] = tasks21

@@ -13,8 +13,9 @@ from stable_baselines3 import SAC  # noqa: E402
 from experiments import comparison, population, suites, twins  # noqa: E402
 from experiments.algorithms import ALGORITHMS  # noqa: E402
 from experiments.fast_sac import FastSAC  # noqa: E402
+from experiments.figures import tasks21  # noqa: E402
 from experiments.jobs import Job, make_env  # noqa: E402
-from experiments.matrices import MATRICES  # noqa: E402
+from experiments.matrices import MATRICES, TABLE1  # noqa: E402
 from experiments.tables import write_csv  # noqa: E402
 
 
@@ -132,3 +133,29 @@ def test_fast_sac_learns_what_sac_learns():
     assert other._n_updates == one._n_updates > 50
     for expected, found in zip(one.policy.parameters(), other.policy.parameters(), strict=True):
         np.testing.assert_allclose(found.detach(), expected.detach(), atol=1e-3)
+
+
+def row_of(task, algorithm, seed, deployed, budget=100_000):
+    numbers = dict(total_steps=budget, agent_steps=budget, population_steps=0, updates=1, cpu_seconds=1.0, wall_seconds=1.0)
+    return dict(task=task, algorithm=algorithm, seed=seed, budget=budget, deployed=deployed, is_last=True, **numbers)
+
+
+def test_the_21_tasks(tmp_path, capsys):
+    jobs = {(job.task, job.algorithm, job.seed) for job in MATRICES["tasks21"]()}
+    dense = {(job.task, job.algorithm, job.seed) for job in MATRICES["dense"]()}
+    for task in TABLE1:
+        ours = {seed for seed in range(3) if (task, suites.ESAC, seed) in jobs | dense}
+        theirs = {seed for seed in range(3) if (task, tasks21.SAC, seed) in jobs}
+        assert (ours, theirs) == ({0, 1, 2}, {0} if "umanoid" in task else {0, 1}), task
+    assert not jobs & dense and all(suites.DENSE[task] == 100_000 for task in suites.DENSE)
+
+    with pytest.raises(SystemExit, match="no data"):
+        tasks21.main(["--results", str(tmp_path)])
+    hopper, fish = "Hopper-v5", "dm_control/fish-swim-v0"
+    write_csv(tmp_path / "dense.csv", [row_of(hopper, suites.ESAC, seed, 100.0 * seed) for seed in range(5)])
+    write_csv(tmp_path / "tasks21.csv", [row_of(hopper, tasks21.SAC, 0, 50.0), row_of(fish, suites.ESAC, 1, 70.0)])
+    tasks21.main(["--results", str(tmp_path), "--pictures", str(tmp_path)])
+    lines = capsys.readouterr().out.splitlines()
+    assert "| Hopper-v5 | 100 | 0, 100, 200 | 50 | 50 | 1103 | 2764 | 2121 |" in lines, "of ten seeds the first three"
+    assert "| dm_control/fish-swim-v0 | 70 | 70 | not run |  |  |  |  |" in lines
+    assert sum(line.startswith("| ") for line in lines) == 21 + 2 and (tmp_path / "tasks21.png").is_file()
