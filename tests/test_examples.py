@@ -16,25 +16,30 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 NUMBER = r"-?[\d,]+(\.\d+)?"
 RETURN = rf"^return: {NUMBER} \+/- {NUMBER}$"
 
-TINY = ["--steps", "2200"]
-"""One generation on Pendulum, and an episode of the agent."""
+TINY = ["--steps", "700"]
+"""Three episodes of the agent on Pendulum."""
+
+WITH_GENERATION = ["--steps", "2200"]
+"""And a generation before them, where the population has a share."""
 
 ARGUMENTS = {
+    "callbacks_and_ablation": WITH_GENERATION,
     "compare_with_sb3": ["--steps", "300", "--eval-freq", "300"],
     "custom_env": ["--steps", "1300"],
     "es_cyclic_mdp": ["--steps", "100000"],
     "progressive_lengths": ["--steps", "20000"],
     "record_video": ["--steps", "20000"],
     "resume_after_crash": ["--steps", "8000"],
+    "subproc_vec_env": WITH_GENERATION,
     "train": ["--env", "Pendulum-v1", "--no-progress-bar", "--eval-episodes", "1", "--final-episodes", "2", *TINY],
 }
 
 PROMISES = {
     "callbacks_and_ablation": [
-        rf"^ESAC +{NUMBER} +0\.0501 +1$",
-        rf"^no agent +{NUMBER} +0\.0500 +2$",
-        rf"^no mutation tuning +{NUMBER} +0\.0500 +1$",
-        rf"^cooling +{NUMBER} +0\.0495 +1$",
+        rf"^ESAC +{NUMBER} +0\.1001 +1$",
+        rf"^no agent +{NUMBER} +0\.1000 +2$",
+        rf"^no mutation tuning +{NUMBER} +0\.1000 +1$",
+        rf"^cooling +{NUMBER} +0\.0990 +1$",
     ],
     "compare_with_sb3": [rf"^{name} +last return: {NUMBER}$" for name in ("ESAC", "SAC", "TD3", "PPO")],
     "custom_env": [rf"^return: {NUMBER} untrained, {NUMBER} after \d+ steps$"],

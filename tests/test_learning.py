@@ -44,6 +44,7 @@ HALVES = {
             es_optimizer="sgd",
             strategy="openai",
             share_experience=0.0,
+            winner_fraction=0.2,
             deploy="agent",
         ),
         8000,

@@ -87,7 +87,7 @@ ELSEWHERE = {
     # Networks, optimisers, environment and buffer are saved on their own; seconds are for the log; the rest is of one interval
     # or one evaluation, or grows to say that something has changed.
     "arena": {"env", "base", "vec_normalize", "seconds", "_evaluator", "_is_outdated"},
-    "budget": {"_turn_began"},
+    "budget": {"_turn"},
     "champion": {"actor", "_round"},
     "population": {"strategy", "config"},
     "learner": {
