@@ -15,8 +15,8 @@ import numpy as np
 from experiments import comparison, statistics
 from experiments.comparison import Runs
 from experiments.references import random_returns
-from experiments.suites import ALONE, DENSE, ESAC, RIVALS, STUCK
-from experiments.tables import markdown
+from experiments.suites import ALONE, DENSE, ESAC, LEVELS, RIVALS, STUCK
+from experiments.tables import Tables, markdown
 
 RESULTS = Path(__file__).parent / "results"
 N_SAMPLES = 2000
@@ -126,6 +126,40 @@ def insurance(runs: Runs, n_samples: int = N_SAMPLES) -> statistics.Estimate | N
     return statistics.Estimate(kept(pairs), *map(float, np.quantile(samples, (0.025, 0.975))))
 
 
+def searches_table(runs: Runs) -> str:
+    """
+    Make the table of how often the population searched.
+
+    :param runs: All runs.
+    """
+    lines = []
+    for task in (*DENSE, *STUCK):
+        seeds = runs.get((task, ESAC), {})
+        if seeds:
+            shares = [float(rows[-1]["population_steps"]) / float(rows[-1]["total_steps"]) for rows in seeds.values()]
+            n = sum(share > 0 for share in shares)
+            lines.append([task, f"{n} of {len(shares)}", f"{100 * float(np.mean(shares)):.0f}%"])
+    return markdown(["task", "seeds in which the population searched", "its share of all steps"], lines)
+
+
+def levels_table(runs: Runs) -> str:
+    """
+    Make the table of levels that were to be reached.
+
+    :param runs: All runs.
+    """
+    lines = []
+    for task, target in LEVELS.items():
+        seeds = runs.get((task, ESAC), {})
+        if seeds:
+            last = np.array([[float(rows[-1]["deployed"])] for rows in seeds.values()])
+            estimate = statistics.intervals({task: last}, statistics.iqm, N_SAMPLES)[task]
+            interval = f"{estimate.low:.0f} to {estimate.high:.0f}"
+            answer = "yes" if estimate.value >= target else "no"
+            lines.append([task, len(last), f"{target:.0f}", f"{estimate.value:.0f}", interval, answer])
+    return markdown(["task", "seeds", "target", "IQM", "95%", "reached"], lines)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """
     Print the tables.
@@ -138,11 +172,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
     dense, stuck = (comparison.read(options.results / f"{name}.csv") for name in ("dense", "stuck"))
     if dense:
         kept = insurance(dense)
-        print(dense_table(dense), *([f"\nESAC over the agent alone: {kept}"] if kept else []), sep="\n")
+        print(dense_table(dense), *([f"\nESAC over the agent alone: {kept}\n"] if kept else []), levels_table(dense), sep="\n")
     if stuck:
-        print(stuck_table(stuck))
+        print("", stuck_table(stuck), sep="\n")
+    if dense or stuck:
+        print("", searches_table({**dense, **stuck}), sep="\n")
     if not dense and not stuck:
         raise SystemExit(f"no data in {options.results}: make them with `python -m experiments.run dense` and `stuck`")
+
+
+def _kept(runs: Runs) -> str:
+    kept = insurance(runs)
+    return markdown(
+        ["ESAC over the agent alone", "95%"], [[f"{kept.value:.3f}", f"{kept.low:.3f} to {kept.high:.3f}"]] if kept else []
+    )
+
+
+def _read(name: str) -> Runs:
+    return comparison.read(RESULTS / f"{name}.csv")
+
+
+TABLES: Tables = {
+    "dense": lambda: dense_table(_read("dense")),
+    "insurance": lambda: _kept(_read("dense")),
+    "levels": lambda: levels_table(_read("dense")),
+    "stuck": lambda: stuck_table(_read("stuck")),
+    "searches": lambda: searches_table({**_read("dense"), **_read("stuck")}),
+}
 
 
 if __name__ == "__main__":

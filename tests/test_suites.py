@@ -81,7 +81,10 @@ def test_wilsons_interval(n_solved, n, low, high):
 
 
 def run_of(returns, steps=(50_000, 100_000)):
-    return [{"deployed": each, "total_steps": at, "cpu_seconds": at / 1000} for each, at in zip(returns, steps, strict=True)]
+    return [
+        {"deployed": each, "total_steps": at, "cpu_seconds": at / 1000, "population_steps": 0}
+        for each, at in zip(returns, steps, strict=True)
+    ]
 
 
 def test_solved_is_what_the_last_evaluation_says():
@@ -159,3 +162,13 @@ def test_the_21_tasks(tmp_path, capsys):
     assert "| Hopper-v5 | 100 | 0, 100, 200 | 50 | 50 | 1103 | 2764 | 2121 |" in lines, "of ten seeds the first three"
     assert "| dm_control/fish-swim-v0 | 70 | 70 | not run |  |  |  |  |" in lines
     assert sum(line.startswith("| ") for line in lines) == 21 + 2 and (tmp_path / "tasks21.png").is_file()
+
+
+def test_levels_and_searches():
+    rows = {seed: [row_of("Hopper-v5", suites.ESAC, seed, 2000.0 + 200 * seed)] for seed in range(10)}
+    runs = {("Hopper-v5", suites.ESAC): rows}
+    (line,) = population.levels_table(runs).splitlines()[2:]
+    # Without the lowest two and the highest two of ten
+    assert line.startswith("| Hopper-v5 | 10 | 2750 | 2900 | 2") and line.endswith("| yes |")
+    rows[3][-1]["population_steps"] = 50_000
+    assert "| Hopper-v5 | 1 of 10 | 5% |" in population.searches_table(runs)
