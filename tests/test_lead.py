@@ -11,7 +11,7 @@ from helpers import Drift, pendulum
 from sb3_esac import ESAC
 from sb3_esac.budget import lead
 from sb3_esac.budget import rule as rules
-from sb3_esac.budget.lead import EPISODES, FOLLOWER, MIN_SEARCH, PATIENCE, SEARCH_PATIENCE, Lead
+from sb3_esac.budget.lead import EPISODES, FOLLOWER, MIN_SEARCH, PATIENCE, ROOM, SEARCH_PATIENCE, Lead
 from sb3_esac.budget.rule import TURN_EPISODES
 from sb3_esac.evaluation.progress import Progress
 from sb3_esac.evolution.trend import Trend
@@ -19,7 +19,7 @@ from sb3_esac.evolution.trend import Trend
 LENGTH = 200
 """Steps of an episode."""
 MEMBERS = 10
-MIN_PATIENCE = 10_000
+MIN_PATIENCE = 20_000
 
 
 @pytest.fixture(autouse=True)
@@ -136,8 +136,8 @@ def test_one_that_is_ahead_and_does_not_improve_gives_the_agent_another_chance()
 def test_whoever_takes_the_lead_says_why():
     run = Run(lambda steps: 5.0, lambda steps: 10.0).play()
     assert run.news[0] == (
-        "Step 12,000: the population leads and plays 90% of the steps, since the mean return of the"
-        " agent's last 8 episodes has not improved for 10,400 steps (best 5)."
+        "Step 22,000: the population leads and plays 90% of the steps, since the mean return of the"
+        " agent's last 8 episodes has not improved for 20,400 steps (best 5)."
     )
     assert run.news[1].endswith(
         "the agent leads and plays 100% of the steps, since the winners have not improved for 10 generations (best 10)."
@@ -167,6 +167,13 @@ def test_it_goes_on_from_its_state():
 
         first.rule.advance = reloaded
         assert first.play().turns == whole.turns
+
+
+def test_no_search_begins_that_the_rest_could_not_pay_back():
+    stuck = MIN_PATIENCE + EPISODES * LENGTH
+    for spare, expected in ((-1000, 0), (1000, 1)):
+        run = Run(lambda steps: 5.0, NOTHING, stuck + ROOM * MIN_PATIENCE + spare).play()
+        assert len([searches for _, searches in run.turns if searches][:1]) == expected
 
 
 def test_a_run_ends_within_its_budget():

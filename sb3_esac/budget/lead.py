@@ -12,11 +12,14 @@ from sb3_esac.evolution.trend import Trend
 PATIENCE = 0.2
 """The agent is stuck when it has not improved for this fraction of all steps so far ..."""
 
-MIN_PATIENCE = 10_000
+MIN_PATIENCE = 20_000
 """... for at least so many steps ..."""
 
 MIN_SEARCH = 2
 """... and for what so many generations cost, for that is the least that a search takes."""
+
+ROOM = 2
+"""No search begins unless so many times its steps are left: what it costs has to come back."""
 
 SEARCH_PATIENCE = 10
 """A search is stuck when it has not improved for so many generations."""
@@ -33,7 +36,8 @@ class Lead(Budget):
     One half leads and plays nearly all of the steps.
 
     The agent begins. When its returns have stopped improving, the population gets a piece of the steps for a search of its
-    own, which is as long as the agent has been stuck, and twice as long each time after. It keeps the lead while its champion
+    own, which is as long as the agent has been stuck, and twice as long each time after, if there are steps for two of them.
+    It keeps the lead while its champion
     is ahead of the agent and it improves itself. A population that does not lead takes no steps at all.
     """
 
@@ -54,9 +58,10 @@ class Lead(Budget):
             self._handed_at = self._agent_handed_at = 0
         if not self.searches:
             patience = max(MIN_PATIENCE, PATIENCE * progress.timesteps, MIN_SEARCH * self._price(progress))
-            if min(self._agent.stale, progress.agent_timesteps - self._agent_handed_at) >= patience:
-                self._piece = patience * 2**self._n_searches
-                self._n_searches += 1
+            is_stuck = min(self._agent.stale, progress.agent_timesteps - self._agent_handed_at) >= patience
+            piece = patience * 2**self._n_searches
+            if is_stuck and progress.total_timesteps - progress.timesteps >= ROOM * piece:
+                self._piece, self._n_searches = piece, self._n_searches + 1
                 stale = (
                     f"the mean return of the agent's last {EPISODES} episodes has not improved for {self._agent.stale:,} steps"
                 )
