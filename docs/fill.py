@@ -21,7 +21,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROO
 BLOCK = re.compile(r"(<!-- table: (?P<name>[\w ,.-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 OWNERS = {
     "benchmarks": "evaluation generations loop overlap pictures render_mode scaling simulators strategies updates",
-    "experiments": "claims either_update games learning_check parts population report searches speed zoo_check",
+    "experiments": "claims either_update games leads learning_check parts population report searches speed zoo_check",
     "experiments.figures": "atari clock pel steps tasks21",
 }
 """Modules that own tables, by package."""

@@ -19,7 +19,7 @@ from sb3_esac.evolution.trend import Trend
 LENGTH = 200
 """Steps of an episode."""
 MEMBERS = 10
-MIN_PATIENCE = 20_000
+MIN_PATIENCE = 30_000
 
 
 @pytest.fixture(autouse=True)
@@ -136,8 +136,8 @@ def test_one_that_is_ahead_and_does_not_improve_gives_the_agent_another_chance()
 def test_whoever_takes_the_lead_says_why():
     run = Run(lambda steps: 5.0, lambda steps: 10.0).play()
     assert run.news[0] == (
-        "Step 22,000: the population leads and plays 90% of the steps, since the mean return of the"
-        " agent's last 8 episodes has not improved for 20,400 steps (best 5)."
+        "Step 32,000: the population leads and plays 90% of the steps, since the mean return of the"
+        " agent's last 8 episodes has not improved for 30,400 steps (best 5)."
     )
     assert run.news[1].endswith(
         "the agent leads and plays 100% of the steps, since the winners have not improved for 10 generations (best 10)."

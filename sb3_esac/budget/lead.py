@@ -12,14 +12,18 @@ from sb3_esac.evolution.trend import Trend
 PATIENCE = 0.2
 """The agent is stuck when it has not improved for this fraction of all steps so far ..."""
 
-MIN_PATIENCE = 20_000
+MIN_PATIENCE = 30_000
 """... for at least so many steps ..."""
 
 MIN_SEARCH = 2
 """... and for what so many generations cost, for that is the least that a search takes."""
 
-ROOM = 2
-"""No search begins unless so many times its steps are left: what it costs has to come back."""
+ROOM = 1
+"""
+No search begins unless so many times its steps are left.
+
+Evidence for all of these: experiments/notebook/defaults.md, "Who leads". Walkers stand still for 25,000 steps, and walk then.
+"""
 
 SEARCH_PATIENCE = 10
 """A search is stuck when it has not improved for so many generations."""
@@ -36,7 +40,7 @@ class Lead(Budget):
     One half leads and plays nearly all of the steps.
 
     The agent begins. When its returns have stopped improving, the population gets a piece of the steps for a search of its
-    own, which is as long as the agent has been stuck, and twice as long each time after, if there are steps for two of them.
+    own, which is as long as the agent has been stuck, and twice as long each time after, if so many are left.
     It keeps the lead while its champion
     is ahead of the agent and it improves itself. A population that does not lead takes no steps at all.
     """
