@@ -38,6 +38,9 @@ ALIVE_BONUS = {"Hopper-v5": 1.0, "Walker2d-v5": 1.0, "Ant-v5": 1.0, "Humanoid-v5
 GAME = "NoFrameskip-v4"
 """How the names of Atari games end."""
 
+DEFAULTS_THEN: dict[str, Any] = {"agent_fraction": 0.8, "sigma": 0.05, "winner_fraction": 0.4, "learning_starts": 100}
+"""What the constructor's defaults had when the files had arguments by task, where that has changed."""
+
 Make = Callable[..., BaseAlgorithm]
 """Task, seed and budget to a model; the device of its networks as ``device``, the CPU by default."""
 
@@ -72,6 +75,8 @@ def arguments_of(name: str, task: str, in_workers: bool = False) -> dict[str, An
     folder, _ = FILES[name]
     content = yaml.safe_load((folder / f"{name}.yml").read_text())
     arguments = dict(content.get(task, content["atari" if task.endswith(GAME) else "default"]))
+    if name == "by_task":
+        arguments = {**DEFAULTS_THEN, **arguments}
     for other in ("n_timesteps", "env_wrapper", "frame_stack", *(() if in_workers else ("n_workers", "backend"))):
         arguments.pop(other, None)
     if isinstance(arguments.get("policy_kwargs"), str):
@@ -99,9 +104,6 @@ def from_file(
     _, constructor = FILES[name]
     return constructor(arguments.pop("policy"), make_task(task, seed), seed=seed, **arguments)
 
-
-DEFAULTS_THEN: dict[str, Any] = {"agent_fraction": 0.8, "sigma": 0.05, "winner_fraction": 0.4}
-"""What the constructor's defaults had when the files had arguments by task, where that has changed."""
 
 EXCHANGE_THEN: dict[str, Any] = {"share_experience": 0.1, "n_agent_members": 1}
 """And when ESAC's parts were compared."""
@@ -384,7 +386,7 @@ def pel(
 
 
 ALGORITHMS: dict[str, Make] = {
-    "ESAC": partial(from_file, "by_task", **DEFAULTS_THEN),
+    "ESAC": partial(from_file, "by_task"),
     "ESAC, paper": partial(from_file, "esac_paper"),
     "ESAC, paper, n = 10": partial(from_file, "esac_paper", population_size=20, mirrored=True),
     "ESAC, fast": partial(from_file, "clock", in_workers=True),
@@ -409,7 +411,7 @@ ALGORITHMS: dict[str, Make] = {
     "canonical ES, T_c": partial(pel, strategy="canonical", time_schedule="constant"),
     "canonical ES, T_d": partial(pel, strategy="canonical", time_schedule="doubling"),
     **{
-        f"ESAC, {name}": partial(ablated, file="by_task", changes={**DEFAULTS_THEN, **EXCHANGE_THEN, **changes})
+        f"ESAC, {name}": partial(ablated, file="by_task", changes={**EXCHANGE_THEN, **changes})
         for name, changes in {**ABLATIONS, **WITHOUT_EXCHANGE}.items()
     },
     "ESAC, fast, in sequence": partial(ablated, file="clock", changes=IN_SEQUENCE, by_task=ENTRIES_THEN),

@@ -64,7 +64,7 @@ class ESAC(PopulationAlgorithm):
     Reinforcement Learning". One call of ``_run_generation`` is one turn of its Algorithm 1.
 
     The first arguments are SAC's, with SAC's names, order and meaning; they configure the agent, ``model.agent``. Defaults are
-    SAC's except for ``learning_rate``, ``batch_size`` and ``tau``.
+    SAC's except for ``learning_rate``, ``learning_starts``, ``batch_size`` and ``tau``.
     ``total_timesteps`` and ``num_timesteps`` count every step of every training environment, the offspring's included.
 
     Deviations from the paper, each an argument that can be set back: ``agent_fraction`` instead of the annealed intervals,
@@ -74,7 +74,7 @@ class ESAC(PopulationAlgorithm):
     :param env: The environment to learn from (if registered in Gym, can be str).
     :param learning_rate: Learning rate of the agent's optimisers, a number or a function of the remaining progress.
     :param buffer_size: Size of the agent's replay buffer.
-    :param learning_starts: Steps that the agent itself plays before its first gradient step.
+    :param learning_starts: Random steps that the agent itself plays before its first gradient step.
     :param batch_size: Minibatch size of a gradient step.
     :param tau: Soft update coefficient (Polyak update, between 0 and 1).
     :param gamma: Discount factor.
@@ -166,7 +166,7 @@ class ESAC(PopulationAlgorithm):
         env: GymEnv | str,
         learning_rate: float | Schedule = 1e-3,
         buffer_size: int = 1_000_000,
-        learning_starts: int = 100,
+        learning_starts: int = 5000,
         batch_size: int = 128,
         tau: float = 0.01,
         gamma: float = 0.99,
