@@ -167,11 +167,8 @@ MATRICES: dict[str, Callable[[], list[Job]]] = {
 
 def dense() -> list[Job]:
     """ESAC and its agent alone; ten seeds where others have published what is to be reached."""
-    return [
-        job
-        for task, budget in DENSE.items()
-        for job in grid("dense", {task: budget}, (suites.ESAC, suites.ALONE), REPORT if task in LEVELS else FEW)
-    ]
+    jobs = grid("dense", DENSE, (suites.ESAC, suites.ALONE), REPORT)
+    return [job for job in jobs if job.task in LEVELS or job.seed in FEW]
 
 
 def stuck() -> list[Job]:

@@ -166,7 +166,7 @@ class ESAC(PopulationAlgorithm):
         env: GymEnv | str,
         learning_rate: float | Schedule = 1e-3,
         buffer_size: int = 1_000_000,
-        learning_starts: int = 5000,
+        learning_starts: int = 2000,
         batch_size: int = 128,
         tau: float = 0.01,
         gamma: float = 0.99,

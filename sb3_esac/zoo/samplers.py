@@ -28,7 +28,7 @@ def sample_esac_params(trial: optuna.Trial, n_actions: int, n_envs: int, additio
         "one_minus_gamma": trial.suggest_float("one_minus_gamma", 0.0005, 0.03, log=True),
         "learning_rate": trial.suggest_float("learning_rate", 1e-4, 5e-3, log=True),
         "batch_size_pow": trial.suggest_int("batch_size_pow", 6, 9),
-        "learning_starts": trial.suggest_categorical("learning_starts", [100, 1000, 5000, 10_000]),
+        "learning_starts": trial.suggest_categorical("learning_starts", [100, 2000, 10_000]),
         "tau": trial.suggest_float("tau", 0.002, 0.05, log=True),
         "train_freq": trial.suggest_categorical("train_freq", [1, 2, 4]),
         "gradient_steps": trial.suggest_categorical("gradient_steps", [1, 2, 4]),
