@@ -36,6 +36,9 @@ from sb3_esac.quiet import quieten_mujoco  # noqa: E402
 
 FIELDS = ["env", "agent", "rate", "slowest", "fastest", "cpu_rate", "acting_ms", "gradient_ms", "simulator_ms", "steps"]
 FAST, STOCK = "ESAC's agent", "ESAC's agent, updates by SB3"
+SOON: dict[str, Any] = {"learning_starts": 100}
+"""Steps before the first update, so that every step of a turn has one."""
+
 Turn = Callable[[int], Any]
 """Plays so many steps."""
 
@@ -74,7 +77,7 @@ def esacs_agent(env: str, updates: str, n_steps: int) -> ESAC:
     :param updates: "auto" or "stock".
     :param n_steps: Steps.
     """
-    return ESAC("MlpPolicy", env, updates=updates, seed=0, device="cpu", agent_fraction=1.0).learn(n_steps)
+    return ESAC("MlpPolicy", env, updates=updates, seed=0, device="cpu", agent_fraction=1.0, **SOON).learn(n_steps)
 
 
 def turn_of(model: ESAC) -> Turn:
@@ -105,8 +108,7 @@ def sbx_agent(env: str) -> Any:
     except ImportError as error:
         print(f"Without SBX: {error}")
         return None
-    names = ("learning_rate", "batch_size", "tau", "learning_starts")
-    arguments = {name: AGENT_DEFAULTS[name] for name in names}
+    arguments = {name: AGENT_DEFAULTS[name] for name in ("learning_rate", "batch_size", "tau")} | SOON
     return sbx.SAC("MlpPolicy", env, seed=0, policy_kwargs={"net_arch": DEFAULT_NETWORK["net_arch"]}, **arguments)
 
 
@@ -161,7 +163,7 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     models = {name: esacs_agent(options.env, kind, 4 * options.warm_up) for name, kind in ((FAST, "auto"), (STOCK, "stock"))}
     turns: dict[str, Turn] = {name: turn_of(model) for name, model in models.items()}
     sb3: dict[str, Any] = {"policy_kwargs": dict(DEFAULT_NETWORK), "seed": 0, "device": "cpu"}
-    others = {"SB3's SAC, same arguments": SAC("MlpPolicy", options.env, **{**AGENT_DEFAULTS, **sb3})}
+    others = {"SB3's SAC, same arguments": SAC("MlpPolicy", options.env, **{**AGENT_DEFAULTS, **SOON, **sb3})}
     others |= {"SBX's SAC, same arguments": agent} if options.sbx and (agent := sbx_agent(options.env)) is not None else {}
     for name, agent in others.items():
         agent.learn(options.warm_up)

@@ -19,6 +19,9 @@ EPISODES = Path(__file__).parent / "results" / "agent_episodes.csv"
 MEMBERS = 10
 """Of a generation, by default."""
 
+BEFORE, NOW = (10_000, 0), (30_000, 1)
+"""Steps without progress after which the agent is stuck, and how many times a search has to fit into what is left."""
+
 Episode = tuple[int, float, int]
 """True steps at its end, its return and its length."""
 
@@ -37,21 +40,24 @@ def read(path: Path = EPISODES) -> dict[tuple[str, int, int], list[Episode]]:
     return runs
 
 
-def first_search(episodes: Sequence[Episode], budget: int) -> int | None:
+def first_search(episodes: Sequence[Episode], budget: int, patience: int, room: int) -> int | None:
     """
     Find when a search would begin.
 
     :param episodes: Of the agent alone, in the order in which they were played.
     :param budget: Of the run, in true steps.
+    :param patience: The rule's ``MIN_PATIENCE``.
+    :param room: The rule's ``ROOM``.
     :return: Steps at which the population takes the lead, None if it does not.
     """
     rule, progress = lead.Lead(), Progress(0, 0, 0, 0, budget, 0.0, MEMBERS)
-    for steps, episode_return, length in episodes:
-        rule.note_interval([(episode_return, length)])
-        progress = replace(progress, timesteps=steps, agent_timesteps=steps)
-        rule.advance(progress)
-        if rule.searches:
-            return steps
+    with patch.multiple(lead, MIN_PATIENCE=patience, ROOM=room):
+        for steps, episode_return, length in episodes:
+            rule.note_interval([(episode_return, length)])
+            progress = replace(progress, timesteps=steps, agent_timesteps=steps)
+            rule.advance(progress)
+            if rule.searches:
+                return steps
     return None
 
 
@@ -59,11 +65,9 @@ def table() -> str:
     """By the rule as it is, and as it was: stuck after 10,000 steps, whatever is left."""
     lines = []
     for (task, seed, budget), episodes in read().items():
-        now = first_search(episodes, budget)
-        with patch.multiple(lead, MIN_PATIENCE=10_000, ROOM=0):
-            before = first_search(episodes, budget)
+        found = [first_search(episodes, budget, *rule) for rule in (BEFORE, NOW)]
         last = sum(episode_return for _, episode_return, _ in episodes[-10:]) / len(episodes[-10:])
-        lines.append([task, seed, f"{budget:,}", *(f"{each:,}" if each else "none" for each in (before, now)), f"{last:.0f}"])
+        lines.append([task, seed, f"{budget:,}", *(f"{each:,}" if each else "none" for each in found), f"{last:.0f}"])
     header = ["task", "seed", "steps", "a search after, before", "now", "mean of the last ten episodes"]
     return markdown(header, lines)
 

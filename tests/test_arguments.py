@@ -304,12 +304,12 @@ def test_wrong_arguments_for_sac_are_sacs_errors():
 
 
 def test_sacs_arguments_come_first():
-    """Names, order and, but for three, defaults of SAC's: an SB3 script needs another class name and nothing else."""
+    """Names, order and, but for four, defaults of SAC's: an SB3 script needs another class name and nothing else."""
     ours, theirs = (inspect.signature(algorithm.__init__).parameters for algorithm in (ESAC, SAC))
     names = list(theirs)
     assert list(ours)[: len(names)] == names
     differ = {name: ours[name].default for name in names if ours[name].default != theirs[name].default}
-    assert differ == {"learning_rate": 1e-3, "batch_size": 128, "tau": 0.01}
+    assert differ == {"learning_rate": 1e-3, "learning_starts": 2000, "batch_size": 128, "tau": 0.01}
     assert AGENT_DEFAULTS == {name: ours[name].default for name in AGENT_DEFAULTS}
     learn, sac_learn = (inspect.signature(algorithm.learn).parameters for algorithm in (ESAC, SAC))
     assert list(learn) == list(sac_learn)

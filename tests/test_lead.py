@@ -176,6 +176,17 @@ def test_no_search_begins_that_the_rest_could_not_pay_back():
         assert len([searches for _, searches in run.turns if searches][:1]) == expected
 
 
+def test_agents_that_learn_in_the_end_are_left_alone():
+    """By the recorded episodes of agents that have stood still for a while, and walked then."""
+    leads = pytest.importorskip("experiments.leads")
+    assert leads.NOW == (MIN_PATIENCE, ROOM)
+    runs = leads.read()
+    assert len(runs) == 8
+    searches = [leads.first_search(episodes, budget, *leads.NOW) for (_, _, budget), episodes in runs.items()]
+    assert sum(steps is not None for steps in searches) <= 1
+    assert all(leads.first_search(episodes, budget, *leads.BEFORE) for (_, _, budget), episodes in runs.items())
+
+
 def test_a_run_ends_within_its_budget():
     run = Run(lambda steps: 5.0, lambda steps: 10 + steps / 1000, 100_300).play()
     assert run.progress.timesteps <= 100_300 + LENGTH

@@ -27,8 +27,8 @@ AGENT_DEFAULTS = {
     name: parameter.default
     for name, parameter in inspect.signature(SAC.__init__).parameters.items()
     if name not in ("self", "policy", "env", "_init_setup_model")
-} | {"learning_rate": 1e-3, "batch_size": 128, "tau": 0.01}
-"""The first arguments of ESAC, which are SAC's, and their defaults. Three differ from SAC's (docs/defaults.md)."""
+} | {"learning_rate": 1e-3, "learning_starts": 2000, "batch_size": 128, "tau": 0.01}
+"""The first arguments of ESAC, which are SAC's, and their defaults. Four differ from SAC's (docs/defaults.md)."""
 
 POPULATION_STORE_SIZE = 300_000
 """Most transitions of the population that are kept; older ones come from worse policies."""
