@@ -9,6 +9,7 @@ episodes but those of the random steps; seeds 10 and above.
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import mean
 from unittest.mock import patch
 
 from experiments.tables import Tables, markdown, read_csv
@@ -16,11 +17,14 @@ from sb3_esac.budget import lead
 from sb3_esac.evaluation.progress import Progress
 
 EPISODES = Path(__file__).parent / "results" / "agent_episodes.csv"
+BUDGET = 100_000
+"""Of each run."""
+
 MEMBERS = 10
 """Of a generation, by default."""
 
-BEFORE, NOW = (10_000, 0), (30_000, 1)
-"""Steps without progress after which the agent is stuck, and how many times a search has to fit into what is left."""
+MIN_WINDOW, ROOM = 20_000, 2
+"""The rule's; tests have others."""
 
 Episode = tuple[int, float, int]
 """True steps at its end, its return and its length."""
@@ -31,27 +35,25 @@ def read(path: Path = EPISODES) -> dict[tuple[str, int, int], list[Episode]]:
     Read the episodes of all runs.
 
     :param path: File of the data.
-    :return: By task, seed and budget.
+    :return: By task, seed and random steps.
     """
     runs: dict[tuple[str, int, int], list[Episode]] = {}
     for row in read_csv(path):
-        key = row["task"], int(row["seed"]), int(row["budget"])
+        key = row["task"], int(row["seed"]), int(row["random_steps"])
         runs.setdefault(key, []).append((int(row["steps"]), float(row["return"]), int(row["length"])))
     return runs
 
 
-def first_search(episodes: Sequence[Episode], budget: int, patience: int, room: int) -> int | None:
+def first_search(episodes: Sequence[Episode], budget: int) -> int | None:
     """
     Find when a search would begin.
 
     :param episodes: Of the agent alone, in the order in which they were played.
     :param budget: Of the run, in true steps.
-    :param patience: The rule's ``MIN_PATIENCE``.
-    :param room: The rule's ``ROOM``.
     :return: Steps at which the population takes the lead, None if it does not.
     """
     rule, progress = lead.Lead(), Progress(0, 0, 0, 0, budget, 0.0, MEMBERS)
-    with patch.multiple(lead, MIN_PATIENCE=patience, ROOM=room):
+    with patch.multiple(lead, MIN_WINDOW=MIN_WINDOW, ROOM=ROOM):
         for steps, episode_return, length in episodes:
             rule.note_interval([(episode_return, length)])
             progress = replace(progress, timesteps=steps, agent_timesteps=steps)
@@ -62,13 +64,16 @@ def first_search(episodes: Sequence[Episode], budget: int, patience: int, room: 
 
 
 def table() -> str:
-    """By the rule as it is, and as it was: stuck after 10,000 steps, whatever is left."""
+    """When a search would begin, and what the agent alone went on to."""
     lines = []
-    for (task, seed, budget), episodes in read().items():
-        found = [first_search(episodes, budget, *rule) for rule in (BEFORE, NOW)]
-        last = sum(episode_return for _, episode_return, _ in episodes[-10:]) / len(episodes[-10:])
-        lines.append([task, seed, f"{budget:,}", *(f"{each:,}" if each else "none" for each in found), f"{last:.0f}"])
-    header = ["task", "seed", "steps", "a search after, before", "now", "mean of the last ten episodes"]
+    for (task, seed, random_steps), episodes in read().items():
+        found = first_search(episodes, BUDGET)
+        means = [
+            f"{mean(value for steps, value, _ in episodes if end - BUDGET // 5 < steps <= end):.0f}"
+            for end in range(BUDGET // 5, BUDGET + 1, BUDGET // 5)
+        ]
+        lines.append([task, seed, f"{random_steps:,}", f"{found:,}" if found else "none", ", ".join(means)])
+    header = ["task", "seed", "random steps", "a search after", "mean return in each fifth of the steps"]
     return markdown(header, lines)
 
 

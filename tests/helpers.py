@@ -30,7 +30,7 @@ DEPLOYED.remove((ES, "agent"))
 """Algorithms, and what they can deploy."""
 
 # So that who leads changes within a short run.
-lead.MIN_PATIENCE, rule.TURN_STEPS = 30, 10
+lead.MIN_WINDOW, rule.TURN_STEPS = 15, 10
 
 SMALL: dict[type, dict[str, Any]] = {
     ESAC: dict(

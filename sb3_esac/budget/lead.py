@@ -6,19 +6,23 @@ import numpy as np
 
 from sb3_esac.budget.rule import Budget, TurnOfItsOwn
 from sb3_esac.evaluation.progress import Progress
+from sb3_esac.evolution.improvement import Returns
 from sb3_esac.evolution.strategies.protocol import known_winners
 from sb3_esac.evolution.trend import Trend
 
-PATIENCE = 0.2
-"""The agent is stuck when it has not improved for this fraction of all steps so far ..."""
+WINDOW = 0.1
+"""The agent is stuck when its returns over this fraction of all steps so far ..."""
 
-MIN_PATIENCE = 30_000
-"""... for at least so many steps ..."""
+MIN_WINDOW = 20_000
+"""... over so many steps at least ..."""
 
 MIN_SEARCH = 2
-"""... and for what so many generations cost, for that is the least that a search takes."""
+"""... and over what so many generations cost, the least that a search takes ..."""
 
-ROOM = 1
+MEANINGFUL = 0.01
+"""... are no better than over as many steps before, by this fraction of the spread of all returns."""
+
+ROOM = 2
 """
 No search begins unless so many times its steps are left.
 
@@ -31,18 +35,15 @@ SEARCH_PATIENCE = 10
 FOLLOWER = 0.1
 """The agent's share of the steps while the population leads."""
 
-EPISODES = 8
-"""The agent's returns are compared by means of so many episodes."""
-
 
 class Lead(Budget):
     """
     One half leads and plays nearly all of the steps.
 
     The agent begins. When its returns have stopped improving, the population gets a piece of the steps for a search of its
-    own, which is as long as the agent has been stuck, and twice as long each time after, if so many are left.
-    It keeps the lead while its champion
-    is ahead of the agent and it improves itself. A population that does not lead takes no steps at all.
+    own, which is as long as the window of steps that tells, and twice as long each time after, if there is room for two. It
+    keeps the lead while its champion is ahead of the agent and it improves itself. A population that does not lead takes no
+    steps at all.
     """
 
     name = "fraction"
@@ -50,7 +51,7 @@ class Lead(Budget):
     def __init__(self) -> None:
         super().__init__(lambda remaining: FOLLOWER if self.searches else 1.0)
         self.searches = False
-        self._agent, self._search = Trend(EPISODES), Trend(1)
+        self._agent, self._search = Returns(), Trend()
         self._n_searches = 0
         self._piece = self._episode_length = 0.0
         self._handed_at = self._agent_handed_at = 0
@@ -61,15 +62,12 @@ class Lead(Budget):
             # A new call of `learn` counts from zero.
             self._handed_at = self._agent_handed_at = 0
         if not self.searches:
-            patience = max(MIN_PATIENCE, PATIENCE * progress.timesteps, MIN_SEARCH * self._price(progress))
-            is_stuck = min(self._agent.stale, progress.agent_timesteps - self._agent_handed_at) >= patience
-            piece = patience * 2**self._n_searches
-            if is_stuck and progress.total_timesteps - progress.timesteps >= ROOM * piece:
+            window = max(MIN_WINDOW, WINDOW * progress.timesteps, MIN_SEARCH * self._price(progress))
+            piece = window * 2**self._n_searches
+            has_room = progress.total_timesteps - progress.timesteps >= ROOM * piece
+            if has_room and progress.agent_timesteps - self._agent_handed_at >= 2 * window and (why := self._stuck(window)):
                 self._piece, self._n_searches = piece, self._n_searches + 1
-                stale = (
-                    f"the mean return of the agent's last {EPISODES} episodes has not improved for {self._agent.stale:,} steps"
-                )
-                return self._hand_over(progress, f"{stale} (best {self._agent.best:.4g})")
+                return self._hand_over(progress, why)
         elif progress.agent_is_champion:
             if progress.timesteps - self._handed_at >= self._piece:
                 return self._hand_over(progress, "the search has found nothing that is ahead of the agent")
@@ -77,6 +75,16 @@ class Lead(Budget):
             why = f"the winners have not improved for {self._search.stale} generations (best {self._search.best:.4g})"
             return self._hand_over(progress, why)
         return ""
+
+    def _stuck(self, window: float) -> str:
+        """Say why the agent is stuck, nothing if it is not."""
+        means = self._agent.means(window)
+        if means is None or means[1] > means[0] + MEANINGFUL * self._agent.spread:
+            return ""
+        before, latest = means
+        return (
+            f"the agent's mean return over {window:,.0f} steps ({latest:.4g}) is no better than over as many before ({before:.4g})"
+        )
 
     def _hand_over(self, progress: Progress, why: str) -> str:
         self.searches = not self.searches
@@ -87,11 +95,7 @@ class Lead(Budget):
         return f"Step {progress.timesteps:,}: the {leader} leads and plays {share:.0%} of the steps, since {why}."
 
     def logged(self, progress: Progress) -> dict[str, float]:
-        return {
-            **super().logged(progress),
-            "agent/stale_timesteps": self._agent.stale,
-            "population/stale_generations": self._search.stale,
-        }
+        return {**super().logged(progress), "population/stale_generations": self._search.stale}
 
     def _price(self, progress: Progress) -> float:
         """Steps of a generation; before the first one of as many episodes as the agent's."""
@@ -104,7 +108,7 @@ class Lead(Budget):
             self._agent.note(episode_return, length)
 
     def note_generation(self, fitness: np.ndarray, n_winners: int) -> None:
-        self._search.note(float(fitness[known_winners(fitness, n_winners)].mean()), 1)
+        self._search.note(float(fitness[known_winners(fitness, n_winners)].mean()))
 
     def has_generation(self, progress: Progress) -> bool:
         # Otherwise a run would end up to a whole generation beyond its budget.
