@@ -1,5 +1,6 @@
 """Who leads: decisions are functions of returns alone, and noise does not fool them."""
 
+from copy import copy
 from dataclasses import replace
 from functools import partial
 
@@ -11,21 +12,22 @@ from helpers import Drift, pendulum
 from sb3_esac import ESAC
 from sb3_esac.budget import lead
 from sb3_esac.budget import rule as rules
-from sb3_esac.budget.lead import EPISODES, FOLLOWER, MIN_SEARCH, PATIENCE, ROOM, SEARCH_PATIENCE, Lead
+from sb3_esac.budget.lead import FOLLOWER, MEANINGFUL, MIN_SEARCH, ROOM, SEARCH_PATIENCE, WINDOW, Lead
 from sb3_esac.budget.rule import TURN_EPISODES
 from sb3_esac.evaluation.progress import Progress
+from sb3_esac.evolution.improvement import Returns
 from sb3_esac.evolution.trend import Trend
 
 LENGTH = 200
 """Steps of an episode."""
 MEMBERS = 10
-MIN_PATIENCE = 30_000
+MIN_WINDOW = 20_000
 
 
 @pytest.fixture(autouse=True)
 def as_in_the_package(monkeypatch):
     """Other tests may have made it impatient."""
-    monkeypatch.setattr(lead, "MIN_PATIENCE", MIN_PATIENCE)
+    monkeypatch.setattr(lead, "MIN_WINDOW", MIN_WINDOW)
     monkeypatch.setattr(rules, "TURN_STEPS", 1000)
 
 
@@ -89,9 +91,9 @@ def test_an_agent_that_improves_keeps_all_steps():
 
 @pytest.mark.parametrize("noise", [0, 1, 100])
 def test_one_that_does_not_is_found_out_in_spite_of_noise(noise):
-    first = [Run(noisy(lambda steps: 5.0, noise, seed), NOTHING).play().handed_over[0] for seed in range(40)]
-    # The first window has to be full before there is anything to improve on.
-    earliest = MIN_PATIENCE + EPISODES * LENGTH
+    first = [Run(noisy(lambda steps: 5.0, noise, seed), NOTHING, 400_000).play().handed_over[0] for seed in range(40)]
+    # Two windows have to be full before they can be compared.
+    earliest = 2 * MIN_WINDOW
     assert min(first) >= earliest
     assert np.median(first) <= 2 * earliest and max(first) <= 5 * earliest
 
@@ -102,18 +104,18 @@ def test_pieces_of_a_search_that_finds_nothing_double_and_the_agent_gets_as_long
     searches = [end - begin for begin, end in zip(at[::2], at[1::2], strict=False)]
     for number, length in enumerate(searches[:3]):
         begun = at[2 * number]
-        piece = max(MIN_PATIENCE, PATIENCE * begun, MIN_SEARCH * MEMBERS * LENGTH) * 2**number
+        piece = max(MIN_WINDOW, WINDOW * begun, MIN_SEARCH * MEMBERS * LENGTH) * 2**number
         # A turn is a generation and at most an episode of the agent's.
         assert piece <= length <= piece + MEMBERS * LENGTH + LENGTH
     for begin, end in zip(at[1:6:2], at[2:6:2], strict=False):
-        assert end - begin >= max(MIN_PATIENCE, PATIENCE * end)
+        assert end - begin >= 2 * max(MIN_WINDOW, WINDOW * begin)
 
 
 def test_where_a_generation_is_dear_the_agent_gets_longer():
     for length in (100, 1000, 4000):
         run = Run(lambda steps: 5.0, NOTHING, 400_000, length).play()
-        stuck = max(MIN_PATIENCE, MIN_SEARCH * MEMBERS * length)
-        assert stuck <= run.handed_over[0] - EPISODES * length <= stuck + TURN_EPISODES * length
+        stuck = 2 * max(MIN_WINDOW, MIN_SEARCH * MEMBERS * length)
+        assert stuck <= run.handed_over[0] <= stuck + TURN_EPISODES * length
 
 
 def test_a_search_that_is_ahead_and_improves_keeps_the_lead_and_leaves_a_tenth():
@@ -136,8 +138,8 @@ def test_one_that_is_ahead_and_does_not_improve_gives_the_agent_another_chance()
 def test_whoever_takes_the_lead_says_why():
     run = Run(lambda steps: 5.0, lambda steps: 10.0).play()
     assert run.news[0] == (
-        "Step 32,000: the population leads and plays 90% of the steps, since the mean return of the"
-        " agent's last 8 episodes has not improved for 30,400 steps (best 5)."
+        "Step 40,000: the population leads and plays 90% of the steps, since the agent's mean return over 20,000 steps (5)"
+        " is no better than over as many before (5)."
     )
     assert run.news[1].endswith(
         "the agent leads and plays 100% of the steps, since the winners have not improved for 10 generations (best 10)."
@@ -170,21 +172,20 @@ def test_it_goes_on_from_its_state():
 
 
 def test_no_search_begins_that_the_rest_could_not_pay_back():
-    stuck = MIN_PATIENCE + EPISODES * LENGTH
     for spare, expected in ((-1000, 0), (1000, 1)):
-        run = Run(lambda steps: 5.0, NOTHING, stuck + ROOM * MIN_PATIENCE + spare).play()
+        run = Run(lambda steps: 5.0, NOTHING, 2 * MIN_WINDOW + ROOM * MIN_WINDOW + spare).play()
         assert len([searches for _, searches in run.turns if searches][:1]) == expected
 
 
 def test_agents_that_learn_in_the_end_are_left_alone():
     """By the recorded episodes of agents that have stood still for a while, and walked then."""
     leads = pytest.importorskip("experiments.leads")
-    assert leads.NOW == (MIN_PATIENCE, ROOM)
+    assert (leads.MIN_WINDOW, leads.ROOM) == (MIN_WINDOW, ROOM)
     runs = leads.read()
-    assert len(runs) == 8
-    searches = [leads.first_search(episodes, budget, *leads.NOW) for (_, _, budget), episodes in runs.items()]
-    assert sum(steps is not None for steps in searches) <= 1
-    assert all(leads.first_search(episodes, budget, *leads.BEFORE) for (_, _, budget), episodes in runs.items())
+    assert len(runs) == 11
+    assert {key: leads.first_search(episodes, leads.BUDGET) for key, episodes in runs.items()} == dict.fromkeys(runs)
+    # Unlike one that is stuck.
+    assert leads.first_search([(200 * n, 5.0, 200) for n in range(1, 500)], leads.BUDGET) == 2 * MIN_WINDOW
 
 
 def test_a_run_ends_within_its_budget():
@@ -192,30 +193,47 @@ def test_a_run_ends_within_its_budget():
     assert run.progress.timesteps <= 100_300 + LENGTH
 
 
+def test_returns():
+    returns = Returns()
+    assert returns.means(1) is None and returns.spread == 0
+    for value in range(10):
+        returns.note(float(value), 10)
+    # Those that ended in steps 41 to 70, and 71 to 100.
+    assert returns.means(30) == (5.0, 8.0)
+    assert returns.means(50) == (2.0, 7.0) and returns.means(51) is None
+    assert returns.spread == pytest.approx(0.9 * 9)
+    other = copy(returns)
+    other.note(float("nan"), 30)
+    assert other.means(30) is None, "no episode ended in the latest window"
+    assert returns.means(30) == (5.0, 8.0) and other.n_steps == 130
+    other.note(3.0, 10)
+    assert other.means(30) == (8.5, 3.0) and other.means(50) == (6.0, 6.0)
+
+
+def test_small_steps_are_no_progress_beside_the_spread_of_all_returns():
+    for gain, expected in ((0.5, 1), (2.0, 0)):
+        # After 20,000 steps of a random policy's returns the agent gains so much of the least that is meant, every window.
+        slope = gain * MEANINGFUL * 90 / MIN_WINDOW
+        agent = lambda steps, slope=slope: -100 + steps / 200 if steps < 20_000 else slope * (steps - 20_000)  # noqa: E731
+        run = Run(agent, NOTHING).play()
+        assert bool(run.handed_over) is bool(expected)
+
+
 def test_trend():
-    trend = Trend(2)
+    trend = Trend()
     assert (trend.best, trend.stale) == (-np.inf, 0)
-    trend.note(1.0, 10)
-    assert (trend.best, trend.stale) == (-np.inf, 10)
-    trend.note(3.0, 10)
-    assert (trend.best, trend.stale) == (2.0, 0)
-    # A mean of 2.5 with a standard error of 0.35 is better, one of 2.7 with 0.21 is not by enough.
-    trend.note(2.0, 7)
-    assert (trend.best, trend.stale) == (2.5, 0)
-    trend.note(float("nan"), 7)
-    trend.note(3.2, 7)
-    assert (trend.best, trend.stale) == (2.5, 14)
-    trend.note(3.2, 7)
+    trend.note(float("nan"))
+    assert (trend.best, trend.stale) == (-np.inf, 1)
+    trend.note(1.0)
+    assert (trend.best, trend.stale) == (1.0, 0)
+    trend.note(3.0)
+    trend.note(2.0)
+    assert (trend.best, trend.stale) == (3.0, 1)
+    # A twentieth of the range of 2 is 0.1.
+    trend.note(3.09)
+    assert (trend.best, trend.stale) == (3.0, 2)
+    trend.note(3.2)
     assert (trend.best, trend.stale) == (3.2, 0)
-
-
-def test_small_steps_are_no_progress_beside_the_range_of_all_returns():
-    trend = Trend(1)
-    for value in (-100.0, -1.0, *np.linspace(-1.0, 3.9, 50)):
-        trend.note(float(value), 1)
-    assert (trend.best, trend.stale) == (-1.0, 50)
-    trend.note(5.0, 1)
-    assert trend.stale == 0
 
 
 @pytest.mark.parametrize("env", [partial(pendulum, 50), Drift], ids=["lasts", "ends early"])

@@ -82,9 +82,8 @@ class Lead(Budget):
         if means is None or means[1] > means[0] + MEANINGFUL * self._agent.spread:
             return ""
         before, latest = means
-        return (
-            f"the agent's mean return over {window:,.0f} steps ({latest:.4g}) is no better than over as many before ({before:.4g})"
-        )
+        said = f"the agent's mean return over {window:,.0f} steps ({latest:.4g})"
+        return f"{said} is no better than over as many before ({before:.4g})"
 
     def _hand_over(self, progress: Progress, why: str) -> str:
         self.searches = not self.searches
