@@ -4,9 +4,9 @@ Whether the population pays: tasks, budgets, thresholds, rivals and seeds, decla
 Seeds 0 to 9 are for the report and played once (``python -m experiments.run dense``, ``stuck``); 10 and above are for every
 decision. ``python -m experiments.population`` makes the tables.
 
-Two cores play four hours a day of this. So the suites were cut before a run of them was played: tasks that longer budgets take
-over ten minutes have five seeds, those of 300,000 and 500,000 steps have 200,000 and 300,000, and a further gradient agent is
-played only where ESAC solves more seeds than its agent alone: elsewhere the population has not paid whatever else is true.
+Two cores play four hours a day of this. So the suites were cut before a run of them was played: five seeds except on the four
+tasks with published levels, 200,000 and 300,000 steps instead of 300,000 and 500,000, and a further gradient agent is played
+only where ESAC solves more seeds than its agent alone: elsewhere the population has not paid whatever else is true.
 """
 
 DENSE = {
