@@ -22,7 +22,7 @@ BLOCK = re.compile(r"(<!-- table: (?P<name>[\w ,.-]+) -->\n).*?(<!-- end of tabl
 OWNERS = {
     "benchmarks": "evaluation generations loop overlap pictures render_mode scaling simulators strategies updates",
     "experiments": "claims either_update games leads learning_check parts population report searches speed zoo_check",
-    "experiments.figures": "atari clock pel steps tasks21",
+    "experiments.figures": "atari clock default_clock pel steps tasks21",
 }
 """Modules that own tables, by package."""
 

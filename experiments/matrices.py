@@ -178,7 +178,12 @@ def stuck() -> list[Job]:
     return [*grid("stuck", tasks, first, FEW), *grid("stuck", tasks, suites.GRADIENTS, FEW)]
 
 
-MATRICES |= {"dense": dense, "stuck": stuck}
+MATRICES |= {
+    "dense": dense,
+    "stuck": stuck,
+    # What the clock has and the suites have not.
+    "default_clock": partial(grid, "default_clock", {"Pendulum-v1": SHORT_TASKS["Pendulum-v1"]}, [suites.ESAC], list(FEW), 20),
+}
 
 TABLE1 = (
     "HalfCheetah-v5",

@@ -187,6 +187,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         and (options.tasks is None or job.task in options.tasks)
         and (options.algorithms is None or job.algorithm in options.algorithms)
     ]
+    if not wanted:
+        raise SystemExit(f"{options.name} has no run with these seeds, tasks and algorithms: --list names experiments")
     jobs = esac_first([replace(job, device=options.device) for job in wanted if job.key not in known])
     print(f"{options.name}: {len(wanted)} runs, {len(wanted) - len(jobs)} done before", flush=True)
     start, n_failed = time.monotonic(), 0

@@ -47,6 +47,8 @@ def test_what_is_done_is_skipped(tiny, tmp_path, capsys):
     assert run.main(["tiny", "--output", str(path)]) == 0
     assert tiny == [1, 0]
     assert "2 runs, 2 done before" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="no run with these seeds"):
+        run.main(["tiny", "--seeds", "9", "--output", str(path)])
     rows = read(path)
     assert [(row["seed"], row["is_last"]) for row in rows] == [("1", "False"), ("1", "True"), ("0", "False"), ("0", "True")]
     assert all(int(row["total_steps"]) == int(row["agent_steps"]) + int(row["population_steps"]) for row in rows)

@@ -16,6 +16,7 @@ from experiments import comparison, cost, drawing, parts  # noqa: E402
 from experiments.algorithms import exchange_of  # noqa: E402
 from experiments.figures import (  # noqa: E402  # noqa: E402, I001
     clock,
+    default_clock,
     figure2,
     figure2_centre,
     figure2_left,
@@ -427,6 +428,23 @@ def test_on_the_clock_seeds_are_compared_with_the_same(tmp_path):
         results(tmp_path / "clock.csv", {"ESAC, fast": (6.0, 0.0005, 0.1)}, CLOCKED, seeds=seeds)
         runs = clock.collect(tmp_path)
         assert {task: list(runs[task, "SAC"]) for task in CLOCKED} == dict.fromkeys(CLOCKED, compared)
+
+
+def test_the_default_on_the_clock(tmp_path, capsys):
+    row = {"algorithm": "SAC", "threads": 1, "step_ms": 1.0, "update_ms": 9.0, "load": 0, "versions": ""}
+    write_csv(tmp_path / "speed_default.csv", [{"task": task, **row} for task in (*CLOCKED, "Pendulum-v1")])
+    results(tmp_path / "benchmark.csv", {"SAC": (1.0, 5.0, 1.0)}, [*CLOCKED, "Pendulum-v1"], seeds=3)
+    results(tmp_path / "dense.csv", {"ESAC, by default": (6.0, 0.0005, 0.1), "the agent alone": (9.0, 0.0001, 0.1)}, CLOCKED[:1])
+    results(tmp_path / "stuck.csv", {"ESAC, by default": (0.2, 0.0005, 0.1)}, CLOCKED[1:], seeds=5)
+    (target,) = default_clock.main(["--results", str(tmp_path), "--pictures", str(tmp_path)])
+    assert not target.holds and "on 1 (Swimmer-v5); not on HalfCheetah-v5 (never)" in target.evidence
+    lines = [[cell.strip() for cell in line.split("|")] for line in capsys.readouterr().out.split("\n\n")[0].splitlines()[2:]]
+    # SAC takes its steps and updates at the speed of the idle machine, and has three seeds of ESAC's five.
+    assert [(line[1], line[2], line[6]) for line in lines] == [(CLOCKED[0], "3", "10"), (CLOCKED[1], "3", "10")]
+    assert is_drawn(tmp_path, "default_clock")
+    (tmp_path / "speed_default.csv").unlink()
+    with pytest.raises(SystemExit, match="no data"):
+        default_clock.main(["--results", str(tmp_path)])
 
 
 # -- at equal steps --------------------------------------------------------------------------------------------------------

@@ -1,0 +1,114 @@
+"""
+The default on the clock, beside SAC with rl-zoo3's arguments: ``python -m experiments.figures.default_clock``.
+
+ESAC's runs are those of the suites (``python -m experiments.run dense``, ``stuck``), and on Pendulum of "default_clock". They
+were played two at a time, one on each core, so that their clock is slow rather than fast. SAC's are those of "benchmark"; its
+seconds are its steps and updates at the speeds that ``python -m experiments.speed --output FILE`` measured on the idle machine
+in the same days. Seeds are those that both have.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from experiments import comparison, drawing
+from experiments.comparison import SECONDS, Runs
+from experiments.figures.study import RESULTS, Outcome, judged, parse, show
+from experiments.matrices import SHORT_TASKS
+from experiments.report import times
+from experiments.speed import BASELINE, speeds
+from experiments.suites import ESAC
+from experiments.tables import Tables, markdown
+
+AXIS = SECONDS["idle"]
+SPEED = "speed_default.csv"
+FRACTION, ENOUGH = 0.25, 7
+"""Of SAC's time, and on how many of its tasks every level is to be passed within it."""
+
+
+def collect(results: Path = RESULTS) -> Runs:
+    """
+    Put runs of both together, SAC's first.
+
+    :param results: Folder of the data.
+    :return: Runs of the tasks that both have played.
+    """
+    measured = results / SPEED
+    theirs = comparison.read(results / "benchmark.csv", measured)
+    ours: Runs = {}
+    for name in ("dense", "stuck", "default_clock"):
+        ours |= comparison.read(results / f"{name}.csv", measured)
+    runs: Runs = {}
+    for task in SHORT_TASKS:
+        pair = theirs.get((task, BASELINE), {}), ours.get((task, ESAC), {})
+        both = [seed for seed in pair[0] if seed in pair[1]]
+        if both and task in speeds(measured):
+            for name, seeds in zip((BASELINE, ESAC), pair, strict=True):
+                runs[task, name] = {seed: seeds[seed] for seed in both}
+    return runs
+
+
+def in_short(runs: Runs) -> str:
+    """
+    Make a table of one line per task.
+
+    :param runs: All runs.
+    """
+    lines = []
+    for task in SHORT_TASKS:
+        if (task, ESAC) not in runs:
+            continue
+        line = [task, str(len(runs[task, ESAC]))]
+        for algorithm in (ESAC, BASELINE):
+            last = [rows[-1] for rows in runs[task, algorithm].values()]
+            line += [f"{np.mean([row[column] for row in last]):.{digits}f}" for column, digits in (("deployed", 1), (AXIS, 0))]
+        found = comparison.ratios(runs, task, ESAC, BASELINE, AXIS)[0]
+        lines.append([*line, *(_shown(ratio) for ratio in (found.median, found.worst_but_the_highest, found.worst))])
+    ends = [f"{who}, {what}" for who in ("ESAC", BASELINE) for what in ("final return", "after (s)")]
+    return markdown(["task", "seeds", *ends, "time ratio, median", "worst below the highest 5%", "worst"], lines)
+
+
+def _shown(value: float) -> str:
+    """A ratio, or that the level was never reached."""
+    return f"{value:.2f}" if np.isfinite(value) else "never"
+
+
+def check(runs: Runs) -> list[Outcome]:
+    """
+    Compare with what the default was to reach.
+
+    :param runs: All runs.
+    """
+    worst = {task: comparison.ratios(runs, task, ESAC, BASELINE, AXIS)[0].worst for task in SHORT_TASKS if (task, ESAC) in runs}
+    passed = [task for task, ratio in worst.items() if ratio <= FRACTION]
+    missed = [f"{task} ({_shown(ratio)})" for task, ratio in worst.items() if ratio > FRACTION]
+    claim = f"every mean return that SAC passes within {FRACTION:.2f} of its time on {ENOUGH} of {len(SHORT_TASKS)} tasks"
+    evidence = f"on {len(passed)} ({', '.join(passed) or 'none'}); not on {', '.join(missed) or 'none'}"
+    return [Outcome(claim, len(passed) >= ENOUGH, evidence)]
+
+
+def main(arguments: Sequence[str] | None = None) -> list[Outcome]:
+    """
+    Print, and draw.
+
+    :param arguments: Words of the command line.
+    """
+    options = parse(__doc__, arguments, can_run=False)
+    runs = collect(options.results)
+    if not runs:
+        raise SystemExit(f"no data in {options.results}: make them with `python -m experiments.run dense` and `stuck`")
+    print(in_short(runs), times(runs, AXIS), sep="\n\n")
+    tasks = [task for task in SHORT_TASKS if (task, ESAC) in runs]
+    return show(check(runs), drawing.curve_grid(runs, tasks, AXIS), options.pictures / "default_clock")
+
+
+TABLES: Tables = {
+    "default on the clock": lambda: in_short(collect()),
+    "target of the default on the clock": lambda: judged(check(collect())),
+    "levels of the default on the clock": lambda: times(collect(), AXIS),
+}
+
+
+if __name__ == "__main__":
+    main()
