@@ -90,6 +90,42 @@ def dense_table(runs: Runs) -> str:
     return markdown(["task", "algorithm", "seeds", "IQM", "lowest", "highest"], lines)
 
 
+def dense_in_short(runs: Runs) -> str:
+    """
+    Make a table of one line per dense task.
+
+    :param runs: All runs.
+    """
+    lines = []
+    for task, budget in DENSE.items():
+        last = [
+            np.array([[float(rows[-1]["deployed"])] for rows in runs.get((task, name), {}).values()]) for name in (ESAC, ALONE)
+        ]
+        if all(map(len, last)):
+            shares = [float(rows[-1]["population_steps"]) for rows in runs[task, ESAC].values()]
+            means = [f"{statistics.iqm(each):.4g}" for each in last]
+            lines.append([task, f"{budget:,}", len(last[0]), *means, sum(share > 0 for share in shares)])
+    return markdown(
+        ["task", "true steps", "seeds", "ESAC", "its agent alone", "seeds in which the population searched"], lines
+    )
+
+
+def stuck_in_short(runs: Runs) -> str:
+    """
+    Make a table of one line per task that is solved or not: how many seeds solve it.
+
+    :param runs: All runs.
+    """
+    played = [name for name in RIVALS if any((task, name) in runs for task in STUCK)]
+    lines = []
+    for task, (budget, threshold) in STUCK.items():
+        if (task, ESAC) in runs:
+            counts = [solved(runs, task, name) for name in played]
+            cells = [f"{n_solved} of {n}" if n else "" for n_solved, n in counts]
+            lines.append([task, f"{budget:,}", f"{threshold:g}", *cells])
+    return markdown(["task", "true steps", "solved at", *played], lines)
+
+
 def _ends(values: Sequence[float]) -> list[str]:
     return [f"{min(values):.0f}", f"{max(values):.0f}"]
 
@@ -197,6 +233,8 @@ TABLES: Tables = {
     "insurance": lambda: _kept(_read("dense")),
     "levels": lambda: levels_table(_read("dense")),
     "stuck": lambda: stuck_table(_read("stuck")),
+    "dense in short": lambda: dense_in_short(_read("dense")),
+    "stuck in short": lambda: stuck_in_short(_read("stuck")),
     "searches": lambda: searches_table({**_read("dense"), **_read("stuck")}),
 }
 

@@ -434,7 +434,9 @@ def test_the_default_on_the_clock(tmp_path, capsys):
     row = {"algorithm": "SAC", "threads": 1, "step_ms": 1.0, "update_ms": 9.0, "load": 0, "versions": ""}
     write_csv(tmp_path / "speed_default.csv", [{"task": task, **row} for task in (*CLOCKED, "Pendulum-v1")])
     results(tmp_path / "benchmark.csv", {"SAC": (1.0, 5.0, 1.0)}, [*CLOCKED, "Pendulum-v1"], seeds=3)
-    results(tmp_path / "dense.csv", {"ESAC, by default": (6.0, 0.0005, 0.1), "the agent alone": (9.0, 0.0001, 0.1)}, CLOCKED[:1])
+    results(
+        tmp_path / "dense.csv", {"ESAC, by default": (6.0, 0.0005, 0.1), "the agent alone": (9.0, 0.0001, 0.1)}, CLOCKED[:1]
+    )
     results(tmp_path / "stuck.csv", {"ESAC, by default": (0.2, 0.0005, 0.1)}, CLOCKED[1:], seeds=5)
     (target,) = default_clock.main(["--results", str(tmp_path), "--pictures", str(tmp_path)])
     assert not target.holds and "on 1 (Swimmer-v5); not on HalfCheetah-v5 (never)" in target.evidence

@@ -80,7 +80,9 @@ def check(runs: Runs) -> list[Outcome]:
 
     :param runs: All runs.
     """
-    worst = {task: comparison.ratios(runs, task, ESAC, BASELINE, AXIS)[0].worst for task in SHORT_TASKS if (task, ESAC) in runs}
+    worst = {
+        task: comparison.ratios(runs, task, ESAC, BASELINE, AXIS)[0].worst for task in SHORT_TASKS if (task, ESAC) in runs
+    }
     passed = [task for task, ratio in worst.items() if ratio <= FRACTION]
     missed = [f"{task} ({_shown(ratio)})" for task, ratio in worst.items() if ratio > FRACTION]
     claim = f"every mean return that SAC passes within {FRACTION:.2f} of its time on {ENOUGH} of {len(SHORT_TASKS)} tasks"
