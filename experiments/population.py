@@ -90,40 +90,29 @@ def dense_table(runs: Runs) -> str:
     return markdown(["task", "algorithm", "seeds", "IQM", "lowest", "highest"], lines)
 
 
-def dense_in_short(runs: Runs) -> str:
+def in_short(dense: Runs, stuck: Runs) -> str:
     """
-    Make a table of one line per dense task.
+    Make a table of one line per task of both suites: interquartile means of returns on dense tasks, and how many seeds solve a
+    task on the others.
 
-    :param runs: All runs.
+    :param dense: Runs of the first.
+    :param stuck: Runs of the second.
     """
+    shown = [name for name in RIVALS if any(name == algorithm for _, algorithm in (*dense, *stuck))]
     lines = []
-    for task, budget in DENSE.items():
-        last = [
-            np.array([[float(rows[-1]["deployed"])] for rows in runs.get((task, name), {}).values()]) for name in (ESAC, ALONE)
-        ]
-        if all(map(len, last)):
-            shares = [float(rows[-1]["population_steps"]) for rows in runs[task, ESAC].values()]
-            means = [f"{statistics.iqm(each):.4g}" for each in last]
-            lines.append([task, f"{budget:,}", len(last[0]), *means, sum(share > 0 for share in shares)])
-    return markdown(
-        ["task", "true steps", "seeds", "ESAC", "its agent alone", "seeds in which the population searched"], lines
-    )
-
-
-def stuck_in_short(runs: Runs) -> str:
-    """
-    Make a table of one line per task that is solved or not: how many seeds solve it.
-
-    :param runs: All runs.
-    """
-    played = [name for name in RIVALS if any((task, name) in runs for task in STUCK)]
-    lines = []
-    for task, (budget, threshold) in STUCK.items():
-        if (task, ESAC) in runs:
-            counts = [solved(runs, task, name) for name in played]
-            cells = [f"{n_solved} of {n}" if n else "" for n_solved, n in counts]
-            lines.append([task, f"{budget:,}", f"{threshold:g}", *cells])
-    return markdown(["task", "true steps", "solved at", *played], lines)
+    for task, budget in {**DENSE, **{task: budget for task, (budget, _) in STUCK.items()}}.items():
+        runs = dense if task in DENSE else stuck
+        if (task, ESAC) not in runs:
+            continue
+        cells = []
+        for name in shown:
+            last = [[float(rows[-1]["deployed"])] for rows in runs.get((task, name), {}).values()]
+            n_solved, n = solved(runs, task, name) if task in STUCK else (0, 0)
+            cells.append(f"{n_solved} of {n}" if n else f"{statistics.iqm(np.array(last)):.4g}" if last else "")
+        searched = [float(rows[-1]["population_steps"]) > 0 for rows in runs[task, ESAC].values()]
+        threshold = f"{STUCK[task][1]:g}" if task in STUCK else ""
+        lines.append([task, f"{budget:,}", threshold, *cells, f"{sum(searched)} of {len(searched)}"])
+    return markdown(["task", "true steps", "solved at", *shown, "searches"], lines)
 
 
 def _ends(values: Sequence[float]) -> list[str]:
@@ -233,8 +222,7 @@ TABLES: Tables = {
     "insurance": lambda: _kept(_read("dense")),
     "levels": lambda: levels_table(_read("dense")),
     "stuck": lambda: stuck_table(_read("stuck")),
-    "dense in short": lambda: dense_in_short(_read("dense")),
-    "stuck in short": lambda: stuck_in_short(_read("stuck")),
+    "population in short": lambda: in_short(_read("dense"), _read("stuck")),
     "searches": lambda: searches_table({**_read("dense"), **_read("stuck")}),
 }
 

@@ -174,16 +174,14 @@ def test_levels_and_searches():
     assert "| Hopper-v5 | 1 of 10 | 5% |" in population.searches_table(runs)
 
 
-def test_short_tables():
-    runs = {
-        ("Hopper-v5", name): {seed: run_of([0.0, 100.0 * seed]) for seed in range(5)} for name in (suites.ESAC, suites.ALONE)
-    }
-    runs["Hopper-v5", suites.ESAC] = {**runs["Hopper-v5", suites.ESAC], 4: run_of([0.0, 0.0])}
-    runs["Hopper-v5", suites.ESAC][4][-1]["population_steps"] = 9
-    (line,) = population.dense_in_short(runs).splitlines()[2:]
-    assert line == "| Hopper-v5 | 100,000 | 5 | 100 | 200 | 1 |"
-    assert population.dense_in_short({("Hopper-v5", suites.ESAC): {}}).splitlines()[2:] == [], "the agent alone is not there"
+def test_both_suites_in_one_table():
+    alone = {seed: run_of([0.0, 100.0 * seed]) for seed in range(5)}
+    ours = {**alone, 4: run_of([0.0, 0.0])}
+    ours[4][-1]["population_steps"] = 9
     task = "MountainCarContinuous-v0"
-    runs = {(task, suites.ESAC): {0: run_of([0.0, 90.0]), 1: run_of([0.0, 0.0])}, (task, suites.ES): {0: run_of([0.0, 95.0])}}
-    header, _, line = population.stuck_in_short(runs).splitlines()
-    assert header.endswith("| ESAC, by default | ES, by default |") and line.endswith("| 90 | 1 of 2 | 1 of 1 |")
+    stuck = {(task, suites.ESAC): {0: run_of([0.0, 90.0]), 1: run_of([0.0, 0.0])}, (task, suites.ES): {0: run_of([0.0, 95.0])}}
+    dense = {("Hopper-v5", suites.ESAC): ours, ("Hopper-v5", suites.ALONE): alone, ("Ant-v5", suites.ALONE): alone}
+    header, _, hopper, car = population.in_short(dense, stuck).splitlines()
+    assert header.endswith("| ESAC, by default | the agent alone | ES, by default | searches |")
+    assert hopper == "| Hopper-v5 | 100,000 |  | 100 | 200 |  | 1 of 5 |"
+    assert car == f"| {task} | 150,000 | 90 | 1 of 2 |  | 1 of 1 | 0 of 2 |"

@@ -16,7 +16,7 @@ from experiments.comparison import SECONDS, Runs, names
 from experiments.figures.study import RESULTS, Outcome, judged, parse, show
 from experiments.report import ends, times
 from experiments.speed import BASELINE, SBX, SPEED, speeds
-from experiments.tables import Tables, markdown
+from experiments.tables import Tables
 
 AXIS = SECONDS["idle"]
 FAST = "ESAC, fast"
@@ -81,35 +81,6 @@ def table(runs: Runs, speed_path: Path = RESULTS / SPEED.name) -> str:
     return "\n".join(lines)
 
 
-def in_short(runs: Runs) -> str:
-    """
-    Make a table of one line per task: where ESAC and SAC end, after how many seconds, and how long ESAC takes to SAC's levels.
-
-    :param runs: All runs.
-    """
-    lines = []
-    for task in names(runs)[0]:
-        if (task, BASELINE) not in runs or (task, FAST) not in runs:
-            continue
-        line = [task]
-        for algorithm in (FAST, BASELINE):
-            last = [rows[-1] for rows in runs[task, algorithm].values()]
-            line += [f"{np.mean([row[column] for row in last]):.{digits}f}" for column, digits in (("deployed", 1), (AXIS, 0))]
-        found = comparison.ratios(runs, task, FAST, BASELINE, AXIS)[0]
-        lines.append([*line, *(_shown(ratio, ".2f") for ratio in (found.median, found.worst_but_the_highest, found.worst))])
-    header = [
-        "task",
-        "ESAC, final return",
-        "after (s)",
-        "SAC, final return",
-        "after (s)",
-        "time ratio, median",
-        "worst below the highest 5%",
-        "worst",
-    ]
-    return markdown(header, lines)
-
-
 def _shown(value: float, form: str) -> str:
     """A number, or that it was never reached."""
     return f"{value:{form}}" if np.isfinite(value) else "never"
@@ -156,7 +127,6 @@ def main(arguments: Sequence[str] | None = None) -> list[Outcome]:
 
 
 TABLES: Tables = {
-    "clock in short": lambda: in_short(collect()),
     "on the clock": lambda: table(collect()),
     "targets on the clock": lambda: judged(check(collect())),
     "runs of clock": lambda: ends("clock", "wall"),
