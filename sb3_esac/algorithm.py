@@ -76,7 +76,6 @@ class PopulationAlgorithm(BaseAlgorithm):
     learner: Learner | None = None
     """The gradient half; ES has none, and what follows is as here."""
     overlap: bool = False
-    share_experience: float = 0.0
     run_seed: int = -1
     """Seed of everything, drawn if none was given."""
 
@@ -91,6 +90,11 @@ class PopulationAlgorithm(BaseAlgorithm):
         self.arena = Arena()
         self.counters = Counters(self.arena)
         super().__init__(*args, **kwargs)
+
+    @property
+    def _keeps_transitions(self) -> bool:
+        """Whether offspring's transitions are wanted."""
+        return False
 
     @property
     @abstractmethod
@@ -307,7 +311,7 @@ class PopulationAlgorithm(BaseAlgorithm):
             population.perturb(self.run_seed),
             np.array(seeds).reshape(size, k),
             make_player(self.actor),
-            transitions=self.share_experience > 0,
+            transitions=self._keeps_transitions,
             moments=bool(self.normalize_observations),
         )
 

@@ -118,7 +118,7 @@ def use_for_agent(model: Any, changed: set[str]) -> None:
         model._setup_lr_schedule()
     model.agent.verbose = model.verbose
     model._share_episode_buffers()
-    model.learner.share(model.share_experience)
+    model.learner.share(model._shared())
     if "updates" in changed:
         model.learner.set_updates(model.updates)
     model.learner.set_average(model.agent_average)

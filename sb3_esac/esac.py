@@ -109,7 +109,8 @@ class ESAC(PopulationAlgorithm):
     :param winner_fraction: e, the fraction of members that become winners.
     :param crossover: What hindsight crossover inherits together: a "row" of a layer or each "element"; None for no crossover.
     :param n_agent_members: Members of each new population that start from the agent.
-    :param share_experience: Fraction of each gradient batch that comes from winners; none by default, as in the paper.
+    :param share_experience: Fraction of each gradient batch that comes from winners, none in the paper; "auto" for a half while
+        the champion is the population's, with ``agent_fraction="auto"`` only.
     :param gradient_interval: g, generations between gradient intervals. Only without ``agent_fraction``.
     :param agent_episodes: Whole episodes that the agent plays in an interval. Only without ``agent_fraction``.
     :param agent_probability: p_sac, a number or a function of the remaining progress; None for the paper's exponential
@@ -199,7 +200,7 @@ class ESAC(PopulationAlgorithm):
         winner_fraction: float = 0.2,
         crossover: str | None = None,
         n_agent_members: int = 1,
-        share_experience: float = 0.0,
+        share_experience: float | str = "auto",
         gradient_interval: int = 5,
         agent_episodes: int = 1,
         agent_probability: float | Schedule | None = None,
@@ -294,7 +295,8 @@ class ESAC(PopulationAlgorithm):
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
         agent = make_agent(self._agent_spec())
-        self.learner = Learner(agent, share=self.share_experience, average=self.agent_average, updates=self.updates)
+        share = 0.0 if isinstance(self.share_experience, str) else self.share_experience
+        self.learner = Learner(agent, share=share, average=self.agent_average, updates=self.updates)
         self.counters = Counters(self.arena, self.learner)
         assert not callable(self.sigma)
         self._setup_population(to_vector(self.actor), self.sigma)
@@ -324,6 +326,16 @@ class ESAC(PopulationAlgorithm):
     def _setup_budget(self) -> None:
         interval, n_episodes = self.gradient_interval, self.agent_episodes
         self.budget = make_budget(self.agent_fraction, self.agent_probability, interval, n_episodes)
+
+    @property
+    def _keeps_transitions(self) -> bool:
+        """Whether the agent may learn from offspring."""
+        return self.budget.teaches if isinstance(self.share_experience, str) else self.share_experience > 0
+
+    def _shared(self) -> float:
+        """Fraction of each of the agent's batches that comes from winners now."""
+        share = self.share_experience
+        return self.budget.shared(self._progress()) if isinstance(share, str) else share
 
     def _adopt_env(self) -> None:
         super()._adopt_env()
@@ -506,6 +518,7 @@ class ESAC(PopulationAlgorithm):
         progress = self._progress()
         if progress.is_spent or not self.budget.begins(progress):
             return NO_INTERVAL
+        self.learner.share(self._shared())
         interval = self.learner.play_interval(self.budget, self._progress, callback)
         self.budget.note_interval(interval.own)
         if interval.returns:
@@ -518,7 +531,7 @@ class ESAC(PopulationAlgorithm):
         selection = super()._play_and_select(offspring, callback, pending)
         if selection is not None:
             self.budget.note_generation(selection.fitness, self.population.config.n_winners)
-        if selection is not None and self.share_experience > 0:
+        if selection is not None and self._keeps_transitions:
             winners = set(known_winners(selection.fitness, self.population.config.n_winners))
             self.learner.take_episodes([episode for episode in selection.result.episodes if episode.member in winners])
         return selection

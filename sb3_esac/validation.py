@@ -122,7 +122,8 @@ def check_arguments(model: Any) -> None:
     require_fraction("agent_fraction", model.agent_fraction, "auto", None)
     require_fraction("agent_probability", model.agent_probability, None)
     share = model.share_experience
-    require(is_number(share) and 0 <= share <= 1, "share_experience", share, "in [0, 1]")
+    is_given = is_number(share) and 0 <= share <= 1
+    require(is_given or share == "auto", "share_experience", share, "in [0, 1] or 'auto'")
     window = model.agent_average
     require(is_number(window) and 0 <= window <= 1, "agent_average", window, "in [0, 1]")
     require_not_negative("amt_clip", model.amt_clip)
@@ -242,6 +243,12 @@ def _of_strategies(name: str) -> Effect:
     return Effect(name, lambda m: name in STRATEGIES[m.strategy].arguments, ("strategy",), f"`strategy={takers}`")
 
 
+def _shares(model: Any) -> bool:
+    """Whether the agent may learn from the winners."""
+    share = model.share_experience
+    return bool(model.agent_fraction == "auto") if share == "auto" else share > 0
+
+
 EFFECTS = (
     *(
         Effect(name, lambda m: m.agent_fraction is None, ("agent_fraction",), "`agent_fraction=None`")
@@ -257,7 +264,7 @@ EFFECTS = (
     ),
     Effect(
         "winner_fraction",
-        lambda m: "winner_fraction" in STRATEGIES[m.strategy].arguments or m.crossover is not None or m.share_experience > 0,
+        lambda m: "winner_fraction" in STRATEGIES[m.strategy].arguments or m.crossover is not None or _shares(m),
         ("strategy", "crossover", "share_experience"),
         "`strategy='canonical'`, a `crossover`, or a `share_experience` above 0",
     ),

@@ -100,6 +100,7 @@ CASES = {
     "vec_normalize_overlap": Case(dict(overlap=True), vec_normalize=True, **TWO),
     "lengths": Case(dict(episode_length_schedule=ProgressiveEpisodeLength(horizon=12))),
     "who_leads": Case(dict(agent_fraction="auto")),
+    "taught_while_it_is_behind": Case(dict(agent_fraction="auto", share_experience="auto")),
     "paper": Case(dict(agent_fraction=None, gradient_interval=1, amt_clip=0.01)),
     "es_adam": Case(dict(strategy="openai", es_optimizer="adam", n_eval_episodes=2)),
     "fixed_entropy": Case(dict(ent_coef=0.1, agent_average=0.0)),

@@ -7,9 +7,10 @@ from functools import partial
 import numpy as np
 import pytest
 import torch as th
-from helpers import Drift, pendulum
+from helpers import Drift, drift, make_model, pendulum
 
 from sb3_esac import ESAC
+from sb3_esac.agent.learner import Learner
 from sb3_esac.budget import lead
 from sb3_esac.budget import rule as rules
 from sb3_esac.budget.lead import FOLLOWER, MEANINGFUL, MIN_SEARCH, ROOM, SEARCH_PATIENCE, WINDOW, Lead
@@ -249,3 +250,22 @@ def test_until_a_search_begins_a_run_is_that_of_the_agent_alone(env):
         for expected, found in zip(part(alone).state_dict().items(), part(ours).state_dict().items(), strict=True):
             assert expected[0] == found[0] and th.equal(expected[1], found[1]), expected[0]
     assert np.array_equal(ours.replay_buffer.rewards, alone.replay_buffer.rewards)
+
+
+def test_the_agent_learns_from_winners_while_they_are_ahead(monkeypatch):
+    monkeypatch.setattr(lead, "MIN_WINDOW", 15)
+    monkeypatch.setattr(rules, "TURN_STEPS", 10)
+    seen, play = [], Learner.play_interval
+
+    def spy(learner, rule, progress, callback):
+        seen.append((progress().agent_is_champion, learner.buffer.population_share, learner.buffer.population_store is None))
+        return play(learner, rule, progress, callback)
+
+    monkeypatch.setattr(Learner, "play_interval", spy)
+    model = make_model(ESAC, drift(), seed=5, agent_fraction="auto", share_experience="auto").learn(600)
+    assert {(is_champion, share) for is_champion, share, _ in seen} == {(True, 0.0), (False, 0.5)}
+    assert seen[0][2] and model.replay_buffer.population_store.size() > 0, "the store is made when there is something for it"
+    # As in the paper, and as it was, where the population plays whether or not the agent needs it.
+    model = make_model(ESAC, drift(), seed=5, agent_fraction=0.4, share_experience="auto").learn(200)
+    assert model.replay_buffer.population_store is None and model.replay_buffer.population_share == 0.0
+    assert model.population_timesteps > 0 and not model._keeps_transitions

@@ -209,16 +209,26 @@ def share_experience(agent: OffPolicyAlgorithm, share: float) -> SharedExperienc
     :param share: Fraction of each batch that comes from the population, in [0, 1].
     :return: The buffer.
     """
-    buffer = agent.replay_buffer
-    assert buffer is not None
-    has_store = getattr(buffer, "population_store", None) is not None
-    store = None
-    if not has_store and share > 0:
+    assert agent.replay_buffer is not None
+    agent.replay_buffer = buffer = shared(agent.replay_buffer, None, share)
+    if share > 0:
+        add_store(agent, buffer)
+    return buffer
+
+
+def add_store(agent: OffPolicyAlgorithm, buffer: SharedExperience) -> ReplayBuffer:
+    """
+    Make the population's store unless it is there.
+
+    :param agent: The agent.
+    :param buffer: Its replay buffer.
+    :return: The store.
+    """
+    if buffer.population_store is None:
         # A model that was loaded to be watched needs no memory.
         size = 1 if agent.env is None else min(agent.buffer_size, POPULATION_STORE_SIZE)
-        store = new_buffer(agent, size, 1)
-    agent.replay_buffer = with_store = shared(buffer, store, share)
-    return with_store
+        buffer.population_store = new_buffer(agent, size, 1)
+    return buffer.population_store
 
 
 def new_buffer(agent: OffPolicyAlgorithm, size: int, n_envs: int) -> ReplayBuffer:

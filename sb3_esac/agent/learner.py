@@ -19,7 +19,7 @@ from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
 from sb3_esac.agent.acting import Acting
 from sb3_esac.agent.averaging import AveragedActor
-from sb3_esac.agent.building import make_room, share_experience
+from sb3_esac.agent.building import add_store, make_room, share_experience
 from sb3_esac.agent.observation_scale import ObservationScale
 from sb3_esac.agent.sharing import SharedExperience, add_episode
 from sb3_esac.agent.updates import Updates
@@ -218,9 +218,7 @@ class Learner:
 
         :param episodes: Episodes with their transitions; others have nothing to give.
         """
-        store, undo = self.buffer.population_store, self.buffer.undo
-        if store is None:
-            return
+        store, undo = add_store(self.agent, self.buffer), self.buffer.undo
         for episode in episodes:
             if episode.transitions is not None:
                 actions = self.agent.policy.scale_action(episode.transitions.actions)

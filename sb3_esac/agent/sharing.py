@@ -116,12 +116,15 @@ class SharedExperience(ReplayBuffer):
         :return: False if this buffer is of another run or another generation, or was written since: it stays as it is.
         """
         saved, store = self.saved_undo, self.population_store
-        if saved is None or saved.key != key or not saved.own.fits(self) or (store is None) != (saved.population is None):
+        if saved is None or saved.key != key or not saved.own.fits(self):
             return False
-        if store is not None and saved.population is not None:
-            if not saved.population.fits(store):
+        if saved.population is not None:
+            if store is None or not saved.population.fits(store):
                 return False
             saved.population.undo(store)
+        else:
+            # It was made in this generation, if there is one.
+            self.population_store = None
         saved.own.undo(self)
         self.saved_undo = None
         return True
@@ -148,7 +151,7 @@ def shared(buffer: ReplayBuffer, population_store: ReplayBuffer | None, populati
     Put the population's store beside a buffer.
 
     :param buffer: Buffer of the agent, of any kind.
-    :param population_store: Buffer of the same kind with one lane; None keeps the one that is there, or shares nothing.
+    :param population_store: Buffer of the same kind with one lane; None keeps the one that is there, if there is one.
     :param population_share: Fraction of each batch that comes from the population's store, in [0, 1].
     :return: A buffer of a class derived from that of ``buffer``, and with the same memory: what is written in one is in the
         other. ``buffer`` itself if it is such a one already.

@@ -35,6 +35,9 @@ SEARCH_PATIENCE = 10
 FOLLOWER = 0.1
 """The agent's share of the steps while the population leads."""
 
+SHARED = 0.5
+"""Fraction of each of its batches that comes from the winners while the champion is the population's."""
+
 
 class Lead(Budget):
     """
@@ -43,10 +46,11 @@ class Lead(Budget):
     The agent begins. When its returns have stopped improving, the population gets a piece of the steps for a search of its
     own, which is as long as the window of steps that tells, and twice as long each time after, if there is room for two. It
     keeps the lead while its champion is ahead of the agent and it improves itself. A population that does not lead takes no
-    steps at all.
+    steps at all. As long as the champion is the population's, the agent learns from the winners, too.
     """
 
     name = "fraction"
+    teaches = True
 
     def __init__(self) -> None:
         super().__init__(lambda remaining: FOLLOWER if self.searches else 1.0)
@@ -125,6 +129,9 @@ class Lead(Budget):
         if self.has_generation(progress):
             return self._is_owed(progress)
         return self._turn.goes_on(progress)
+
+    def shared(self, progress: Progress) -> float:
+        return 0.0 if progress.agent_is_champion else SHARED
 
     def scales_observations(self, progress: Progress) -> bool:
         return True

@@ -47,6 +47,9 @@ class Budget(ABC):
     name: ClassVar[str]
     """Of what the schedule gives, in the log."""
 
+    teaches: ClassVar[bool] = False
+    """Whether the agent may learn from the winners (``share_experience="auto"``)."""
+
     def __init__(self, schedule: Schedule) -> None:
         self.schedule = schedule
 
@@ -106,6 +109,14 @@ class Budget(ABC):
 
         :param progress: Where the run stands; its budget is not spent.
         """
+
+    def shared(self, progress: Progress) -> float:
+        """
+        Decide which fraction of each of the agent's batches comes from the winners, if that is left to the rule.
+
+        :param progress: Where the run stands.
+        """
+        return 0.0
 
     def scales_observations(self, progress: Progress) -> bool:
         """
