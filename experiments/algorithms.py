@@ -38,7 +38,13 @@ ALIVE_BONUS = {"Hopper-v5": 1.0, "Walker2d-v5": 1.0, "Ant-v5": 1.0, "Humanoid-v5
 GAME = "NoFrameskip-v4"
 """How the names of Atari games end."""
 
-DEFAULTS_THEN: dict[str, Any] = {"agent_fraction": 0.8, "sigma": 0.05, "winner_fraction": 0.4, "learning_starts": 100}
+DEFAULTS_THEN: dict[str, Any] = {
+    "agent_fraction": 0.8,
+    "sigma": 0.05,
+    "winner_fraction": 0.4,
+    "learning_starts": 100,
+    "share_experience": 0.0,
+}
 """What the constructor's defaults had when the files had arguments by task, where that has changed."""
 
 Make = Callable[..., BaseAlgorithm]

@@ -109,8 +109,8 @@ class ESAC(PopulationAlgorithm):
     :param winner_fraction: e, the fraction of members that become winners.
     :param crossover: What hindsight crossover inherits together: a "row" of a layer or each "element"; None for no crossover.
     :param n_agent_members: Members of each new population that start from the agent.
-    :param share_experience: Fraction of each gradient batch that comes from winners, none in the paper; "auto" for a half while
-        the champion is the population's, with ``agent_fraction="auto"`` only.
+    :param share_experience: Fraction of each gradient batch that comes from winners, none in the paper; "auto" for a half as
+        long as the champion is the population's, with ``agent_fraction="auto"`` only.
     :param gradient_interval: g, generations between gradient intervals. Only without ``agent_fraction``.
     :param agent_episodes: Whole episodes that the agent plays in an interval. Only without ``agent_fraction``.
     :param agent_probability: p_sac, a number or a function of the remaining progress; None for the paper's exponential
