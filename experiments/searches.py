@@ -96,7 +96,7 @@ def longer_budgets() -> str:
 
 
 def leads() -> str:
-    """Returns of what ``predict`` plays at the end, and how often the population searched, by who leads."""
+    """Returns of what ``predict`` plays at the end, how often the population searched, and the agents' own returns."""
     runs: dict[tuple[str, ...], list[dict[str, str]]] = {}
     for row in read_csv(RESULTS / "search_leads.csv"):
         runs.setdefault(tuple(row[name] for name in ("task", "budget", "leader", "changes")), []).append(row)
@@ -105,8 +105,9 @@ def leads() -> str:
         values = sorted(float(row["deployed"]) for row in rows)
         shown = ", ".join(f"{row['seed']}: {float(row['deployed']):.0f}" for row in rows)
         searches = ", ".join(row["searches"] for row in rows) if rows[0]["searches"] else ""
-        lines.append([*key, shown, f"{median(values):.0f}", searches])
-    return markdown(["task", "steps", "leader", "changes", "return by seed", "median", "searches"], lines)
+        of_agents = ", ".join(f"{float(row['agent']):.0f}" for row in rows if row["agent"])
+        lines.append([*key, shown, f"{median(values):.0f}", searches, of_agents])
+    return markdown(["task", "steps", "leader", "changes", "return by seed", "median", "searches", "the agents' own"], lines)
 
 
 TABLES: Tables = {
