@@ -444,6 +444,19 @@ def test_the_default_on_the_clock(tmp_path, capsys):
     # SAC takes its steps and updates at the speed of the idle machine, and has three seeds of ESAC's five.
     assert [(line[1], line[2], line[6]) for line in lines] == [(CLOCKED[0], "3", "10"), (CLOCKED[1], "3", "10")]
     assert is_drawn(tmp_path, "default_clock")
+    # What was evaluated before the first tenth of a run comes before it.
+    runs = default_clock.collect(tmp_path)
+    first = runs[CLOCKED[1], "ESAC, by default"][0][0]["total_steps"]
+    results(
+        tmp_path / "default_clock.csv",
+        {"ESAC, by default": (0.2, 0.0005, 0.1)},
+        ["Pendulum-v1", CLOCKED[1]],
+        budget=int(first),
+    )
+    more = default_clock.collect(tmp_path)
+    steps = [row["total_steps"] for row in more[CLOCKED[1], "ESAC, by default"][0]]
+    assert steps == sorted(set(steps)) and len(steps) > len(runs[CLOCKED[1], "ESAC, by default"][0])
+    assert ("Pendulum-v1", "ESAC, by default") in more and ("Pendulum-v1", "ESAC, by default") not in runs
     (tmp_path / "speed_default.csv").unlink()
     with pytest.raises(SystemExit, match="no data"):
         default_clock.main(["--results", str(tmp_path)])

@@ -2,9 +2,10 @@
 The default on the clock, beside SAC with rl-zoo3's arguments: ``python -m experiments.figures.default_clock``.
 
 ESAC's runs are those of the suites (``python -m experiments.run dense``, ``stuck``), and on Pendulum of "default_clock". They
-were played two at a time, one on each core, so that their clock is slow rather than fast. SAC's are those of "benchmark"; its
+were played beside other work and in one thread, so their seconds are those of the CPU. SAC's are those of "benchmark"; its
 seconds are its steps and updates at the speeds that ``python -m experiments.speed --output FILE`` measured on the idle machine
-in the same days. Seeds are those that both have.
+in the same days, with one or two threads. Seeds are those that both have. "default_clock" evaluates the first tenth of a run
+more often: a short run is the beginning of a long one.
 """
 
 from collections.abc import Sequence
@@ -37,8 +38,14 @@ def collect(results: Path = RESULTS) -> Runs:
     measured = results / SPEED
     theirs = comparison.read(results / "benchmark.csv", measured)
     ours: Runs = {}
-    for name in ("dense", "stuck", "default_clock"):
+    for name in ("dense", "stuck"):
         ours |= comparison.read(results / f"{name}.csv", measured)
+    for key, seeds in comparison.read(results / "default_clock.csv", measured).items():
+        for seed, rows in seeds.items():
+            rest = ours.setdefault(key, {}).setdefault(seed, [])
+            ours[key][seed] = [row for row in rows if not rest or row["total_steps"] < rest[0]["total_steps"]] + rest
+    for row in (row for seeds in ours.values() for rows in seeds.values() for row in rows):
+        row[AXIS] = row["cpu_seconds"]
     runs: Runs = {}
     for task in SHORT_TASKS:
         pair = theirs.get((task, BASELINE), {}), ours.get((task, ESAC), {})
