@@ -13,7 +13,7 @@ from sb3_esac import ESAC
 from sb3_esac.agent.learner import Learner
 from sb3_esac.budget import lead
 from sb3_esac.budget import rule as rules
-from sb3_esac.budget.lead import FOLLOWER, MEANINGFUL, MIN_SEARCH, ROOM, SEARCH_PATIENCE, WINDOW, Lead
+from sb3_esac.budget.lead import FOLLOWER, MEANINGFUL, MIN_SEARCH, PIECE, ROOM, SEARCH_PATIENCE, WINDOW, Lead
 from sb3_esac.budget.rule import TURN_EPISODES
 from sb3_esac.evaluation.progress import Progress
 from sb3_esac.evolution.improvement import Returns
@@ -100,16 +100,24 @@ def test_one_that_does_not_is_found_out_in_spite_of_noise(noise):
 
 
 def test_pieces_of_a_search_that_finds_nothing_double_and_the_agent_gets_as_long_as_it_is_stuck():
-    run = Run(lambda steps: 5.0, NOTHING, 400_000).play()
+    total = 600_000
+    run = Run(lambda steps: 5.0, NOTHING, total).play()
     at = run.handed_over
     searches = [end - begin for begin, end in zip(at[::2], at[1::2], strict=False)]
     for number, length in enumerate(searches[:3]):
         begun = at[2 * number]
-        piece = max(MIN_WINDOW, WINDOW * begun, MIN_SEARCH * MEMBERS * LENGTH) * 2**number
+        windows = PIECE * max(MIN_WINDOW, WINDOW * begun, MIN_SEARCH * MEMBERS * LENGTH) * 2**number
+        piece = min(windows, (total - begun) / ROOM)
         # A turn is a generation and at most an episode of the agent's.
         assert piece <= length <= piece + MEMBERS * LENGTH + LENGTH
     for begin, end in zip(at[1:6:2], at[2:6:2], strict=False):
         assert end - begin >= 2 * max(MIN_WINDOW, WINDOW * begin)
+
+
+def test_a_search_takes_at_most_half_of_what_is_left():
+    run = Run(lambda steps: 5.0, NOTHING, 100_000).play()
+    (begin, end) = run.handed_over
+    assert MIN_WINDOW < (100_000 - begin) / ROOM <= end - begin < 100_000 - begin - MIN_WINDOW
 
 
 def test_where_a_generation_is_dear_the_agent_gets_longer():

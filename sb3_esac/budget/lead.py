@@ -24,10 +24,13 @@ MEANINGFUL = 0.01
 
 ROOM = 2
 """
-No search begins unless so many times its steps are left.
+No search begins unless so many times such a window is left, and it takes at most one part in so many of what is left.
 
 Evidence for all of these: experiments/notebook/defaults.md, "Who leads". Walkers stand still for 25,000 steps, and walk then.
 """
+
+PIECE = 2
+"""Windows of steps that a search may take. With one, episodes of 1000 steps leave it three generations."""
 
 SEARCH_PATIENCE = 10
 """A search is stuck when it has not improved for so many generations."""
@@ -44,9 +47,9 @@ class Lead(Budget):
     One half leads and plays nearly all of the steps.
 
     The agent begins. When its returns have stopped improving, the population gets a piece of the steps for a search of its
-    own, which is as long as the window of steps that tells, and twice as long each time after, if there is room for two. It
-    keeps the lead while its champion is ahead of the agent and it improves itself. A population that does not lead takes no
-    steps at all. As long as the champion is the population's, the agent learns from the winners, too.
+    own, which is as long as both windows of steps that tell, and twice as long each time after, but at most half of what is
+    left. It keeps the lead while its champion is ahead of the agent and it improves itself. A population that does not lead
+    takes no steps at all. As long as the champion is the population's, the agent learns from the winners, too.
     """
 
     name = "fraction"
@@ -67,9 +70,14 @@ class Lead(Budget):
             self._handed_at = self._agent_handed_at = 0
         if not self.searches:
             window = max(MIN_WINDOW, WINDOW * progress.timesteps, MIN_SEARCH * self._price(progress))
-            piece = window * 2**self._n_searches
-            has_room = progress.total_timesteps - progress.timesteps >= ROOM * piece
-            if has_room and progress.agent_timesteps - self._agent_handed_at >= 2 * window and (why := self._stuck(window)):
+            least = window * 2**self._n_searches
+            rest = progress.total_timesteps - progress.timesteps
+            piece = min(PIECE * least, rest / ROOM)
+            if (
+                piece >= least
+                and progress.agent_timesteps - self._agent_handed_at >= 2 * window
+                and (why := self._stuck(window))
+            ):
                 self._piece, self._n_searches = piece, self._n_searches + 1
                 return self._hand_over(progress, why)
         elif progress.agent_is_champion:
