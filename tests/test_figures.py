@@ -456,6 +456,10 @@ def test_the_default_on_the_clock(tmp_path, capsys):
     more = default_clock.collect(tmp_path)
     steps = [row["total_steps"] for row in more[CLOCKED[1], "ESAC, by default"][0]]
     assert steps == sorted(set(steps)) and len(steps) > len(runs[CLOCKED[1], "ESAC, by default"][0])
+    assert list(more[CLOCKED[1], "ESAC, by default"]) == [0, 1, 2], "of seeds 3 and 4 SAC has none"
+    (tmp_path / "stuck.csv").unlink()
+    (tmp_path / "dense.csv").unlink()
+    assert {task for task, _ in default_clock.collect(tmp_path)} == {"Pendulum-v1"}, "a beginning is no run"
     assert ("Pendulum-v1", "ESAC, by default") in more and ("Pendulum-v1", "ESAC, by default") not in runs
     (tmp_path / "speed_default.csv").unlink()
     with pytest.raises(SystemExit, match="no data"):

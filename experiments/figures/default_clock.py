@@ -19,7 +19,7 @@ from experiments.figures.study import RESULTS, Outcome, judged, parse, show
 from experiments.matrices import SHORT_TASKS
 from experiments.report import times
 from experiments.speed import BASELINE, speeds
-from experiments.suites import ESAC
+from experiments.suites import DENSE, ESAC, STUCK
 from experiments.tables import Tables, markdown
 
 AXIS = SECONDS["idle"]
@@ -42,8 +42,13 @@ def collect(results: Path = RESULTS) -> Runs:
         ours |= comparison.read(results / f"{name}.csv", measured)
     for key, seeds in comparison.read(results / "default_clock.csv", measured).items():
         for seed, rows in seeds.items():
-            rest = ours.setdefault(key, {}).setdefault(seed, [])
-            ours[key][seed] = [row for row in rows if not rest or row["total_steps"] < rest[0]["total_steps"]] + rest
+            rest = ours.get(key, {}).get(seed, [])
+            if not rest and key[0] in (*DENSE, *STUCK):
+                # A beginning whose run has not been played yet.
+                continue
+            ours.setdefault(key, {})[seed] = [
+                row for row in rows if not rest or row["total_steps"] < rest[0]["total_steps"]
+            ] + rest
     for row in (row for seeds in ours.values() for rows in seeds.values() for row in rows):
         row[AXIS] = row["cpu_seconds"]
     runs: Runs = {}
