@@ -6,7 +6,7 @@ updates at the speeds of ``python -m experiments.speed``, with as many threads a
 yardstick: SAC's steps at SBX's speed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -76,14 +76,30 @@ def table(runs: Runs, speed_path: Path = RESULTS / SPEED.name) -> str:
         cells = ["", ""]
         if (task, SBX) in both:
             found = comparison.ratios(both, task, algorithm, SBX, AXIS)[0]
-            cells = [_shown(found.worst, ".2f"), _shown(found.median, ".2f")]
+            cells = [shown(found.worst, ".2f"), shown(found.median, ".2f")]
         lines[number] = f"{line} {' | '.join(cells)} |"
     return "\n".join(lines)
 
 
-def _shown(value: float, form: str) -> str:
+def shown(value: float, form: str = ".2f") -> str:
     """A number, or that it was never reached."""
     return f"{value:{form}}" if np.isfinite(value) else "never"
+
+
+def within(worst: Mapping[str, float], fraction: float, enough: int, n_tasks: int) -> Outcome:
+    """
+    Judge whether every return that SAC passes was passed in a fraction of its time.
+
+    :param worst: The worst ratio of each task.
+    :param fraction: Of SAC's time.
+    :param enough: On how many tasks it is to be so.
+    :param n_tasks: Of how many.
+    """
+    passed = [task for task, ratio in worst.items() if ratio <= fraction]
+    missed = [f"{task} ({shown(ratio)})" for task, ratio in worst.items() if ratio > fraction]
+    claim = f"every mean return that SAC passes within {fraction:.2f} of its time on {enough} of {n_tasks} tasks"
+    evidence = f"on {len(passed)} ({', '.join(passed) or 'none'}); not on {', '.join(missed) or 'none'}"
+    return Outcome(claim, len(passed) >= enough, evidence)
 
 
 def check(runs: Runs) -> list[Outcome]:
@@ -96,16 +112,12 @@ def check(runs: Runs) -> list[Outcome]:
     tasks = [task for task in names(runs)[0] if (task, BASELINE) in runs and (task, FAST) in runs]
     worst = {task: comparison.ratios(runs, task, FAST, BASELINE, AXIS)[0].worst for task in tasks}
     for fraction, enough in ((1 / 5, min(7, len(tasks))), (1 / 3, len(tasks))):
-        passed = [task for task in tasks if worst[task] <= fraction]
-        missed = [f"{task} ({_shown(worst[task], '.2f')})" for task in tasks if task not in passed]
-        claim = f"every mean return that SAC passes within {fraction:.2f} of its time on {enough} of {len(tasks)} tasks"
-        evidence = f"on {len(passed)} ({', '.join(passed) or 'none'}); not on {', '.join(missed) or 'none'}"
-        outcomes.append(Outcome(claim, len(passed) >= enough, evidence))
+        outcomes.append(within(worst, fraction, enough, len(tasks)))
     for task, (level, seconds) in GOALS.items():
         seeds = runs.get((task, FAST), {})
         reached = {seed: statistics.first_passage(comparison.curve_of(rows, AXIS), level) for seed, rows in seeds.items()}
         if reached:
-            evidence = ", ".join(f"seed {seed}: {_shown(value, '.0f')}" for seed, value in reached.items())
+            evidence = ", ".join(f"seed {seed}: {shown(value, '.0f')}" for seed, value in reached.items())
             holds = all(value <= seconds for value in reached.values())
             claim = f"{task} at {level:.0f} within {seconds:.0f} seconds with every seed"
             outcomes.append(Outcome(claim, holds, evidence))

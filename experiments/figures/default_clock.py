@@ -15,6 +15,7 @@ import numpy as np
 
 from experiments import comparison, drawing
 from experiments.comparison import SECONDS, Runs
+from experiments.figures.clock import shown, within
 from experiments.figures.study import RESULTS, Outcome, judged, parse, show
 from experiments.matrices import SHORT_TASKS
 from experiments.report import times
@@ -76,14 +77,9 @@ def in_short(runs: Runs) -> str:
             last = [rows[-1] for rows in runs[task, algorithm].values()]
             line += [f"{np.mean([row[column] for row in last]):.{digits}f}" for column, digits in (("deployed", 1), (AXIS, 0))]
         found = comparison.ratios(runs, task, ESAC, BASELINE, AXIS)[0]
-        lines.append([*line, *(_shown(ratio) for ratio in (found.median, found.worst_but_the_highest, found.worst))])
+        lines.append([*line, *(shown(ratio) for ratio in (found.median, found.worst_but_the_highest, found.worst))])
     ends = [f"{who}, {what}" for who in ("ESAC", BASELINE) for what in ("final return", "after (s)")]
     return markdown(["task", "seeds", *ends, "time ratio, median", "worst below the highest 5%", "worst"], lines)
-
-
-def _shown(value: float) -> str:
-    """A ratio, or that the level was never reached."""
-    return f"{value:.2f}" if np.isfinite(value) else "never"
 
 
 def check(runs: Runs) -> list[Outcome]:
@@ -95,11 +91,7 @@ def check(runs: Runs) -> list[Outcome]:
     worst = {
         task: comparison.ratios(runs, task, ESAC, BASELINE, AXIS)[0].worst for task in SHORT_TASKS if (task, ESAC) in runs
     }
-    passed = [task for task, ratio in worst.items() if ratio <= FRACTION]
-    missed = [f"{task} ({_shown(ratio)})" for task, ratio in worst.items() if ratio > FRACTION]
-    claim = f"every mean return that SAC passes within {FRACTION:.2f} of its time on {ENOUGH} of {len(SHORT_TASKS)} tasks"
-    evidence = f"on {len(passed)} ({', '.join(passed) or 'none'}); not on {', '.join(missed) or 'none'}"
-    return [Outcome(claim, len(passed) >= ENOUGH, evidence)]
+    return [within(worst, FRACTION, ENOUGH, len(SHORT_TASKS))]
 
 
 def main(arguments: Sequence[str] | None = None) -> list[Outcome]:
