@@ -147,13 +147,16 @@ def tasks(algorithm: str) -> str:
     return markdown(["task", "command", "true steps"], rows)
 
 
-def table(algorithm: str) -> str:
+def table(algorithm: str, latest: bool = True) -> str:
     """
     What the zoo's commands have learned.
 
     :param algorithm: "es" or "esac".
+    :param latest: Whether a later run of the same task and seed, by another entry of the file, replaces an earlier one.
     """
     rows = [row for row in read_csv(RESULTS) if row["algo"] == algorithm]
+    if latest:
+        rows = list({(row["env"], row["seed"]): row for row in rows}.values())
     columns = ["env", "seed", "target", "return_mean", "return_std", "total_steps", "gradient_updates", "seconds", "cores"]
     return markdown(columns, [[row[name] for name in columns] for row in rows])
 
@@ -163,6 +166,7 @@ TABLES: Tables = {
     "tasks of es": lambda: tasks("es"),
     "zoo check of esac": lambda: table("esac"),
     "zoo check of es": lambda: table("es"),
+    "zoo check of es, every run": lambda: table("es", latest=False),
 }
 
 
