@@ -199,3 +199,17 @@ def test_a_report(tiny, tmp_path, capsys, monkeypatch):
     last = [float(row["deployed"]) for row in read(path) if row["is_last"] == "True"]
     assert f"| {sum(last) / 2:.0f} | {last[0]:.0f}, {last[1]:.0f} |" in printed
     assert (tmp_path / "tiny_curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_of_two_runs_by_the_zoo_the_later_one_is_in_the_manual(tmp_path, monkeypatch):
+    columns = "algo,env,seed,target,return_mean,return_std,total_steps,gradient_updates,seconds,cores"
+    runs = ["es,A,0,,1,0,9,0,1,2", "es,A,1,,2,0,9,0,1,2", "es,A,0,,3,0,9,0,1,2", "esac,A,0,,4,0,9,0,1,2"]
+    (tmp_path / "runs.csv").write_text("\n".join([columns, *runs]) + "\n")
+    monkeypatch.setattr("experiments.zoo_check.RESULTS", tmp_path / "runs.csv")
+    from experiments.zoo_check import table
+
+    def returns(text: str) -> list[str]:
+        return [line.split(" | ")[3] for line in text.splitlines()[2:]]
+
+    assert returns(table("es")) == ["3", "2"]
+    assert returns(table("es", latest=False)) == ["1", "2", "3"]
