@@ -47,8 +47,8 @@ class SaveGenerations(BaseCallback):
 
 def make_model() -> ESAC:
     """A new run."""
-    # A generation of four members, and as many steps of the agent as go with them, is short.
-    options = {"population_size": 4, "buffer_size": 50_000, "batch_size": 64, "train_freq": 4}
+    # The population plays half of the steps, by default only those for which the agent is stuck. Generations are short.
+    options = {"agent_fraction": 0.5, "population_size": 4, "buffer_size": 50_000, "batch_size": 64, "train_freq": 4}
     return ESAC("MlpPolicy", "Pendulum-v1", seed=0, device="cpu", **options)
 
 
@@ -86,7 +86,9 @@ def main() -> None:
     resumed = train(steps)
     whole = make_model().learn(steps)
     print(f"resumed: {resumed.num_timesteps} steps, without interruption: {whole.num_timesteps} steps")
-    print(f"the same mean: {(resumed.population.mean == whole.population.mean).all()}")
+    print(f"the population's mean is the same: {(resumed.population.mean == whole.population.mean).all()}")
+    actors = [model.agent.actor.state_dict().values() for model in (resumed, whole)]
+    print(f"the agent's actor is the same: {all((one == other).all() for one, other in zip(*actors))}")
     resumed.save(SAVES / "final")
     print(f"wrote {SAVES / 'final.zip'}")
 

@@ -86,7 +86,6 @@ EPISODE_STEPS = 40
 
 SMALL = {
     "population_size": 4,
-    "agent_fraction": 0.5,
     "batch_size": 8,
     "champion_episodes": 2,
     "train_freq": 16,

@@ -50,7 +50,12 @@ PROMISES = {
     "quickstart": [r"^\d+ steps, [1-9]\d* of them by the agent$", RETURN],
     "ray_cluster": ["^the same result: True$", RETURN],
     "record_video": [rf"^return: {NUMBER}$"],
-    "resume_after_crash": ["^killed: True$", r"^going on from generation \d+, step \d+$", "^the same mean: True$"],
+    "resume_after_crash": [
+        "^killed: True$",
+        r"^going on from generation \d+, step \d+$",
+        "^the population.s mean is the same: True$",
+        "^the agent.s actor is the same: True$",
+    ],
     "subproc_vec_env": [rf"^{NUMBER} steps of offspring per second$", RETURN],
     "train": [rf"^return over 2 episodes: {NUMBER}", r"^runs.Pendulum-v1_0.learning_curve\.png$"],
     "vec_normalize": [rf"^return: (?P<one>{NUMBER}) before saving, (?P=one) after loading$"],

@@ -331,10 +331,19 @@ def test_every_sample_is_a_set_of_arguments(algo, sample):
         study.tell(trial, 0.0)
 
 
+IDLE_BESIDE_TRIALS = {
+    "esac": {"agent_fraction": None, "agent_episodes": 5},
+    "es": {"strategy": "canonical", "winner_fraction": 0.4, "es_learning_rate": 0.1, "weight_decay": 0.01},
+}
+"""What an entry may say for arguments of its own. With whatever a trial says, some of it has no effect."""
+
+
 @pytest.mark.parametrize("algo", ALGORITHMS)
 def test_optimizing_and_taking_a_trial(commands, algo):
+    entry = {"policy": "MlpPolicy", "n_timesteps": 800, **IDLE_BESIDE_TRIALS[algo]}
+    (commands.folder / "mine.yml").write_text(yaml.dump({"Pendulum-v1": entry}))
     storage = ["--storage", "optuna/study.log", "--study-name", "small"]
-    flags = ["-n", 800, "--n-trials", 2, "--n-startup-trials", 1, "--n-evaluations", 1, "--eval-episodes", 1]
+    flags = ["-conf", "mine.yml", "--n-trials", 2, "--n-startup-trials", 1, "--n-evaluations", 1, "--eval-episodes", 1]
     output = commands.train(algo, "-optimize", *flags, *storage, "--no-optim-plots", "--sampler", "random", "--pruner", "none")
     assert "Number of finished trials:  2" in output and "Best trial" in output
     assert len(list((commands.folder / "logs" / algo).glob("report_*.csv"))) == 1
@@ -343,7 +352,7 @@ def test_optimizing_and_taking_a_trial(commands, algo):
         storage=optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend("optuna/study.log")),
     )
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "COMPLETE"]
-    output = commands.train(algo, "-n", 100, *storage, "--trial-id", 1)
+    output = commands.train(algo, "-conf", "mine.yml", "-n", 100, *storage, "--trial-id", 1)
     assert "Loading from Optuna study" in output
     saved = sorted((commands.folder / "logs" / algo).glob("Pendulum-v1_*"))[-1] / "Pendulum-v1" / "config.yml"
     assert yaml.unsafe_load(saved.read_text())["sigma"] == study.trials[1].params["sigma"]

@@ -1,13 +1,16 @@
 """rl-zoo3's experiment manager, taught what the algorithms of this package need."""
 
+import copy
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 import gymnasium as gym
+import optuna
 import rl_zoo3.exp_manager
+import rl_zoo3.hyperparams_opt
 from gymnasium.envs.registration import EnvSpec
 from rl_zoo3.utils import get_class_by_name
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -16,15 +19,22 @@ from stable_baselines3.common.logger import CSVOutputFormat
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecNormalize
+from stable_baselines3.her import HerReplayBuffer
 
+from sb3_esac import ES, ESAC
+from sb3_esac.arguments import defaults_of
 from sb3_esac.evaluation.backends import may_make_workers
 from sb3_esac.evaluation.monitor_files import OffspringFile
 from sb3_esac.evaluation.vec_envs import base_vec_env
+from sb3_esac.validation import EFFECTS, ES_EFFECTS, Effect, effective
 from sb3_esac.zoo.checkpoints import Unfinished, is_unfinished, part_of
 from sb3_esac.zoo.files import hyperparameter_file, linear_schedule
 
 ALGORITHMS = ("esac", "es")
 """Names on the command line."""
+
+KINDS: dict[str, tuple[type[BaseAlgorithm], Collection[Effect]]] = {"esac": (ESAC, EFFECTS), "es": (ES, ES_EFFECTS)}
+"""What they stand for, and when its arguments have an effect."""
 
 FLATTENED = "sb3_esac.envs.dm_control.FlatObservation"
 """Wrapper that DM Control tasks need, whose observations are dicts with scalars in them."""
@@ -93,6 +103,7 @@ class ExperimentManager(rl_zoo3.exp_manager.ExperimentManager):
       finishes the run, to the last bit, if the same command is given one of them with ``-i``,
     - keeps what is logged beside the evaluations, and with ``--vec-env subproc`` the offspring's episodes in
       ``offspring.monitor.csv``,
+    - leaves out, with ``-optimize`` and ``--trial-id``, what the file says in vain beside a trial's arguments,
     - saves the model after Ctrl-C, whatever has become of the environment's processes,
     - understands ``agent_class: sb3_contrib.TQC``, ``agent_fraction: lin_0.5`` and ``sigma: lin_0.1_0.02``.
     """
@@ -102,6 +113,7 @@ class ExperimentManager(rl_zoo3.exp_manager.ExperimentManager):
         folder = Path(rl_zoo3.exp_manager.__file__).parent / "hyperparams"
         if self._is_ours() and Path(self.config) == folder / f"{self.algo}.yml":
             self.config = str(hyperparameter_file(self.algo))
+        self._trial: dict[str, Any] = {}
 
     def _is_ours(self) -> bool:
         return self.algo in ALGORITHMS
@@ -111,7 +123,35 @@ class ExperimentManager(rl_zoo3.exp_manager.ExperimentManager):
         if self._is_ours() and self.env_name.gym_id.startswith("dm_control/") and "env_wrapper" not in hyperparams:
             print(f"Flattening the observations of {self.env_name.gym_id}")
             hyperparams["env_wrapper"] = saved["env_wrapper"] = FLATTENED
+        if self._is_ours() and self._trial:
+            asked_for = {name: hyperparams[name] for name in {*self._trial, *(self.custom_hyperparams or {})}}
+            hyperparams = self._without_idle(hyperparams, asked_for)
+            saved = {name: value for name, value in saved.items() if name in hyperparams}
         return hyperparams, saved
+
+    def load_trial(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        self._trial = super().load_trial(*args, **kwargs)
+        return self._trial
+
+    def objective(self, trial: optuna.Trial) -> float:
+        if not self._is_ours():
+            return super().objective(trial)
+        hindsight = self._hyperparams.get("replay_buffer_class") == HerReplayBuffer
+        about_her = {
+            "using_her_replay_buffer": hindsight,
+            "her_kwargs": self._hyperparams.get("replay_buffer_kwargs", {}),
+        }
+        # A trial that is asked again says the same. Trials may run at once, so each has a manager of its own.
+        sample = rl_zoo3.hyperparams_opt.HYPERPARAMS_SAMPLER[self.algo](trial, self.n_actions, self.n_envs, about_her)
+        manager = copy.copy(self)
+        manager._hyperparams = self._without_idle(self._hyperparams, sample)
+        return super(ExperimentManager, manager).objective(trial)
+
+    def _without_idle(self, arguments: dict[str, Any], trial: dict[str, Any]) -> dict[str, Any]:
+        """Leave out what has no effect beside a trial's arguments: a file was written for others."""
+        kind, effects = KINDS[self.algo]
+        others = {name: value for name, value in arguments.items() if name not in trial}
+        return {**effective(effects, defaults_of(kind), others, trial), **{k: arguments[k] for k in trial if k in arguments}}
 
     def create_callbacks(self) -> None:
         super().create_callbacks()  # type: ignore[no-untyped-call]
