@@ -88,7 +88,7 @@ def main() -> None:
     print(f"resumed: {resumed.num_timesteps} steps, without interruption: {whole.num_timesteps} steps")
     print(f"the population's mean is the same: {(resumed.population.mean == whole.population.mean).all()}")
     actors = [model.agent.actor.state_dict().values() for model in (resumed, whole)]
-    print(f"the agent's actor is the same: {all((one == other).all() for one, other in zip(*actors))}")
+    print(f"the agent's actor is the same: {all((one == other).all() for one, other in zip(*actors, strict=True))}")
     resumed.save(SAVES / "final")
     print(f"wrote {SAVES / 'final.zip'}")
 

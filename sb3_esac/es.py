@@ -244,6 +244,9 @@ class ES(PopulationAlgorithm):
         """
         Load parameters from a zip file or a nested dictionary; the policy's become the mean of the population.
 
+        What the champion has returned is no parameter: a model that has probed none deploys the mean. :meth:`load` restores
+        both.
+
         :param load_path_or_dict: As in SB3.
         :param exact_match: As in SB3.
         :param device: As in SB3.

@@ -16,7 +16,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule, TrainFreq
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule, TensorDict, TrainFreq
 from stable_baselines3.sac.policies import SACPolicy
 
 from sb3_esac import saving, validation
@@ -583,6 +583,22 @@ class ESAC(PopulationAlgorithm):
             *(f"agent.{name}" for name in agent_tensors),
             *tensors,
         ]
+
+    def set_parameters(
+        self, load_path_or_dict: str | TensorDict, exact_match: bool = True, device: th.device | str = "auto"
+    ) -> None:
+        """
+        Load parameters from a zip file or a nested dictionary. If the agent's come without an average, averaging starts anew.
+
+        What the champion has returned is no parameter: with ``deploy="best"`` a model whose population has played chooses by
+        its own record whether agent or champion is deployed, and a new one deploys the agent. :meth:`load` restores both.
+
+        :param load_path_or_dict: As in SB3, with the names of ``get_parameters``.
+        :param exact_match: As in SB3.
+        :param device: As in SB3.
+        """
+        with self.learner.given_parameters():
+            super().set_parameters(load_path_or_dict, exact_match, device)
 
     def _prepare_to_save(self) -> None:
         collect_arguments(self)

@@ -174,6 +174,43 @@ def test_set_parameters_from_file(tmp_path, algorithm):
     assert not differences(model.get_parameters(), other.get_parameters())
 
 
+@pytest.mark.parametrize("algorithm, deploy", DEPLOYED)
+def test_set_parameters_of_another_model(tmp_path, algorithm, deploy):
+    """Without probes there is no champion, and the other model plays what this one plays."""
+    average = {"agent_average": 0.5} if algorithm is ESAC and deploy != "population" else {}
+    model = trained(algorithm, deploy=deploy, champion_episodes=0, **average)
+    actions = actions_of(model)
+    model.save(tmp_path / "model")
+    for source in (model.get_parameters(), str(tmp_path / "model")):
+        other = make_model(algorithm, drift(), seed=1, deploy=deploy, champion_episodes=0, **average)
+        assert not np.array_equal(actions_of(other), actions)
+        other.set_parameters(source)
+        np.testing.assert_array_equal(actions_of(other), actions)
+
+
+@pytest.mark.parametrize("steps", [0, 150])
+def test_a_policy_of_the_users_is_deployed(steps):
+    """It has no past to be averaged."""
+    model = trained(deploy="agent", steps=steps)
+    policy = {name: th.rand_like(value) for name, value in model.policy.state_dict().items()}
+    model.set_parameters({"agent.policy": policy}, exact_match=False)
+    np.testing.assert_array_equal(actions_of(model), model.policy.predict(OBSERVATIONS, deterministic=True)[0])
+    np.testing.assert_array_equal(model.learner.vector, to_vector(model.actor))
+
+
+def test_the_mean_follows_statistics_of_the_users():
+    """It is deployed behind the statistics of the agent's policy."""
+    model = trained(deploy="population", normalize_observations=True)
+    actions = actions_of(model)
+    policy = {
+        name: value + 1.0 if name.split(".")[-1].startswith("mean") else value
+        for name, value in model.policy.state_dict().items()
+    }
+    assert differences(policy, model.policy.state_dict())
+    model.set_parameters({"agent.policy": policy}, exact_match=False)
+    assert not np.array_equal(actions_of(model), actions)
+
+
 @pytest.mark.parametrize("ent_coef", ["auto", 0.1])
 def test_entropy_coefficient(tmp_path, ent_coef):
     model = trained(ent_coef=ent_coef, agent_fraction=0.5)

@@ -22,6 +22,8 @@ class AveragedActor:
 
     def __init__(self, learner: BasePolicy, window: float) -> None:
         self.learner, self.window = learner, window
+        self.is_learner = True
+        """Whether there is no past: it is the learner itself, whatever parameters that is given."""
         self.actor = copy_actor(learner, learner.device)
         # Statistics of batch normalisation are copied, as SB3 does for target networks.
         self._statistics = [get_parameters_by_name(actor, ["running_"]) for actor in (learner, self.actor)]
@@ -35,6 +37,7 @@ class AveragedActor:
         :param n_updates: Its updates in all.
         """
         decay = (1.0 - 1.0 / max(1.0, self.window * n_updates)) ** n_new
+        self.is_learner = False
         averaged, learned = self._parameters
         with th.no_grad(), one_torch_thread():
             # As `torch.optim.swa_utils.get_ema_multi_avg_fn`, which makes a function each time.
@@ -46,3 +49,4 @@ class AveragedActor:
     def restart(self) -> None:
         """Forget the past."""
         self.actor.load_state_dict(self.learner.state_dict())
+        self.is_learner = True

@@ -4,6 +4,7 @@ import copy
 import io
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, Protocol
@@ -120,15 +121,13 @@ class Learner:
 
     @property
     def deployed_actor(self) -> BasePolicy:
-        """What is deployed of the agent: its average, or all of the policy before the first update."""
-        # Before that parameters may have come from the user.
-        return self.agent.policy if self.averaged is None or self.agent._n_updates == 0 else self.averaged.actor
+        """What is deployed of the agent: its average, or all of the policy while there is none."""
+        return self.agent.policy if self.averaged is None or self.averaged.is_learner else self.averaged.actor
 
     @property
     def vector(self) -> np.ndarray:
         """(d,) parameters of the average."""
-        # Without updates both are the same.
-        return to_vector(self.actor if self.averaged is None else self.averaged.actor)
+        return to_vector(self.actor if self.averaged is None or self.averaged.is_learner else self.averaged.actor)
 
     @property
     def buffer(self) -> SharedExperience:
@@ -185,6 +184,19 @@ class Learner:
         """Forget the actor's past."""
         if self.averaged is not None:
             self.averaged.restart()
+
+    @contextmanager
+    def given_parameters(self) -> Iterator[None]:
+        """Let the user set parameters: an average that comes with them is kept, that of other parameters is forgotten."""
+        actors = [self.actor] if self.averaged is None else [self.actor, self.averaged.actor]
+        before = [to_vector(actor) for actor in actors]
+        yield
+        self.scale.note_change()
+        changed = [not np.array_equal(one, to_vector(actor)) for one, actor in zip(before, actors, strict=True)]
+        if self.averaged is not None and changed[1]:
+            self.averaged.is_learner = False
+        elif changed[0]:
+            self.restart_average()
 
     def set_updates(self, updates: str) -> None:
         """

@@ -45,12 +45,17 @@ class ObservationScale:
         keep_functions = self.agent._n_updates > 0 and not of_the_agent
         beside = [] if averaged is None else [averaged.actor]
         update_normalizers(self.agent.policy, fresh, keep_functions=keep_functions, beside=beside)
+        self.note_change()
+
+    def note_change(self) -> None:
+        """Statistics have changed."""
         self.version += 1
 
     def forget(self) -> None:
         """Begin statistics anew."""
         for normalizer in normalizers(self.agent.policy):
             normalizer.forget()
+        self.note_change()
 
     def begin(self) -> None:
         """Collect what the agent sees from now on."""
