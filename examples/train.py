@@ -36,7 +36,7 @@ def integer(text: str) -> int:
     """
     value = float(text)
     if value != int(value) or value <= 0:
-        raise argparse.ArgumentTypeError(f"expected a positive whole number, however encountered {text}")
+        raise argparse.ArgumentTypeError(f"must be a positive whole number, not {text}")
     return int(value)
 
 
@@ -49,7 +49,7 @@ def option(text: str) -> tuple[str, Any]:
     """
     name, equals, value = text.partition("=")
     if not equals or not name.isidentifier():
-        raise argparse.ArgumentTypeError(f"expected name=value, however encountered {text}")
+        raise argparse.ArgumentTypeError(f"must be name=value, not {text}")
     try:
         return name, ast.literal_eval(value)
     except (ValueError, SyntaxError):

@@ -269,6 +269,8 @@ class PopulationAlgorithm(BaseAlgorithm):
         reset_num_timesteps: bool,
         progress_bar: bool,
     ) -> None:
+        if self.env is None:
+            raise ValueError("The model has no environment to learn on: pass `env` to `load`, or call `set_env` first")
         if self._pending is not None:
             # Arguments that were changed change the population, but not where it goes on.
             self._pending.goes_back = not reset_num_timesteps and self._pending.is_untouched(self)

@@ -456,7 +456,7 @@ class ESAC(PopulationAlgorithm):
     ) -> SelfESAC:
         """
         Train until ``total_timesteps`` true steps have been taken; a generation that has begun is finished, with its probe of
-        the champion. An agent that plays half of the steps or more plays the rest when no generation fits in.
+        the champion. After it an agent that plays half of the steps or more plays the rest when no other one fits in.
 
         :param total_timesteps: Steps of all training environments together, the offspring's included; may be a float.
         :param callback: Called at every step.

@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help=f"files to write, .png, .svg or .pdf (default: {DEFAULT_NAME} in the folder; comparison.png for several)",
     )
-    parser.add_argument("--events", type=Path, metavar="FOLDER", help="TensorBoard events if they stand elsewhere")
+    parser.add_argument("--events", type=Path, metavar="FOLDER", help="folder of TensorBoard events, if elsewhere")
     parser.add_argument("--labels", nargs="+", metavar="NAME", help="names of several runs")
     parser.add_argument(
         "--live",

@@ -14,6 +14,7 @@ from support import is_finite, tiny
 
 from sb3_esac import ESAC
 from sb3_esac.evolution.noise import Stream, episode_seed
+from sb3_esac.recording.loading import load_model
 
 
 def bits(n_envs=1, **kwargs):
@@ -215,3 +216,13 @@ def test_loading_without_an_environment(tmp_path):
     # As SAC: the buffer computes rewards with the environment.
     with pytest.raises(AssertionError, match="You must pass an environment"):
         ESAC.load(tmp_path / "model.zip")
+
+
+def test_a_model_is_loaded_to_be_filmed(tmp_path):
+    """Without an environment, and without a buffer."""
+    model = hindsight(bits()).learn(40)
+    model.save(tmp_path / "model")
+    observation = model.get_env().reset()
+    loaded = load_model(tmp_path / "model.zip")
+    actions = [player.predict(observation, deterministic=True)[0] for player in (model, loaded)]
+    np.testing.assert_array_equal(*actions)

@@ -44,7 +44,7 @@ def test_a_picture_of_a_run(run_folder, tmp_path, ending, magic):
     assert written.read_bytes().startswith(magic)
 
 
-STACKED = ("winners", "champion's probes", "gradients", "callbacks", "elsewhere", "generation", "share it is to have")
+STACKED = ("winners", "champion's probes", "gradients", "callbacks", "elsewhere", "generation", "target share")
 
 
 def test_labels_and_series(run_folder, tmp_path):
@@ -225,7 +225,7 @@ def test_several_runs(run_folder, tmp_path, capsys):
     (tmp_path / "other" / "monitor.csv").write_text('#{"t_start": 5.0}\nr,l,t\n1.0,10,0.5\n3.0,30,1.5\n')
     main([str(run_folder[0]), str(tmp_path / "other"), "--labels", "first", "second", "-o", str(tmp_path / "both.svg")])
     text = (tmp_path / "both.svg").read_text()
-    assert "<!-- first -->" in text and "<!-- second -->" in text
+    assert "<!-- first -->" in text and "<!-- second (training episodes) -->" in text
     with pytest.raises(ValueError, match="`labels` must have one entry for each of 1 folders, not 2"):
         plot_comparison([run_folder[0]], tmp_path / "no.png", ["a", "b"])
 

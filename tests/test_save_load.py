@@ -378,6 +378,8 @@ def test_load_without_environment(tmp_path, algorithm, target_entropy):
     if algorithm in HYBRIDS:
         assert loaded.agent.target_entropy == model.agent.target_entropy
     assert np.array_equal(actions_of(model), actions_of(loaded))
+    with pytest.raises(ValueError, match=r"no environment.*set_env"):
+        loaded.learn(100)
     loaded.set_env(drift())
     assert loaded.learn(100).num_timesteps >= 100
 

@@ -158,6 +158,10 @@ def test_a_run_is_finished_from_a_checkpoint(commands, algo):
 
     output = commands.train(algo, "-n", 900, "-i", folder / "rl_model_1000_steps.zip", params=params)
     assert "Going on" not in output, "another number of steps is another run"
+    if algo == "esac":
+        (folder / "rl_model_replay_buffer_500_steps.pkl").unlink()
+        output = commands.train(algo, *flags, "-i", folder / "rl_model_500_steps.zip")
+        assert "not bit for bit" in output
 
 
 def test_enjoy_allocates_no_replay_buffer(commands):
@@ -472,6 +476,7 @@ def test_importing_the_zoo_needs_no_rl_zoo3(tmp_path):
 def test_the_papers_hyperparameters_are_esacs(commands):
     with pytest.raises(SystemExit, match="--paper is for --algo esac, not 'sac'"):
         commands("train", "--algo", "sac", "--paper", "--env", "Pendulum-v1")
+    assert cli._with_preset(["--algo=esac", "--paper"])[:2] == ["--algo=esac", "-conf"]
 
 
 # -- the stack of wrappers ---------------------------------------------------------------------------------------------

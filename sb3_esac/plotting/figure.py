@@ -86,6 +86,8 @@ def plot_comparison(
     for number, run in enumerate(runs):
         color, linestyle, marker = LOOKS[number % len(LOOKS)]
         label = run.name if labels is None else labels[number]
+        if run.evaluations is None:
+            label += " (training episodes)"
         panels.draw_evaluations(axes, _curve_of(run), label, marker, 4, color, linestyle)
     axes.set_title(title)
     axes.set_ylabel("undiscounted return")

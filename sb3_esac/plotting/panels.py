@@ -112,7 +112,7 @@ def draw_share(axes: "Axes", run: Run) -> None:
     steps, agent = run.rows(STEPS, AGENT_STEPS)
     taken = steps > 0
     draw_curve(axes, (steps[taken], agent[taken] / steps[taken]), label="agent's share of all steps", color=ORANGE, marker="s")
-    for key, label in (("agent/fraction", "share it is to have"), ("agent/probability", "probability of an interval")):
+    for key, label in (("agent/fraction", "target share"), ("agent/probability", "probability of an interval")):
         draw_curve(axes, run.rows(STEPS, key), label=label, color=BLACK, linestyle=":")
     axes.set_ylim(0, min(1.05, 1.15 * max(axes.dataLim.y1, 0.05)))
     axes.set_ylabel("agent")
@@ -181,7 +181,8 @@ def draw_seconds(axes: "Axes", run: Run) -> None:
         rest = np.maximum(totals[-1] - np.sum(totals[:-1], axis=0), 0.0)
         bands.append(("elsewhere", np.maximum.accumulate(rest), GREY, ""))
     stack(axes, x, bands)
-    axes.yaxis.set_major_formatter(short_numbers())
+    if axes.get_ylim()[1] > 1000:
+        axes.yaxis.set_major_formatter(short_numbers())
     axes.set_ylabel("seconds")
 
 

@@ -89,16 +89,12 @@ class Run:
             )
         else:
             wanted = {
-                "population/winners_from_mean": "where winners come from",
-                "time/population_seconds": "seconds by phase",
-                AGENT_STEPS: "steps by phase",
+                "population/winners_from_mean": "winners by origin: the population has played no generation",
+                "time/population_seconds": "seconds by phase: `time/population_seconds` was not logged",
+                AGENT_STEPS: f"steps by phase: `{AGENT_STEPS}` was not logged",
             }
             is_es = self.has("es/step_norm")
-            notes += [
-                f"no {what}: `{key}` was not logged"
-                for key, what in wanted.items()
-                if not self.has(key) and not (is_es and "winners" in key)
-            ]
+            notes += [f"no {what}" for key, what in wanted.items() if not self.has(key) and not (is_es and "winners" in key)]
         if self.evaluations is None:
             notes.append("no evaluations: train with an `EvalCallback` that has this folder as its `log_path`")
         return notes

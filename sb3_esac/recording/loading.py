@@ -40,6 +40,9 @@ def load_model(path: str | Path, algorithm: str | None = None, deploy: str | Non
     elif "buffer_size" in data and cls is not ESAC:
         # It is not going to learn.
         arguments["buffer_size"] = 1
+    if data.get("replay_buffer_class") is not None:
+        # Hindsight needs an environment.
+        arguments |= {"replay_buffer_class": None, "replay_buffer_kwargs": {}}
     return cls.load(path, device="cpu", **arguments)
 
 

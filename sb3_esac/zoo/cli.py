@@ -94,12 +94,20 @@ def _save_instead_of_showing(script: str) -> None:
     plt.show = show
 
 
+def _value_of(flag: str, arguments: list[str]) -> str:
+    """Find what a command line says after a flag, "" if it does not."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument(flag, default="", dest="value")
+    value: str = parser.parse_known_args(arguments)[0].value
+    return value
+
+
 def _with_preset(arguments: list[str]) -> list[str]:
     """Replace ``--paper`` by the file that it stands for."""
     if PAPER not in arguments:
         return arguments
     rest = [argument for argument in arguments if argument != PAPER]
-    algorithm = rest[rest.index("--algo") + 1] if "--algo" in rest[:-1] else ""
+    algorithm = _value_of("--algo", rest)
     if algorithm != "esac":
         sys.exit(f"esac-zoo: {PAPER} is for --algo esac, not {algorithm!r}")
     return [*rest, "-conf", str(hyperparameter_file("esac_paper"))]
@@ -107,7 +115,7 @@ def _with_preset(arguments: list[str]) -> list[str]:
 
 def _with_camera(arguments: list[str]) -> list[str]:
     """Let the camera follow the one robot of gymnasium that would run out of the picture."""
-    if "HalfCheetah-v5" in arguments and "--env-kwargs" not in arguments:
+    if _value_of("--env", arguments) == "HalfCheetah-v5" and not _value_of("--env-kwargs", arguments):
         return [*arguments, "--env-kwargs", "camera_name:'track'"]
     return arguments
 
@@ -116,7 +124,7 @@ def _prepare_rendering(script: str, arguments: list[str]) -> None:
     """Choose how MuJoCo renders, before anybody imports it: not at all while training, without a screen for videos."""
     if script == "record_video":
         _choose_renderer(arguments)
-    elif script == "train" or "--no-render" in arguments:
+    elif script in ("train", *PLOTS) or "--no-render" in arguments:
         os.environ.setdefault("MUJOCO_GL", "disable")
     if script in PLOTS and not os.environ.get("DISPLAY"):
         os.environ.setdefault("MPLBACKEND", "Agg")
@@ -126,15 +134,13 @@ def _choose_renderer(arguments: list[str]) -> None:
     """By EGL or OSMesa, whichever works here, unless ``MUJOCO_GL`` says otherwise."""
     from sb3_esac.recording.rendering import NoRendererError, choose_renderer
 
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--env", default="")
     try:
-        choose_renderer(parser.parse_known_args(arguments)[0].env)
+        choose_renderer(_value_of("--env", arguments))
     except NoRendererError as error:
         sys.exit(f"esac-zoo: {error}")
 
 
 def _check_dm_control(arguments: list[str]) -> None:
-    wants = any(argument.startswith("dm_control/") for argument in arguments)
+    wants = any(argument.removeprefix("--env=").startswith("dm_control/") for argument in arguments)
     if wants and (find_spec("shimmy") is None or find_spec("dm_control") is None):
         sys.exit('esac-zoo: DM Control is needed: pip install "sb3_esac[dmc]"')

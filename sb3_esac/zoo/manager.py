@@ -173,6 +173,8 @@ class ExperimentManager(rl_zoo3.exp_manager.ExperimentManager):
     def _load_pretrained_agent(self, hyperparams: dict[str, Any], env: VecEnv) -> BaseAlgorithm:
         model = super()._load_pretrained_agent(hyperparams, env)
         buffer = part_of(self.trained_agent, "replay_buffer") if self._is_ours() else None
+        if self.algo == "esac" and buffer is None and is_unfinished(model, self.trained_agent, self.n_timesteps):
+            print("No replay buffer was saved (--save-replay-buffer): the run goes on with an empty one, so not bit for bit")
         if buffer is not None and hasattr(model, "load_replay_buffer"):
             print("Loading replay buffer")
             model.load_replay_buffer(buffer, truncate_last_traj=self.truncate_last_trajectory)
