@@ -157,7 +157,7 @@ class PopulationAlgorithm(BaseAlgorithm):
     @property
     def _current_progress_remaining(self) -> float:
         total = getattr(self, "_total_timesteps", 0)
-        return 1.0 - float(self.num_timesteps) / float(total) if total else 1.0
+        return max(0.0, 1.0 - float(self.num_timesteps) / float(total)) if total else 1.0
 
     @_current_progress_remaining.setter
     def _current_progress_remaining(self, value: float) -> None:

@@ -98,6 +98,7 @@ class Learner:
     def __init__(self, agent: OffPolicyAlgorithm, *, share: float, average: float, updates: str) -> None:
         self.agent = agent
         self.averaged: AveragedActor | None = None
+        self._is_given = False
         self.scale = ObservationScale(agent)
         self.share(share)
         self.buffer.is_placeholder = agent.env is None
@@ -141,9 +142,9 @@ class Learner:
 
     @property
     def has_begun(self) -> bool:
-        """Whether it has played or learned anything."""
+        """Whether it has played or learned anything, or was given what others have learned."""
         # A new call of `learn` counts steps from zero, but not updates.
-        return self.agent.num_timesteps > 0 or self.agent._n_updates > 0
+        return self.agent.num_timesteps > 0 or self.agent._n_updates > 0 or self._is_given
 
     def adopt(self, env: VecEnv) -> None:
         """
@@ -193,6 +194,7 @@ class Learner:
         yield
         self.scale.note_change()
         changed = [not np.array_equal(one, to_vector(actor)) for one, actor in zip(before, actors, strict=True)]
+        self._is_given |= any(changed)
         if self.averaged is not None and changed[1]:
             self.averaged.is_learner = False
         elif changed[0]:
@@ -281,27 +283,30 @@ class Learner:
         base, buffer, begin = self.base, self.buffer, self._start_interval(rule, progress_after)
         patience = Patience("an episode of the agent")
         goes_on, ended, n_finished = True, True, 0
-        # In the middle of an episode the interval always goes on: what the agent plays are whole episodes.
-        while goes_on and (not ended or _wants_another(rule, progress_after(n_finished, 0))):
-            if base.disturbed:
-                patience.lose(n_finished)
-                buffer.truncate_open_episodes()
-                begin()
-            n_before = n_finished
-            goes_on = self._step(callback, lambda: progress_after(len(base.finished), 0))
-            n_finished = len(base.finished)
-            progress = progress_after(n_finished, 0)
-            ended = n_finished > n_before or (progress.is_spent and not self._ends_episodes)
-            self._note_episodes(n_before)
-            if self.scale.is_due:
-                self.scale.merge_own(self.averaged, of_the_agent=rule.scales_observations(progress))
-        base.seed_source = None
-        buffer.truncate_open_episodes()
-        self.n_episodes += len(base.finished)
+        try:
+            # In the middle of an episode the interval always goes on: what the agent plays are whole episodes.
+            while goes_on and (not ended or _wants_another(rule, progress_after(n_finished, 0))):
+                if base.disturbed:
+                    patience.lose(n_finished)
+                    buffer.truncate_open_episodes()
+                    begin()
+                n_before = n_finished
+                goes_on = self._step(callback, lambda: progress_after(len(base.finished), 0))
+                n_finished = len(base.finished)
+                progress = progress_after(n_finished, 0)
+                ended = n_finished > n_before or (progress.is_spent and not self._ends_episodes)
+                self._note_episodes(n_before)
+                if self.scale.is_due:
+                    self.scale.merge_own(self.averaged, of_the_agent=rule.scales_observations(progress))
+            self.scale.merge_own(self.averaged, of_the_agent=rule.scales_observations(progress_after(n_finished, 0)))
+        finally:
+            # After Ctrl-C, or an error of a callback's, the environment and the buffer are to be used again.
+            base.seed_source = None
+            buffer.truncate_open_episodes()
+            self.n_episodes += len(base.finished)
+            self.scale.end()
         if base.finished:
             self._note_level()
-        self.scale.merge_own(self.averaged, of_the_agent=rule.scales_observations(progress_after(n_finished, 0)))
-        self.scale.end()
         own = base.finished[self._n_random_episodes :]
         return IntervalReport(goes_on, [episode_return for episode_return, _ in base.finished], own)
 
@@ -322,7 +327,8 @@ class Learner:
         self._acting.begin(progress.run_seed, progress.generation)
         self._is_trusted = False
         begin()
-        if rule.scales_observations(progress) and not self.has_begun:
+        # Later what the population has found depends on the statistics that there are.
+        if rule.scales_observations(progress) and not self.has_begun and progress.generation == 0:
             self.scale.forget()
             self.restart_average()
         self.scale.begin()
@@ -386,7 +392,7 @@ class Learner:
 
     # -- state ---------------------------------------------------------------------------------------------------------
 
-    COUNTS = ("n_episodes", "level", "_n_random_episodes")
+    COUNTS = ("n_episodes", "level", "_n_random_episodes", "_is_given")
 
     def state_dict(self) -> dict[str, Any]:
         """Counters and level; networks and optimisers are parameters of the model."""
@@ -400,7 +406,8 @@ class Learner:
         :param state: What :meth:`state_dict` gave.
         """
         for name in self.COUNTS:
-            setattr(self, name, copy.copy(state[name]))
+            # Files of before do not know whether parameters were given.
+            setattr(self, name, copy.copy(state.get(name, False)))
         for name, value in state["agent"].items():
             setattr(self.agent, name, value)
 

@@ -33,8 +33,8 @@ class Progress:
 
     @property
     def remaining(self) -> float:
-        """The remaining progress: 1 at the start, 0 when the budget is spent."""
-        return 1.0 - float(self.timesteps) / float(self.total_timesteps)
+        """The remaining progress: 1 at the start, 0 when the budget is spent, also by a last episode that goes beyond it."""
+        return max(0.0, 1.0 - float(self.timesteps) / float(self.total_timesteps))
 
     @property
     def is_spent(self) -> bool:
