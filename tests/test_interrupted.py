@@ -62,14 +62,15 @@ class Level(Drift):
 
 
 def test_statistics_that_were_given_are_kept():
-    env = Level(n_steps=20)
-    model = make_model(ESAC, TimeLimit(env, 20), seed=0, normalize_observations=True).learn(400)
-    other = make_model(ESAC, TimeLimit(Level(n_steps=20), 20), seed=1, normalize_observations=True, gradient_steps=0)
+    def make(seed):
+        env = TimeLimit(Level(n_steps=20), 20)
+        return make_model(ESAC, env, seed=seed, normalize_observations=True, agent_fraction="auto")
+
+    model, other = make(0).learn(400), make(1)
     other.set_parameters(model.get_parameters())
-    mean = other.actor.features_extractor.mean.clone()
-    other.learn(40)
-    assert (other.actor.features_extractor.mean - mean).abs().max() < 5.0, "they would begin at the first observations"
-    np.testing.assert_allclose(other.actor.features_extractor.count, model.actor.features_extractor.count + 40, rtol=0.5)
+    before = float(other.actor.features_extractor.count)
+    other.learn(100)
+    assert float(other.actor.features_extractor.count) > before, "they would begin at nothing"
 
 
 def test_statistics_of_a_population_that_began_are_kept():
