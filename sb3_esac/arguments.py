@@ -133,6 +133,9 @@ def _to_gamma(agent: OffPolicyAlgorithm, value: Any) -> Any:
     for store in (agent.replay_buffer, getattr(agent.replay_buffer, "population_store", None)):
         if store is not None and hasattr(store, "gamma"):
             store.gamma = value
+    # Those that are still to be made, too.
+    if "gamma" in (agent.replay_buffer_kwargs or {}):
+        agent.replay_buffer_kwargs = {**agent.replay_buffer_kwargs, "gamma": value}
     return value
 
 

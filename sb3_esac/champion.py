@@ -128,7 +128,8 @@ class Champion:
         :return: Requests that can be played together, none if nothing has to be.
         """
         if challenge.n_episodes == 0:
-            self.challenger = None
+            # Nobody would play against the champion any longer.
+            self.record = self.challenger = None
             return []
         challenger, is_due = self.challenger, self._is_due(challenge, arena)
         self._round = _Round(challenger, challenge if is_due else None, self.actor, self.record is not None)

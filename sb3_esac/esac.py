@@ -4,6 +4,7 @@ import copy
 import io
 import pathlib
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
 import gymnasium as gym
@@ -45,9 +46,8 @@ from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, E
 from sb3_esac.evaluation.observations import can_normalize
 from sb3_esac.evaluation.vec_normalize import merge_episodes, moments_of
 from sb3_esac.evaluation.vectors import row_groups, to_vector
-from sb3_esac.evolution.operators import winner_count
 from sb3_esac.evolution.population import Origin, PopulationConfig
-from sb3_esac.evolution.strategies import is_mirrored
+from sb3_esac.evolution.strategies import strategy_config
 from sb3_esac.evolution.strategies.protocol import known_winners
 from sb3_esac.removed import REMOVED, explain_removed, refuse_removed
 from sb3_esac.warm_start import begin_from_agent
@@ -355,15 +355,15 @@ class ESAC(PopulationAlgorithm):
         validation.check_effects(self, validation.EFFECTS, changed)
 
     def _population_config(self) -> PopulationConfig:
-        return PopulationConfig(
-            size=self.population_size,
-            n_winners=winner_count(self.population_size, self.winner_fraction),
-            n_agent_members=self.n_agent_members,
+        config = strategy_config(
+            self.strategy,
+            self.population_size,
+            winner_fraction=self.winner_fraction,
             es_learning_rate=self.es_learning_rate,
             es_optimizer=self.es_optimizer,
-            mirrored=is_mirrored(self.strategy, self.mirrored),
-            strategy=self.strategy,
+            mirrored=self.mirrored,
         )
+        return replace(config, n_agent_members=self.n_agent_members)
 
     def _use_arguments(self, changed: set[str]) -> None:
         super()._use_arguments(changed)

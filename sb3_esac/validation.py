@@ -264,9 +264,13 @@ EFFECTS = (
     ),
     Effect(
         "winner_fraction",
-        lambda m: "winner_fraction" in STRATEGIES[m.strategy].arguments or m.crossover is not None or _shares(m),
+        # A strategy with a fraction of its own has these winners everywhere.
+        lambda m: (
+            "winner_fraction" in STRATEGIES[m.strategy].arguments
+            or (STRATEGIES[m.strategy].winner_fraction is None and (m.crossover is not None or _shares(m)))
+        ),
         ("strategy", "crossover", "share_experience"),
-        "`strategy='canonical'`, a `crossover`, or a `share_experience` above 0",
+        "`strategy='canonical'`, or beside `strategy='openai'` a `crossover` or a `share_experience` above 0",
     ),
     Effect("amt_input", lambda m: m.amt_clip > 0, ("amt_clip",), "an `amt_clip` above 0"),
     Effect(

@@ -34,8 +34,9 @@ def begin_from_agent(
     :return: The model.
     :raises ValueError: If ``normalize_observations`` is asked for, or an argument is not what it may be.
     """
-    if kwargs.setdefault("normalize_observations", False):
+    if kwargs.get("normalize_observations"):
         raise ValueError("`normalize_observations` must be False for a plain agent, whose networks expect raw observations")
+    kwargs["normalize_observations"] = False
     donor = agent_class.load(path, device=kwargs.get("device", "auto"))
     donated = validation.effective(validation.EFFECTS, defaults_of(model_class), arguments_of(donor), kwargs)
     model: Any = model_class(donor.policy_class, env, agent_class=agent_class, **{**donated, **kwargs})

@@ -235,10 +235,11 @@ def test_a_generation_is_probed_once_and_not_before_it_has_played(champion, acto
     n_played = len(arena.played)
     assert step(champion, challenge(actor, 3, agent=9.0), arena) is None
     assert len(arena.played) == n_played
-    step(champion, challenge(actor, 4, n_episodes=0, agent=9.0), arena)
     arena.mean_length = 0.0
     step(champion, challenge(actor, 4, agent=9.0), arena)
     assert len(arena.played) == n_played and champion.record.return_mean == 1.0
+    step(champion, challenge(actor, 4, n_episodes=0, agent=9.0), arena)
+    assert len(arena.played) == n_played and champion.record is None
 
 
 def test_what_was_asked_for_and_not_played_is_asked_for_again(champion, actor):

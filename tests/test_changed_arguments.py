@@ -19,6 +19,7 @@ from sb3_esac.changes import FIXED
 from sb3_esac.evaluation.lockstep import LockstepEvaluator
 from sb3_esac.evaluation.subproc import SubprocEvaluator
 from sb3_esac.evolution.optimizers import Sgd
+from sb3_esac.evolution.strategies import STRATEGIES
 
 noise = NormalActionNoise(np.zeros(1), np.ones(1))
 
@@ -465,3 +466,25 @@ def test_nothing_changed(algorithm):
     model.learn(60)
     model.set_random_seed(0)
     model.learn(60)
+
+
+def test_gamma_of_a_store_that_is_made_later():
+    """The population's store is made with the first winners."""
+    model = make_model(ESAC, drift(), seed=0, n_steps=3, share_experience=0.5, agent_fraction=0.5)
+    model.gamma = 0.5
+    model.learn(200)
+    assert model.replay_buffer.population_store.gamma == model.replay_buffer.gamma == model.agent.gamma == 0.5
+
+
+def test_without_probes_there_is_no_champion():
+    model = make_model(ESAC, drift(), seed=0, agent_fraction=0.5, champion_episodes=1).learn(400)
+    assert model.champion.record is not None
+    model.champion_episodes = 0
+    model.learn(100, reset_num_timesteps=False)
+    assert model.champion.record is None and model.deployed_policy is model.learner.deployed_actor
+
+
+@pytest.mark.parametrize("strategy", sorted(STRATEGIES))
+def test_a_strategy_has_the_same_winners_in_both_algorithms(strategy):
+    models = [make_model(kind, drift(), seed=0, strategy=strategy, population_size=10) for kind in (ESAC, ES)]
+    assert models[0].population.config.n_winners == models[1].population.config.n_winners
