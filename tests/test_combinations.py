@@ -52,8 +52,8 @@ ROWS = [
         for has_one in (
             dict(strategy="canonical"),
             dict(strategy="cem"),
-            dict(strategy=strategy, crossover="row"),
-            dict(strategy=strategy, crossover=None, share_experience=0.5),
+            dict(strategy="openai", crossover="row"),
+            dict(strategy="openai", crossover=None, share_experience=0.5),
         )
     ],
     (ESAC, "amt_input", "raw", dict(amt_clip=0), dict(amt_clip=1e-3)),

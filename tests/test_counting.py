@@ -165,7 +165,7 @@ def test_learning_rate_follows_the_whole_budget(n_envs):
     model.learn(800)
     assert len(rates) > 10
     for done, rate in rates:
-        assert rate == pytest.approx(1e-3 * (1 - done / 800))
+        assert rate == pytest.approx(1e-3 * max(0.0, 1 - done / 800))
 
     # Going on, the budget is that of both calls.
     rates.clear()
@@ -173,7 +173,7 @@ def test_learning_rate_follows_the_whole_budget(n_envs):
     model.learn(400, reset_num_timesteps=False)
     assert rates
     for done, rate in rates:
-        assert rate == pytest.approx(1e-3 * (1 - done / (start + 400)))
+        assert rate == pytest.approx(1e-3 * max(0.0, 1 - done / (start + 400)))
 
 
 def test_schedules_follow_the_whole_budget():

@@ -282,7 +282,9 @@ def test_a_generation_without_any_return_changes_nothing(strategy, monkeypatch):
         original(self, agent)
 
     monkeypatch.setattr(Population, "form", form)
-    model = tiny(poisoned("reward", lost), **FEW_UPDATES, strategy=strategy)
+    # That one has a fraction of its own.
+    own = {"winner_fraction": 0.2} if strategy == "sep_cma_es" else {}
+    model = tiny(poisoned("reward", lost), **FEW_UPDATES, strategy=strategy, **own)
     assert len(learn(model, 400)) == 1
     assert len(means) > 5 and is_finite(model)
     assert not np.array_equal(means[1], means[0]) and not np.array_equal(means[4], means[3])
