@@ -58,7 +58,7 @@ class Applied:
         :raises ValueError: If networks or buffers have been made from one of them.
         """
         for name in sorted(changed & FIXED.keys()):
-            way = "the constructor" if FIXED[name] == "networks" else "the constructor, or to `load`"
+            way = "the constructor, or to `load`" if FIXED[name].startswith("buffers") else "the constructor"
             raise ValueError(
                 f"`{name}={getattr(model, name)!r}` cannot be set on a model, which has been built with {self.values[name]!r} "
                 f"({FIXED[name]}): pass it to {way}"
