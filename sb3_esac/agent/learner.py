@@ -196,7 +196,7 @@ class Learner:
         changed = [not np.array_equal(one, to_vector(actor)) for one, actor in zip(before, actors, strict=True)]
         self._is_given |= any(changed)
         if self.averaged is not None and changed[1]:
-            self.averaged.is_learner = False
+            self.averaged.is_learner = np.array_equal(to_vector(self.averaged.actor), to_vector(self.actor))
         elif changed[0]:
             self.restart_average()
 
@@ -280,10 +280,11 @@ class Learner:
         :param callback: Told of every step.
         :return: What came of it.
         """
-        base, buffer, begin = self.base, self.buffer, self._start_interval(rule, progress_after)
+        base, buffer = self.base, self.buffer
         patience = Patience("an episode of the agent")
         goes_on, ended, n_finished = True, True, 0
         try:
+            begin = self._start_interval(rule, progress_after)
             # In the middle of an episode the interval always goes on: what the agent plays are whole episodes.
             while goes_on and (not ended or _wants_another(rule, progress_after(n_finished, 0))):
                 if base.disturbed:
@@ -407,7 +408,7 @@ class Learner:
         """
         for name in self.COUNTS:
             # Files of before do not know whether parameters were given.
-            setattr(self, name, copy.copy(state.get(name, False)))
+            setattr(self, name, copy.copy({"_is_given": False, **state}[name]))
         for name, value in state["agent"].items():
             setattr(self.agent, name, value)
 
