@@ -12,6 +12,7 @@ from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.utils import FloatSchedule
 
 from sb3_esac import ES, ESAC
+from sb3_esac.agent.building import add_store
 from sb3_esac.arguments import OF_THE_AGENT, defaults_of
 from sb3_esac.budget import Annealed
 from sb3_esac.callbacks import AutomaticMutationTuning, HindsightCrossover
@@ -470,10 +471,11 @@ def test_nothing_changed(algorithm):
 
 def test_gamma_of_a_store_that_is_made_later():
     """The population's store is made with the first winners."""
-    model = make_model(ESAC, drift(), seed=0, n_steps=3, share_experience=0.5, agent_fraction=0.5)
+    model = make_model(ESAC, drift(), seed=0, n_steps=3, share_experience="auto", agent_fraction="auto")
+    assert model.replay_buffer.population_store is None
     model.gamma = 0.5
-    model.learn(200)
-    assert model.replay_buffer.population_store.gamma == model.replay_buffer.gamma == model.agent.gamma == 0.5
+    store = add_store(model.agent, model.learner.buffer)
+    assert store.gamma == model.replay_buffer.gamma == model.agent.gamma == 0.5
 
 
 def test_without_probes_there_is_no_champion():
