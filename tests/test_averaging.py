@@ -103,10 +103,10 @@ def test_what_explores_and_joins_the_population_is_the_agent():
 def test_other_agents(agent_class):
     model = tiny(vec(1), agent_class=agent_class, agent_average=0.5, deploy="agent").learn(200)
     assert np.isfinite(model.predict(OBSERVATIONS, deterministic=True)[0]).all()
-    state, average = model.actor.state_dict(), model.learner.averaged.actor.state_dict()
-    for name in state:
-        if "running_" in name:
-            assert th.equal(state[name], average[name])
+    statistics, average = dict(model.actor.named_buffers()), dict(model.learner.averaged.actor.named_buffers())
+    assert (agent_class is CrossQ) == any(name.endswith("ra_mean") and value.any() for name, value in statistics.items())
+    for name in statistics:
+        assert th.equal(statistics[name], average[name]), name
 
 
 def test_saved_and_resumed(tmp_path):

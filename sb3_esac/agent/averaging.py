@@ -2,7 +2,6 @@
 
 import torch as th
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.utils import get_parameters_by_name, polyak_update
 
 from sb3_esac.agent.threads import one_torch_thread
 from sb3_esac.evaluation.vectors import copy_actor
@@ -25,8 +24,8 @@ class AveragedActor:
         self.is_learner = True
         """Whether there is no past: it is the learner itself, whatever parameters that is given."""
         self.actor = copy_actor(learner, learner.device)
-        # Statistics of batch normalisation are copied, as SB3 does for target networks.
-        self._statistics = [get_parameters_by_name(actor, ["running_"]) for actor in (learner, self.actor)]
+        # Statistics (of batch normalisation, of observations) are no parameters: they are copied, whatever their names are.
+        self._statistics: list[list[th.Tensor]] = [[*actor.buffers()] for actor in (self.actor, learner)]
         self._parameters: list[list[th.Tensor]] = [[*actor.parameters()] for actor in (self.actor, learner)]
 
     def update(self, n_new: int, n_updates: int) -> None:
@@ -42,9 +41,8 @@ class AveragedActor:
         with th.no_grad(), one_torch_thread():
             # As `torch.optim.swa_utils.get_ema_multi_avg_fn`, which makes a function each time.
             th._foreach_lerp_(averaged, learned, 1 - decay)
-        statistics, copied = self._statistics
-        if copied:
-            polyak_update(statistics, copied, 1.0)
+            for copied, statistic in zip(*self._statistics, strict=True):
+                copied.copy_(statistic)
 
     def restart(self) -> None:
         """Forget the past."""
