@@ -79,6 +79,8 @@ class PopulationAlgorithm(BaseAlgorithm):
     run_seed: int = -1
     """Seed of everything, drawn if none was given."""
 
+    _AFTER_LOADING: tuple[str, ...] = ()
+    """Arguments that decide which parameters there are, so that those of a file are taken before they are changed."""
     _applied: Applied
     _env_id: str | None
     _boundary: saving.Boundary | None = None
@@ -181,6 +183,7 @@ class PopulationAlgorithm(BaseAlgorithm):
             + self.champion_episodes * arena.probe_length,
             generation_episodes=config.size * self.n_eval_episodes + self.champion_episodes,
             n_agent_episodes=n_agent_episodes,
+            n_lanes=self.n_envs,
             agent_is_champion=self.champion.record is None or self.champion.record.source == "agent",
             overlaps=self.overlap,
         )
@@ -225,6 +228,9 @@ class PopulationAlgorithm(BaseAlgorithm):
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
         """
         Train on another environment with the same spaces and number of lanes.
+
+        If it calls itself otherwise (``str(env)``: class, wrappers, registered name), it is another task: the next ``learn``
+        looks for a champion anew, and in ESAC decides anew who leads.
 
         :param env: The environment.
         :param force_reset: As in SB3; generations always begin with a reset.
@@ -299,7 +305,13 @@ class PopulationAlgorithm(BaseAlgorithm):
                 self._num_timesteps_at_start = self.num_timesteps
             else:
                 pending.begin_again(self)
+        if self.arena.begins_other_task():
+            self._forget_returns()
         return total, callback
+
+    def _forget_returns(self) -> None:
+        """Returns of another task tell nothing of this one."""
+        self.champion.forget()
 
     # -- what a generation is made of ----------------------------------------------------------------------------------
 
@@ -482,9 +494,15 @@ class PopulationAlgorithm(BaseAlgorithm):
         :param kwargs: As in SB3: ``env``, ``device``, ..., and arguments that take the place of the saved ones. An
             ``Evaluator`` that was passed as ``backend`` is not saved: the backend is "auto" unless one is passed here.
         :return: The model.
-        :raises ValueError: If another version of this package has written the file in another form.
+        :raises ValueError: If another version of this package has written the file in another form, or an argument is to be
+            changed that the networks in the file depend on.
         """
-        saving.check_form(path)
+        saving.check_form(path, kwargs)
+        later = {name: kwargs.pop(name) for name in cls._AFTER_LOADING if name in kwargs}
         model = super().load(path, *args, **kwargs)
+        for name, value in later.items():
+            setattr(model, name, value)
+        if later:
+            use_changes(model)
         saving.restore(model)
         return model

@@ -129,7 +129,7 @@ class Champion:
         """
         if challenge.n_episodes == 0:
             # Nobody would play against the champion any longer.
-            self.record = self.challenger = None
+            self.forget()
             return []
         challenger, is_due = self.challenger, self._is_due(challenge, arena)
         self._round = _Round(challenger, challenge if is_due else None, self.actor, self.record is not None)
@@ -169,6 +169,10 @@ class Champion:
                     self._note(number, own, this.challenge.n_episodes)
             defeated = self._open(this.challenge, number, next(returns)[:, 0]) or defeated
         return defeated
+
+    def forget(self) -> None:
+        """Let another one be the first champion."""
+        self.record = self.challenger = None
 
     def _is_due(self, challenge: Challenge, arena: Arena) -> bool:
         """Whether something is new since the last opening, and another one would not take too many of the steps."""

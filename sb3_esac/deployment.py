@@ -31,7 +31,7 @@ class MeanPolicy:
     """The agent's actor with the population's mean for parameters, made anew when mean or statistics have changed."""
 
     def __init__(self) -> None:
-        self._made: tuple[np.ndarray, int, BasePolicy] | None = None
+        self._made: tuple[np.ndarray, tuple[int, int], BasePolicy] | None = None
 
     def of(self, mean: np.ndarray, learner: Learner) -> BasePolicy:
         """
@@ -40,7 +40,8 @@ class MeanPolicy:
         :param mean: (d,) the mean, which is replaced and never changed in place.
         :param learner: Has actor and statistics.
         """
-        version = learner.scale.version
+        # An update may change statistics of batch normalisation.
+        version = (learner.scale.version, learner.agent._n_updates)
         if self._made is None or self._made[0] is not mean or self._made[1] != version:
             actor = copy_actor(learner.actor)
             load_vector(actor, mean)

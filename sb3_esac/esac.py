@@ -479,6 +479,11 @@ class ESAC(PopulationAlgorithm):
             start(operator, self)
         return total, callback
 
+    def _forget_returns(self) -> None:
+        super()._forget_returns()
+        self.learner.level = float("nan")
+        self._setup_budget()
+
     def _share_episode_buffers(self) -> None:
         self.agent.ep_info_buffer, self.agent.ep_success_buffer = self.ep_info_buffer, self.ep_success_buffer
 
@@ -568,6 +573,8 @@ class ESAC(PopulationAlgorithm):
 
     # -- saving --------------------------------------------------------------------------------------------------------
 
+    _AFTER_LOADING = ("agent_average",)
+
     @property
     def parts(self) -> dict[str, saving.Part]:
         return {**super().parts, "budget": self.budget}
@@ -578,7 +585,7 @@ class ESAC(PopulationAlgorithm):
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         state_dicts, tensors = super()._get_torch_save_params()
         agent_dicts, agent_tensors = self.agent._get_torch_save_params()
-        averages = [] if self.learner.averaged is None else ["learner.averaged.actor"]
+        averages = [] if self.learner.averaged is None else [saving.AVERAGE]
         return [*(f"agent.{name}" for name in agent_dicts), *averages, *state_dicts], [
             *(f"agent.{name}" for name in agent_tensors),
             *tensors,

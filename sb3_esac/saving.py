@@ -13,7 +13,7 @@ import json
 import pathlib
 import zipfile
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -37,8 +37,14 @@ BOUNDARY = "_boundary_state"
 OPERATORS = "_operators"
 """Attribute of a saved model whose operators are not those that its arguments ask for."""
 
+AVERAGE = "learner.averaged.actor"
+"""Name of the parameters of the agent's average, if there is one."""
+
 OF_VERSION_0_1 = "population_timesteps"
 """Attribute of every model that version 0.1 has saved, and of no other."""
+
+OF_PARAMETERS = ("ent_coef", "normalize_observations", "use_sde")
+"""Arguments that decide which parameters there are, or are one themselves: those of a file stay."""
 
 LASTING = {
     "policy_class", "policy_kwargs", "observation_space", "action_space", "n_envs", "learning_rate", "lr_schedule", "use_sde",
@@ -69,17 +75,18 @@ class Part(Protocol):
         """
 
 
-def check_form(path: str | pathlib.Path | io.BufferedIOBase) -> None:
+def check_form(path: str | pathlib.Path | io.BufferedIOBase, arguments: Mapping[str, Any]) -> None:
     """
     Check that a file is not of another form. What is in it is not unpickled: it may need modules that are gone.
 
     :param path: What is to be loaded.
-    :raises ValueError: If version 0.1 of this package has written it.
+    :param arguments: Those that are to take the place of the saved ones, by name.
+    :raises ValueError: If version 0.1 of this package has written it, or its networks have been built with other arguments.
     """
     file = open_path(path, "r", suffix="zip")
     try:
         with zipfile.ZipFile(file) as archive:
-            names = json.loads(archive.read("data")).keys() if "data" in archive.namelist() else set()
+            saved = json.loads(archive.read("data")) if "data" in archive.namelist() else {}
     except zipfile.BadZipFile:
         # SB3 says so.
         return
@@ -88,12 +95,18 @@ def check_form(path: str | pathlib.Path | io.BufferedIOBase) -> None:
             file.seek(0)
         else:
             file.close()
-    if OF_VERSION_0_1 in names:
+    if OF_VERSION_0_1 in saved:
         way = " To go on with its agent here, save `model.agent` there, and use `ESAC.from_agent`."
         raise ValueError(
             "The file was saved by sb3_esac 0.1, whose models have another form: load it with `pip install sb3_esac==0.1.0`."
-            + way * ("agent_class" in names)
+            + way * ("agent_class" in saved)
         )
+    for name in OF_PARAMETERS:
+        if name in saved and arguments.get(name) not in (None, saved[name]):
+            raise ValueError(
+                f"`{name}={arguments[name]!r}` cannot be given to `load`, since the parameters in the file belong to "
+                f"{saved[name]!r}: pass it to the constructor, and train anew"
+            )
 
 
 @contextmanager
@@ -283,12 +296,15 @@ class PendingBoundary:
             if name != "population":
                 model.parts[name].load_state_dict(state)
         model.champion.actor.load_state_dict(content["champion"])
-        for name, state in content["parameters"].items():
-            recursive_getattr(model, name).load_state_dict(state)
+        # With another `agent_average` than the saved one there is an average more or less.
+        present = content["parameters"].keys() & set(model._get_torch_save_params()[0])
+        for name in present:
+            recursive_getattr(model, name).load_state_dict(content["parameters"][name])
         for name, value in content["tensors"].items():
             variable = recursive_getattr(model, name)
             variable.data = value.to(variable.device)
         if model.learner is not None:
+            model.learner.note_parameters(of_average=AVERAGE in present)
             model.learner.buffer.go_back(content["key"])
         _restore_statistics(model._vec_normalize_env, content["vec_normalize"], content["present_vec_normalize"])
 

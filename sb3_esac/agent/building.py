@@ -108,8 +108,13 @@ def make_room(agent: OffPolicyAlgorithm) -> None:
     :param agent: The agent, which has an environment now.
     """
     buffer = agent.replay_buffer
-    if isinstance(buffer, SharedExperience) and buffer.is_placeholder:
+    if not isinstance(buffer, SharedExperience):
+        return
+    if buffer.is_placeholder:
         agent.replay_buffer = new_buffer(agent, agent.buffer_size, agent.n_envs)
+    elif buffer.population_store is not None and buffer.population_store.buffer_size == 1:
+        # A buffer has been loaded, but no store with it.
+        buffer.population_store = None
 
 
 def accepted_arguments(agent_class: type[OffPolicyAlgorithm], arguments: Mapping[str, Any]) -> dict[str, Any]:

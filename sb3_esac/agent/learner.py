@@ -195,9 +195,18 @@ class Learner:
         self.scale.note_change()
         changed = [not np.array_equal(one, to_vector(actor)) for one, actor in zip(before, actors, strict=True)]
         self._is_given |= any(changed)
-        if self.averaged is not None and changed[1]:
+        if any(changed):
+            self.note_parameters(of_average=changed[-1])
+
+    def note_parameters(self, *, of_average: bool) -> None:
+        """
+        Take note of parameters from elsewhere.
+
+        :param of_average: Whether the average's are among them; otherwise it begins anew.
+        """
+        if of_average and self.averaged is not None:
             self.averaged.is_learner = np.array_equal(to_vector(self.averaged.actor), to_vector(self.actor))
-        elif changed[0]:
+        else:
             self.restart_average()
 
     def set_updates(self, updates: str) -> None:
@@ -247,6 +256,10 @@ class Learner:
         self.agent.replay_buffer = buffer
         self.share(self._share)
         store = self.buffer.population_store
+        for kept in (buffer, store):
+            # Sums of several rewards are made where transitions are kept.
+            if hasattr(kept, "gamma"):
+                kept.gamma = self.agent.gamma
         if store is not None:
             store.device = self.agent.device
             if isinstance(store, HerReplayBuffer) and store.env is None and self.agent.env is not None:

@@ -11,7 +11,10 @@ from sb3_esac.evaluation.progress import Progress
 from sb3_esac.evolution.schedules import Schedule
 
 TURN_EPISODES, TURN_STEPS = 4, 1000
-"""Of the agent's in a turn of its own, at least."""
+"""
+Of the agent's in a turn of its own, at least, for each lane. What other lanes play as it ends is cut off: were turns shorter,
+the long episodes would be missing.
+"""
 
 
 class TurnOfItsOwn:
@@ -34,7 +37,8 @@ class TurnOfItsOwn:
 
         :param progress: Where the run stands; its budget is not spent.
         """
-        return progress.n_agent_episodes < TURN_EPISODES or progress.agent_timesteps - self._began < TURN_STEPS
+        played = progress.agent_timesteps - self._began
+        return progress.n_agent_episodes < TURN_EPISODES * progress.n_lanes or played < TURN_STEPS * progress.n_lanes
 
 
 class Budget(ABC):

@@ -19,7 +19,7 @@ from sb3_esac.evaluation.players import Player
 from sb3_esac.evaluation.random_play import random_play
 from sb3_esac.evaluation.rollout import Recording
 from sb3_esac.evaluation.seeded_episodes import SeededEpisodes, adopt
-from sb3_esac.evaluation.vec_envs import can_postpone_resets
+from sb3_esac.evaluation.vec_envs import can_postpone_resets, task_name
 from sb3_esac.evaluation.vec_normalize import frozen, recording_for
 from sb3_esac.evolution.episode_lengths import ProgressiveEpisodeLength
 
@@ -61,6 +61,7 @@ class Arena:
         self._evaluator: Evaluator | None = None
         # Whether it is another one that should play the next generation.
         self._is_outdated = False
+        self._learned_task: str | None = None
         self.start_count()
 
     def start_count(self) -> None:
@@ -123,6 +124,14 @@ class Arena:
         if self._evaluator is not None:
             self._evaluator.close()
             self._evaluator = None
+
+    def begins_other_task(self) -> bool:
+        """Whether the environment calls itself otherwise than that of the last call of ``learn``, so that returns differ."""
+        known, self._learned_task = self._learned_task, task_name(self.env)
+        if known is None or self._learned_task in (None, known):
+            return False
+        self.mean_length = 0.0
+        return True
 
     @contextmanager
     def without_reset(self) -> Iterator[None]:
@@ -278,7 +287,7 @@ class Arena:
 
     # -- state ---------------------------------------------------------------------------------------------------------
 
-    COUNTS = ("timesteps", "probe_timesteps", "paper_timesteps", "n_episodes", "mean_length")
+    COUNTS = ("timesteps", "probe_timesteps", "paper_timesteps", "n_episodes", "mean_length", "_learned_task")
 
     def state_dict(self) -> dict[str, Any]:
         """Counters, and where the caps stand in their schedule."""

@@ -16,6 +16,7 @@ class Progress:
     :param generation_timesteps: Steps that another generation would take, with a probe of the champion's; 0 before the first.
     :param generation_episodes: Episodes of it.
     :param n_agent_episodes: Whole episodes that the agent has played in this interval.
+    :param n_lanes: Lanes of the environment, in which the agent plays side by side.
     :param agent_is_champion: Whether nothing of the population's is known to be better than the agent.
     :param overlaps: Whether a generation is under way while the agent plays.
     """
@@ -28,6 +29,7 @@ class Progress:
     generation_timesteps: float
     generation_episodes: int = 0
     n_agent_episodes: int = 0
+    n_lanes: int = 1
     agent_is_champion: bool = True
     overlaps: bool = False
 

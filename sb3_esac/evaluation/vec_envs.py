@@ -40,6 +40,19 @@ def base_vec_env(venv: VecEnv) -> VecEnv:
     return venv
 
 
+def task_name(venv: VecEnv) -> str | None:
+    """
+    What the environments call themselves, with the names of their wrappers and the registered one; None if nobody can be asked.
+
+    :param venv: Any ``VecEnv``.
+    """
+    base = base_vec_env(venv)
+    if isinstance(base, DummyVecEnv):
+        return str(base.envs[0])
+    # Not of the object: what callers ask is noted for the copies of the environments.
+    return str(SubprocVecEnv.env_method(base, "__str__", indices=0)[0]) if isinstance(base, SubprocVecEnv) else None
+
+
 def can_postpone_resets(venv: VecEnv) -> bool:
     """
     Whether a reset whose observations are not used may be left out: unknown wrappers might need what it does.
