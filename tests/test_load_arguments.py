@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from helpers import Drift, make_model
 from stable_baselines3.common.buffers import NStepReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 
-from helpers import Drift, make_model
 from sb3_esac import ESAC
 from sb3_esac.evaluation.vectors import to_vector
 
@@ -56,7 +56,7 @@ def test_another_entropy_coefficient(saved, given, tmp_path):
 
 def test_normalisation_of_observations(tmp_path):
     make_model(ESAC, Drift(), normalize_observations=True).save(tmp_path / "model")
-    with pytest.raises(ValueError, match="normalize_observations=False.*belong to True"):
+    with pytest.raises(ValueError, match=r"normalize_observations=False.*belong to True"):
         ESAC.load(tmp_path / "model", env=Drift(), normalize_observations=False)
     assert ESAC.load(tmp_path / "model", env=Drift(), normalize_observations=True).normalize_observations
 

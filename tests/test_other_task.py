@@ -5,11 +5,11 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+from helpers import ALGORITHMS, Counted, Drift, make_model
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
-from helpers import ALGORITHMS, Counted, Drift, make_model
 from sb3_esac import ES, ESAC
 from sb3_esac.budget.rule import TURN_EPISODES, TURN_STEPS, TurnOfItsOwn
 from sb3_esac.evaluation.progress import Progress

@@ -258,7 +258,7 @@ class Learner:
         store = self.buffer.population_store
         for kept in (buffer, store):
             # Sums of several rewards are made where transitions are kept.
-            if hasattr(kept, "gamma"):
+            if kept is not None and hasattr(kept, "gamma"):
                 kept.gamma = self.agent.gamma
         if store is not None:
             store.device = self.agent.device

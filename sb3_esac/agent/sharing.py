@@ -16,7 +16,7 @@ from sb3_esac.agent.undo import RowRecord, Undo
 from sb3_esac.evaluation.finite import NON_FINITE, warn_non_finite
 from sb3_esac.evaluation.rollout import Transitions
 from sb3_esac.evaluation.seeded_episodes import DISTURBED
-from sb3_esac.evaluation.statistics import Observation
+from sb3_esac.evaluation.statistics import Observation, at_step
 
 
 class SharedExperience(ReplayBuffer):
@@ -191,8 +191,8 @@ def add_episode(
     for step in range(length):
         last = step == length - 1
         store.add(
-            _at(transitions.observations, step),  # type: ignore[arg-type]
-            _at(transitions.observations, step + 1),  # type: ignore[arg-type]
+            at_step(transitions.observations, step),  # type: ignore[arg-type]
+            at_step(transitions.observations, step + 1),  # type: ignore[arg-type]
             scaled_actions[step : step + 1],
             transitions.rewards[step : step + 1],
             np.array([last]),
@@ -223,12 +223,6 @@ def _write_episode(store: ReplayBuffer, transitions: Transitions, scaled_actions
         store.timeouts[at, 0] = ends & (not transitions.terminated)
     store.full = store.full or store.pos + length >= store.buffer_size
     store.pos = (store.pos + length) % store.buffer_size
-
-
-def _at(observations: Observation, step: int) -> Observation:
-    if isinstance(observations, dict):
-        return {key: value[step : step + 1] for key, value in observations.items()}
-    return observations[step : step + 1]
 
 
 def _concatenate(first: Any, second: Any) -> Any:

@@ -163,6 +163,6 @@ def unbounded_episode(member: int) -> str:
     """
     return (
         f"The episode of member {member} has not ended after {UNBOUNDED_EPISODE_STEPS} steps. "
-        "Whole episodes are compared: give the environment a time limit, "
+        f"Whole episodes are compared: give the environment a time limit of no more, "
         "for instance `gymnasium.wrappers.TimeLimit(env, max_episode_steps=1000)`."
     )

@@ -11,7 +11,7 @@ from sb3_esac.evaluation.lane import ReplayableEpisode
 from sb3_esac.evaluation.monitor_files import MonitorFiles
 from sb3_esac.evaluation.numbering import Numbering
 from sb3_esac.evaluation.rollout import EpisodeResult, Transitions, stack
-from sb3_esac.evaluation.statistics import Observation
+from sb3_esac.evaluation.statistics import at_step
 from sb3_esac.evaluation.vec_envs import take
 from sb3_esac.evaluation.worker import EvaluationError, Failure, Outcomes
 
@@ -79,7 +79,7 @@ class Replayer:
         new_obs, actions = None, None
         for step, rewards in enumerate(played.rewards[:, None]):
             if transitions is not None:
-                new_obs = _slice(transitions.observations, step + 1)
+                new_obs = at_step(transitions.observations, step + 1)
                 actions = transitions.actions[step : step + 1]
             variables = {
                 "new_obs": new_obs,
@@ -124,12 +124,6 @@ class Replayer:
         if transitions is not None:
             info["terminal_observation"] = take(transitions.observations, -1)
         return info
-
-
-def _slice(observations: Observation, step: int) -> Observation:
-    if isinstance(observations, dict):
-        return {key: value[step : step + 1] for key, value in observations.items()}
-    return observations[step : step + 1]
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,19 @@ ObservationMoments = dict[str, Moments]
 """Moments by key of a ``Dict`` observation; a plain observation has the key ``""``."""
 
 
+def at_step(observations: Observation, step: int) -> Observation:
+    """
+    Take one step out of an episode.
+
+    :param observations: (T, ...) of its steps, of a ``Dict`` space key by key.
+    :param step: Number of the step.
+    :return: (1, ...) the observation, which shares memory.
+    """
+    if isinstance(observations, dict):
+        return {key: value[step : step + 1] for key, value in observations.items()}
+    return observations[step : step + 1]
+
+
 def observation_moments(batch: Observation) -> ObservationMoments:
     """
     Moments of a batch of observations.

@@ -42,7 +42,7 @@ def base_vec_env(venv: VecEnv) -> VecEnv:
 
 def task_name(venv: VecEnv) -> str | None:
     """
-    What the environments call themselves, with the names of their wrappers and the registered one; None if nobody can be asked.
+    What the environments call themselves: class, wrappers and registered name; None if they cannot be asked.
 
     :param venv: Any ``VecEnv``.
     """

@@ -1,12 +1,12 @@
 """Progressive episode lengths (PEL): offspring play short episodes first, and longer ones as the budget is spent."""
 
-import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from numbers import Integral, Real
-from typing import Any
+from numbers import Integral
+
+from sb3_esac.evolution.arguments import is_count, is_number, require, require_count, require_positive
 
 TIME_SCHEDULES = ("constant", "doubling")
 FIRST_LENGTH = "an integer >= 1 (steps), a float in (0, 1] (of the horizon) or None"
@@ -52,17 +52,18 @@ class ProgressiveEpisodeLength:
 
     def __post_init__(self) -> None:
         names = " or ".join(map(repr, TIME_SCHEDULES))
-        _require(self.time_schedule in TIME_SCHEDULES, "time_schedule", self.time_schedule, names)
+        require(self.time_schedule in TIME_SCHEDULES, "time_schedule", self.time_schedule, names)
         first, horizon = self.first_length, self.horizon
-        is_first = (
-            first is None or _is_count(first) or (not isinstance(first, Integral) and _is_positive(first) and first <= 1)
-        )
-        _require(is_first, "first_length", first, FIRST_LENGTH)
-        _require(horizon is None or _is_count(horizon), "horizon", horizon, "an integer >= 1 or None")
-        _require(_is_positive(self.divisor), "divisor", self.divisor, "a positive finite number")
-        _require(_is_count(self.n_random_episodes), "n_random_episodes", self.n_random_episodes, "an integer >= 1")
+        is_first = first is None or is_count(first, 1)
+        if first is not None and not isinstance(first, Integral):
+            is_first = is_number(first) and 0 < first <= 1
+        require(is_first, "first_length", first, FIRST_LENGTH)
+        require(horizon is None or is_count(horizon, 1), "horizon", horizon, "an integer >= 1 or None")
+        require_positive("divisor", self.divisor)
+        require_count("n_random_episodes", self.n_random_episodes, 1)
         seconds = self.phase_seconds
-        _require(seconds is None or _is_positive(seconds), "phase_seconds", seconds, "a positive finite number or None")
+        is_time = seconds is None or (is_number(seconds) and seconds > 0)
+        require(is_time, "phase_seconds", seconds, "a positive finite number or None")
         if horizon is not None:
             self.check_horizon(horizon)
 
@@ -74,7 +75,7 @@ class ProgressiveEpisodeLength:
         :raises ValueError: If it is.
         """
         within = not isinstance(self.first_length, Integral) or self.first_length <= horizon
-        _require(within, "first_length", self.first_length, f"at most the horizon, {horizon}")
+        require(within, "first_length", self.first_length, f"at most the horizon, {horizon}")
 
     @property
     def is_measured(self) -> bool:
@@ -175,16 +176,3 @@ def phase_ends(weights: Sequence[int], budget: int) -> list[int]:
     :return: (K,) steps after which each phase ends, rounded down; the last one is B.
     """
     return [budget * weight // sum(weights) for weight in accumulate(weights)]
-
-
-def _require(condition: bool, name: str, value: Any, expected: str) -> None:
-    if not condition:
-        raise ValueError(f"`{name}` must be {expected}, not {value!r}")
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
-
-
-def _is_positive(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value) and float(value) > 0
