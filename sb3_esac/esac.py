@@ -121,7 +121,8 @@ class ESAC(PopulationAlgorithm):
     :param amt_clip: zeta, the largest step of automatic mutation tuning.
     :param amt_input: What tuning sees as fitness: "raw", "rank" or "normalized".
     :param deploy: What ``predict`` plays: "best" is the champion, "agent" the agent's mean policy, "population" the mean.
-    :param champion_episodes: Noise-free episodes that decide who is champion, 0 for no champion.
+    :param champion_episodes: Noise-free episodes that decide who is champion, and with ``agent_fraction="auto"`` who leads;
+        0 for no champion, which needs another ``agent_fraction``.
     :param agent_average: Fraction of the agent's updates, the latest ones, over which its actor is averaged before it is
         probed or deployed; 0 for the actor as it is, which is what explores and joins the population in any case.
     :param n_eval_episodes: Episodes of each member in a generation.

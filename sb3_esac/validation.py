@@ -121,6 +121,9 @@ def check_arguments(model: Any) -> None:
         require_count(name, getattr(model, name), least)
     require_fraction("agent_fraction", model.agent_fraction, "auto", None)
     require_fraction("agent_probability", model.agent_probability, None)
+    decides = model.champion_episodes > 0 or model.agent_fraction != "auto"
+    expected = "an integer >= 1 beside `agent_fraction='auto'`, as the champion's episodes decide who leads"
+    require(decides, "champion_episodes", model.champion_episodes, expected)
     share = model.share_experience
     is_given = is_number(share) and 0 <= share <= 1
     require(is_given or share == "auto", "share_experience", share, "in [0, 1] or 'auto'")

@@ -77,6 +77,7 @@ WRONG = [
         for name, least in (("gradient_interval", 1), ("agent_episodes", 1), ("n_eval_episodes", 1), ("champion_episodes", 0))
         for value in (least - 1, 1.5, None)
     ],
+    (dict(champion_episodes=0, agent_fraction="auto"), "champion_episodes", 0, "beside `agent_fraction='auto'`"),
     # Fractions and schedules
     *[(dict(share_experience=value), "share_experience", value, "in [0, 1]") for value in (-0.1, 1.1, NAN, None)],
     *[
