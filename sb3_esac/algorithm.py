@@ -1,7 +1,9 @@
 """What ES and ESAC have in common: an SB3 algorithm that is made of parts."""
 
+import inspect
 import io
 import pathlib
+import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 
 from sb3_esac import reporting, saving
 from sb3_esac.agent.learner import Learner
+from sb3_esac.arguments import defaults_of
 from sb3_esac.champion import Challenge, Champion
 from sb3_esac.changes import Applied, use_changes, use_for_population
 from sb3_esac.counters import Counters, handed_on
@@ -235,8 +238,15 @@ class PopulationAlgorithm(BaseAlgorithm):
         :param env: The environment.
         :param force_reset: As in SB3; generations always begin with a reset.
         """
+        before = self.env
         super().set_env(env, force_reset)
         self._env_id = None
+        if self.env_fn is not None and before not in (None, self.env) and self.env_fn is self._applied.values["env_fn"]:
+            warnings.warn(
+                "Workers go on with what `env_fn` makes, on whatever environment the model is: set `model.env_fn`, too, if "
+                "this is another one.",
+                stacklevel=2,
+            )
         self._adopt_env()
         self._applied.adopted_env = self.env
 
@@ -495,14 +505,16 @@ class PopulationAlgorithm(BaseAlgorithm):
             ``Evaluator`` that was passed as ``backend`` is not saved: the backend is "auto" unless one is passed here.
         :return: The model.
         :raises ValueError: If another version of this package has written the file in another form, or an argument is to be
-            changed that the networks in the file depend on.
+            changed that the networks in the file depend on, or has no effect beside the others, or is unknown.
         """
-        saving.check_form(path, kwargs)
+        known = {*defaults_of(cls), *inspect.signature(BaseAlgorithm.load).parameters}
+        saving.check_form(path, kwargs, known)
         later = {name: kwargs.pop(name) for name in cls._AFTER_LOADING if name in kwargs}
         model = super().load(path, *args, **kwargs)
         for name, value in later.items():
             setattr(model, name, value)
         if later:
             use_changes(model)
+        model._check_arguments(kwargs.keys() & defaults_of(cls).keys())
         saving.restore(model)
         return model

@@ -8,6 +8,7 @@ import numpy as np
 
 from sb3_esac.agent.building import AGENT_DEFAULTS, accepted_arguments
 from sb3_esac.arguments import copied, defaults_of, same
+from sb3_esac.environments import check_lanes
 
 FIXED = {
     "policy_class": "networks",
@@ -92,6 +93,8 @@ def use_for_population(model: Any, changed: set[str]) -> None:
         # It was put there without `set_env`.
         model.set_env(model.env)
     model._configure_episode_lengths()
+    if model.env is not None:
+        check_lanes(model)
     model.population.configure(model._population_config())
     if "sigma" in changed and not callable(model.sigma):
         model.population.sigma = model.sigma

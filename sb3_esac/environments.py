@@ -4,19 +4,21 @@ import warnings
 from typing import Any
 
 from stable_baselines3.common.type_aliases import TrainFreq
+from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_esac.evaluation.seeded_episodes import adopt
 from sb3_esac.evaluation.vec_envs import base_vec_env, forbids_early_resets
 
 
-def check_lanes(model: Any, train_freq: TrainFreq | None = None) -> None:
+def check_lanes(model: Any) -> None:
     """
-    Check that a model's environment lets episodes begin and end as the model has to.
+    Check that a model's environment lets episodes begin and end as its arguments say.
 
     :param model: The model; its environment has been adopted.
-    :param train_freq: The agent's, None if there is no agent.
+    :raises ValueError: If it does not.
     """
     schedule, env = model.episode_length_schedule, model.env
+    train_freq: TrainFreq | None = None if model.learner is None else model.learner.agent.train_freq
     if forbids_early_resets(env):
         why = "`Monitor(allow_early_resets=False)` forbids: leave it True, or"
         if schedule is not None:
@@ -26,16 +28,28 @@ def check_lanes(model: Any, train_freq: TrainFreq | None = None) -> None:
                 f"With {model.n_envs} environments and `train_freq={(train_freq.frequency, train_freq.unit.value)}` the "
                 f"agent's turn ends within episodes, which {why} train on one environment with `train_freq=1`"
             )
+    if schedule is not None and adopt(env).driver is None:
+        raise ValueError(
+            f"`episode_length_schedule={schedule!r}` cannot be used on {_kind(env)}, whose environments cannot be reset one "
+            "by one: pass None"
+        )
+
+
+def warn_of_resets(env: VecEnv) -> None:
+    """
+    Say so if nobody can decide how the episodes of an environment begin.
+
+    :param env: It has been adopted.
+    """
     if adopt(env).driver is not None:
         return
-    kind = type(base_vec_env(env)).__mro__[2].__name__
-    if schedule is not None:
-        raise ValueError(
-            f"`episode_length_schedule={schedule!r}` cannot be used on {kind}, whose environments cannot be reset one by one: "
-            "pass None"
-        )
     warnings.warn(
-        f"{kind} resets its environments by itself, so the seeds of episodes are its own: a run is not repeated exactly, and "
-        "one that is resumed is not the one that was never stopped.",
+        f"{_kind(env)} resets its environments by itself, so the seeds of episodes are its own: a run is not repeated "
+        "exactly, and one that is resumed is not the one that was never stopped.",
         stacklevel=2,
     )
+
+
+def _kind(env: VecEnv) -> str:
+    """Name of the user's class."""
+    return type(base_vec_env(env)).__mro__[2].__name__

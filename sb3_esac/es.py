@@ -16,7 +16,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from sb3_esac import validation
 from sb3_esac.algorithm import PopulationAlgorithm
 from sb3_esac.changes import Applied
-from sb3_esac.environments import check_lanes
+from sb3_esac.environments import check_lanes, warn_of_resets
 from sb3_esac.es_policies import CnnPolicy, ESPolicy, LinearPolicy, MlpPolicy, MultiInputPolicy
 from sb3_esac.evaluation.clock import StepListener
 from sb3_esac.evaluation.episode_caps import EpisodeLengthSchedule
@@ -208,7 +208,9 @@ class ES(PopulationAlgorithm):
 
     def _adopt_env(self) -> None:
         super()._adopt_env()
+        assert self.env is not None
         check_lanes(self)
+        warn_of_resets(self.env)
         validation.check_vec_normalize(self._vec_normalize_env, self.observation_space, self.normalize_observations)
 
     # -- the policy is the mean ----------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule, TensorDict, TrainFreq
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule, TensorDict
 from stable_baselines3.sac.policies import SACPolicy
 
 from sb3_esac import saving, validation
@@ -39,7 +39,7 @@ from sb3_esac.callbacks import (
 from sb3_esac.changes import Applied, use_for_agent
 from sb3_esac.counters import Counters, handed_on
 from sb3_esac.deployment import MeanPolicy
-from sb3_esac.environments import check_lanes
+from sb3_esac.environments import check_lanes, warn_of_resets
 from sb3_esac.evaluation.clock import StepListener
 from sb3_esac.evaluation.episode_caps import EpisodeLengthSchedule
 from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, Evaluator, Pending
@@ -49,7 +49,7 @@ from sb3_esac.evaluation.vectors import row_groups, to_vector
 from sb3_esac.evolution.population import Origin, PopulationConfig
 from sb3_esac.evolution.strategies import strategy_config
 from sb3_esac.evolution.strategies.protocol import known_winners
-from sb3_esac.removed import REMOVED, explain_removed, refuse_removed
+from sb3_esac.removed import REMOVED, explain_removed
 from sb3_esac.warm_start import begin_from_agent
 
 SelfESAC = TypeVar("SelfESAC", bound="ESAC")
@@ -284,7 +284,6 @@ class ESAC(PopulationAlgorithm):
 
     def _setup_model(self) -> None:
         # Whatever is given to `load` is an attribute by now.
-        refuse_removed(REMOVED, vars(self))
         validation.check_arguments(self)
         if self.normalize_observations is None:
             self.normalize_observations = can_normalize(
@@ -346,8 +345,8 @@ class ESAC(PopulationAlgorithm):
         assert self.env is not None
         validation.check_vec_normalize(self._vec_normalize_env, self.observation_space, self.normalize_observations)
         self.learner.adopt(self.env)
-        assert isinstance(self.agent.train_freq, TrainFreq)
-        check_lanes(self, self.agent.train_freq)
+        check_lanes(self)
+        warn_of_resets(self.env)
 
     def _check_arguments(self, changed: Collection[str] | None) -> None:
         if changed is None or "learning_rate" in changed:

@@ -1,5 +1,6 @@
 """The loop over generations."""
 
+import warnings
 from typing import Any
 
 import torch as th
@@ -9,6 +10,7 @@ from sb3_esac import saving
 from sb3_esac.changes import use_changes
 from sb3_esac.evaluation.clock import StepListener
 from sb3_esac.evaluation.episode_caps import check_budget
+from sb3_esac.evolution.arguments import is_number, require
 from sb3_esac.evolution.noise import Stream, episode_seed
 
 
@@ -30,7 +32,12 @@ def play_generations(model: Any, callback: StepListener, log_interval: int | Non
             if not _set_episode_cap(model, callback):
                 break
             if model.num_timesteps >= total:
-                # Random play has taken all there was.
+                warnings.warn(
+                    f"Random play, by which the first episode length is found, has taken all of the {total:,} steps: nothing "
+                    "was learned. Pass `first_length` to the ProgressiveEpisodeLength, or fewer `n_random_episodes`, or train "
+                    "for longer.",
+                    stacklevel=2,
+                )
                 continue
             _begin_generation(model)
             if not model._take_turn(callback):
@@ -62,7 +69,10 @@ def _set_episode_cap(model: Any, callback: StepListener) -> bool:
 def _begin_generation(model: Any) -> None:
     """Make all that follows a function of seed and generation."""
     if callable(model.sigma):
-        model.population.sigma = float(model.sigma(model._current_progress_remaining))
+        sigma = model.sigma(model._current_progress_remaining)
+        expected = f"positive throughout training (it gives {sigma} at {model._current_progress_remaining:.3g})"
+        require(is_number(sigma) and sigma > 0, "sigma", model.sigma, expected)
+        model.population.sigma = float(sigma)
     seed = episode_seed(model.run_seed, model.population.generation, Stream.GLOBAL, 0)
     utils.set_random_seed(seed, using_cuda=model.device.type == th.device("cuda").type)
     model.action_space.seed(seed)

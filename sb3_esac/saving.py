@@ -13,7 +13,7 @@ import json
 import pathlib
 import zipfile
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -27,6 +27,7 @@ from stable_baselines3.common.save_util import open_path, recursive_getattr
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_esac.evolution.population import Population
+from sb3_esac.removed import REMOVED, refuse_removed
 
 STATE = "_state"
 """Attribute of a saved model: the states of its parts."""
@@ -75,13 +76,15 @@ class Part(Protocol):
         """
 
 
-def check_form(path: str | pathlib.Path | io.BufferedIOBase, arguments: Mapping[str, Any]) -> None:
+def check_form(path: str | pathlib.Path | io.BufferedIOBase, arguments: Mapping[str, Any], known: Collection[str]) -> None:
     """
     Check that a file is not of another form. What is in it is not unpickled: it may need modules that are gone.
 
     :param path: What is to be loaded.
     :param arguments: Those that are to take the place of the saved ones, by name.
-    :raises ValueError: If version 0.1 of this package has written it, or its networks have been built with other arguments.
+    :param known: Names of the algorithm's arguments.
+    :raises ValueError: If version 0.1 of this package has written it, its networks have been built with other arguments, or it
+        knows nothing of one of the arguments.
     """
     file = open_path(path, "r", suffix="zip")
     try:
@@ -100,6 +103,11 @@ def check_form(path: str | pathlib.Path | io.BufferedIOBase, arguments: Mapping[
         raise ValueError(
             "The file was saved by sb3_esac 0.1, whose models have another form: load it with `pip install sb3_esac==0.1.0`."
             + way * ("agent_class" in saved)
+        )
+    refuse_removed(REMOVED, arguments)
+    for name in arguments.keys() - known - saved.keys() if saved else ():
+        raise ValueError(
+            f"`{name}={arguments[name]!r}` is no argument of the model in the file: it has {', '.join(sorted(known))}"
         )
     for name in OF_PARAMETERS:
         if name in saved and arguments.get(name) not in (None, saved[name]):

@@ -14,6 +14,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from sb3_esac.arguments import defaults_of, same
 from sb3_esac.evaluation.backends import BACKENDS, asks_for_workers, is_backend, may_make_workers
+from sb3_esac.evaluation.episode_caps import cap_of
 from sb3_esac.evolution.arguments import (
     check_population,
     is_number,
@@ -100,6 +101,9 @@ def check_common_arguments(model: Any) -> None:
     expected = "a function of the remaining progress, a ProgressiveEpisodeLength (or a dict of its arguments) or None"
     is_schedule = lengths is None or callable(lengths) or isinstance(lengths, ProgressiveEpisodeLength | dict)
     require(is_schedule, "episode_length_schedule", lengths, expected)
+    if callable(lengths):
+        for progress_remaining in (1.0, 0.0):
+            cap_of(lengths, progress_remaining)
     require(normalize in (None, True, False), "normalize_observations", normalize, "True, False or None")
     check_workers(model.backend, model.n_workers, model.episode_timeout)
 
@@ -226,7 +230,7 @@ def _has_workers(model: Any) -> bool:
 
 
 _WORKERS = (
-    Effect("env_fn", lambda m: may_make_workers(m.backend), ("backend",), "`backend='auto'` or `'subproc'`"),
+    Effect("env_fn", _has_workers, ("backend", "n_workers"), "`backend='subproc'`"),
     Effect(
         "n_workers",
         lambda m: may_make_workers(m.backend) or (m.backend == "lockstep" and m.n_workers in (None, 1)),

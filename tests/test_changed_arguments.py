@@ -7,9 +7,11 @@ from helpers import ALGORITHMS, Drift, Tell, drift, make_model
 from stable_baselines3 import TD3
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.noise import NormalActionNoise, VectorizedActionNoise
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.utils import FloatSchedule
+from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_esac import ES, ESAC
 from sb3_esac.agent.building import add_store
@@ -490,3 +492,87 @@ def test_without_probes_there_is_no_champion():
 def test_a_strategy_has_the_same_winners_in_both_algorithms(strategy):
     models = [make_model(kind, drift(), seed=0, strategy=strategy, population_size=10) for kind in (ESAC, ES)]
     assert models[0].population.config.n_winners == models[1].population.config.n_winners
+
+
+class Levelled(Drift):
+    """Says as reward what it was told."""
+
+    level = 0.0
+
+    def set_level(self, level):
+        self.level = level
+
+    def step(self, action):
+        observation, _, terminated, truncated, info = super().step(action)
+        return observation, self.level, terminated, truncated, info
+
+
+class Raise(BaseCallback):
+    """Tells environments the number of the generation, and notes what rewards there are."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = set()
+
+    def _on_rollout_end(self):
+        self.training_env.env_method("set_level", self.model.population.generation + 1.0)
+
+    def _on_step(self):
+        self.seen.update(self.locals["rewards"].tolist())
+        return True
+
+
+@pytest.mark.parametrize("change", [dict(n_workers=2), dict(backend="subproc")])
+def test_workers_that_are_asked_for_later_are_told_what_environments_are_told(change):
+    model = make_model(ES, Levelled(), champion_episodes=0)
+    for name, value in change.items():
+        setattr(model, name, value)
+    callback = Raise()
+    model.learn(150, callback=callback)
+    assert {0.0, 1.0, 2.0} <= callback.seen
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (dict(n_eval_episodes=3), "`n_eval_episodes` must be a multiple of the number of environments"),
+        (dict(env_fn=Drift, n_workers=2), "`env_fn` must be None"),
+    ],
+)
+def test_lanes_that_differ_are_looked_at_again(changes, message):
+    env = DummyVecEnv([lambda: Drift(edge=1.0), lambda: Drift(edge=2.0)])
+    model = make_model(ES, env, n_eval_episodes=2)
+    for name, value in changes.items():
+        setattr(model, name, value)
+    with pytest.raises(ValueError, match=message):
+        model.learn(100)
+
+
+class ResetsItself(DummyVecEnv):
+    """As a simulator that is stepped in batches."""
+
+    def step_wait(self):
+        return super().step_wait()
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ResetsItself([Drift] * 2), "cannot be used on ResetsItself"),
+        (lambda: Monitor(Drift(), allow_early_resets=False), "cuts episodes, which `Monitor"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:ResetsItself resets")
+def test_an_episode_length_schedule_is_checked_with_the_environment(algorithm, make, message):
+    model = make_model(algorithm, make(), train_freq=1)
+    model.episode_length_schedule = lambda remaining: 5
+    with pytest.raises(ValueError, match=message):
+        model.learn(100)
+
+
+def test_a_frequency_of_training_is_checked_with_the_environment():
+    model = make_model(ESAC, Monitor(Drift(), allow_early_resets=False), train_freq=1)
+    model.train_freq = 2
+    with pytest.raises(ValueError, match="the agent's turn ends within episodes"):
+        model.learn(100)

@@ -19,12 +19,11 @@ OWN = LockstepEvaluator(drift())
 
 # Algorithm, argument, its value, beside what it has no effect, and beside what it has one
 WORKERS = [
-    *[("env_fn", Drift, dict(backend=backend), dict(backend="auto")) for backend in ("lockstep", OWN)],
     *[("n_workers", 2, dict(backend=backend), dict(backend="subproc")) for backend in ("lockstep", OWN)],
     ("n_workers", 1, dict(backend=OWN), dict(backend="lockstep")),
     *[
         (name, value, beside, dict(backend="subproc"))
-        for name, value in (("episode_timeout", 9.0), ("max_worker_restarts", 1))
+        for name, value in (("env_fn", Drift), ("episode_timeout", 9.0), ("max_worker_restarts", 1))
         for beside in (dict(backend="lockstep"), dict(backend=OWN), dict(backend="auto"), dict(backend="auto", n_workers=1))
     ],
 ]

@@ -33,7 +33,7 @@ from sb3_esac.evaluation import backends
 from sb3_esac.evaluation import evaluator as evaluator_module
 from sb3_esac.evaluation import lane as lane_module
 from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult
-from sb3_esac.evaluation.factories import LaneRecipe, lane_recipe
+from sb3_esac.evaluation.factories import LaneRecipe, NoRecipeError, lane_recipe
 from sb3_esac.evaluation.first_layers import update_normalizers
 from sb3_esac.evaluation.lane import DirectLane, ReplayableEpisode
 from sb3_esac.evaluation.lockstep import LockstepEvaluator
@@ -112,7 +112,6 @@ def make_request(
 def play_in_one_lane(env: VecEnv, request: EvaluationRequest) -> EvaluationResult:
     """What a worker does, in this process."""
     recipe = lane_recipe(env)
-    assert recipe is not None
     player = LanePlayer(recipe)
     vec_normalize = unwrap_vec_normalize(env)
     statistics = vec_normalize.obs_rms if vec_normalize is not None and vec_normalize.norm_obs else None
@@ -207,7 +206,6 @@ def test_the_same_array_again_and_again_is_copied() -> None:
 def test_the_usual_wrappers_are_played_without_a_vec_env() -> None:
     for kind, direct in {"plain": True, "normalize": True, "stack": False, "dict": False, "monitor": False}.items():
         recipe = lane_recipe(KINDS[kind]())
-        assert recipe is not None
         assert isinstance(LanePlayer(recipe).lane, DirectLane) == direct, kind
 
 
@@ -215,7 +213,6 @@ def test_an_episode_that_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lane_module, "UNBOUNDED_EPISODE_STEPS", 3)
     monkeypatch.setattr(evaluator_module, "UNBOUNDED_EPISODE_STEPS", 3)
     recipe = lane_recipe(KINDS["plain"]())
-    assert recipe is not None
     player = LanePlayer(recipe)
     request = make_request(KINDS["plain"]())
     player.begin(Rules(request.player, Recording(), None))
@@ -236,7 +233,6 @@ def subprocs() -> Iterator[Callable[[str, int], tuple[VecEnv, SubprocEvaluator]]
         if (kind, n_workers) not in made:
             env = KINDS[kind]()
             recipe = lane_recipe(env)
-            assert recipe is not None
             made[kind, n_workers] = env, SubprocEvaluator(recipe, n_workers, vec_normalize=unwrap_vec_normalize(env))
         return made[kind, n_workers]
 
@@ -367,7 +363,6 @@ def test_a_callback_stops_the_evaluation(subprocs: Any, n_steps: int) -> None:
 def test_nothing_to_play() -> None:
     env = KINDS["plain"]()
     recipe = lane_recipe(env)
-    assert recipe is not None
     evaluator = SubprocEvaluator(recipe, 1)
     result = evaluator.evaluate(make_request(env, n_members=0), listen)
     assert result is not None and result.returns.shape == (0, 2)
@@ -401,12 +396,10 @@ def test_bad_arguments(name: str, value: float) -> None:
 
 
 def test_env_fn_comes_first_and_is_monitored() -> None:
-    recipe = lane_recipe(KINDS["dict"](), env_fn=Point, env_id="Pendulum-v1")
-    assert recipe is not None
+    recipe = lane_recipe(KINDS["plain"](), env_fn=Point, env_id="Pendulum-v1")
     env = recipe.build()
     assert isinstance(env, Monitor) and isinstance(env.unwrapped, Point)
-    recipe = lane_recipe(KINDS["dict"](), env_fn=lambda: Monitor(Point()))
-    assert recipe is not None
+    recipe = lane_recipe(KINDS["plain"](), env_fn=lambda: Monitor(Point()))
     monitored = recipe.build()
     assert isinstance(monitored, Monitor) and not isinstance(monitored.env, Monitor)
 
@@ -414,7 +407,6 @@ def test_env_fn_comes_first_and_is_monitored() -> None:
 def test_an_id_is_made_again() -> None:
     env = make_vec_env("Pendulum-v1")
     recipe = lane_recipe(env, env_id="Pendulum-v1")
-    assert recipe is not None
     built = recipe.build()
     assert isinstance(built, Monitor) and built.spec is not None and built.spec.id == "Pendulum-v1"
 
@@ -425,7 +417,6 @@ def test_a_copy_writes_no_monitor_file(tmp_path: Path) -> None:
     file = tmp_path / "0.monitor.csv"
     before = file.read_text()
     recipe = lane_recipe(env)
-    assert recipe is not None
     copied = recipe.build()
     copied.reset(seed=0)
     while not any(copied.step(copied.action_space.sample())[2:4]):
@@ -449,12 +440,22 @@ class _OtherWrapper(VecFrameStack):
 
 
 def test_no_recipe() -> None:
-    assert lane_recipe(lanes(_Unpicklable)) is None
-    assert lane_recipe(VecCheckNan(lanes(Point))) is None
-    assert lane_recipe(_OtherWrapper(lanes(Point), 2), env_fn=Point) is None
-    assert lane_recipe(VecNormalize(VecNormalize(lanes(Point)))) is None
+    for env, env_fn, why in (
+        (lanes(_Unpicklable), None, "no copy of the environment can be made: pass `env_fn`"),
+        (VecCheckNan(lanes(Point)), Point, "what the wrapper VecCheckNan does: leave it out"),
+        (_OtherWrapper(lanes(Point), 2), Point, "what the wrapper _OtherWrapper does"),
+        (VecNormalize(VecNormalize(lanes(Point))), Point, "what several VecNormalize do"),
+    ):
+        with pytest.raises(NoRecipeError, match=why):
+            lane_recipe(env, env_fn=env_fn)
     with_env_fn = lane_recipe(lanes(_Unpicklable), env_fn=Point)
     assert isinstance(with_env_fn, LaneRecipe)
+
+
+def test_what_env_fn_makes_has_the_spaces_of_the_environment() -> None:
+    recipe = lane_recipe(lanes(Point), env_fn=lambda: gym.wrappers.RescaleAction(Point(), -0.5, 0.5))
+    with pytest.raises(RuntimeError, match=r"what `env_fn` makes has the spaces .*Box\(-0.5, 0.5.* the original"):
+        recipe.build()
 
 
 def test_lanes_of_other_processes_are_not_asked() -> None:
@@ -462,7 +463,8 @@ def test_lanes_of_other_processes_are_not_asked() -> None:
         def __init__(self) -> None:
             pass
 
-    assert lane_recipe(Silent()) is None
+    with pytest.raises(NoRecipeError, match="no copy of the environment"):
+        lane_recipe(Silent())
 
 
 # -- the fast forward ------------------------------------------------------------------------------------------------------

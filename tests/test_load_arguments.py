@@ -6,7 +6,7 @@ from helpers import Drift, make_model
 from stable_baselines3.common.buffers import NStepReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 
-from sb3_esac import ESAC
+from sb3_esac import ES, ESAC
 from sb3_esac.evaluation.vectors import to_vector
 
 
@@ -61,6 +61,31 @@ def test_normalisation_of_observations(tmp_path):
     assert ESAC.load(tmp_path / "model", env=Drift(), normalize_observations=True).normalize_observations
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (dict(winner_fraction=0.9), "`winner_fraction=0.9` has no effect beside `strategy='openai'`"),
+        (dict(episode_timeout=5.0), "`episode_timeout=5.0` has no effect"),
+        (
+            dict(es_learning_rat=0.5),
+            "`es_learning_rat=0.5` is no argument of the model in the file: it has .*`?es_learning_rate",
+        ),
+        (dict(gamma=0.9), "`gamma=0.9` is no argument"),
+        (dict(sigma=-1.0), "`sigma` must be"),
+    ],
+)
+def test_arguments_are_checked_as_on_a_model(given, message, tmp_path):
+    make_model(ES, Drift()).save(tmp_path / "model")
+    with pytest.raises(ValueError, match=message):
+        ES.load(tmp_path / "model", env=Drift(), **given)
+
+
+def test_arguments_that_work(tmp_path):
+    make_model(ES, Drift()).save(tmp_path / "model")
+    loaded = ES.load(tmp_path / "model", env=Drift(), sigma=0.3, backend="lockstep", es_learning_rate=0.5, verbose=0)
+    assert loaded.sigma == 0.3 and loaded.backend == "lockstep" and loaded.learning_rate == 0.5
+
+
 def test_gamma_and_a_buffer(tmp_path):
     model = make_model(ESAC, Drift(), seed=1, n_steps=3, gamma=0.9).learn(200)
     assert isinstance(model.replay_buffer, NStepReplayBuffer)
@@ -84,3 +109,15 @@ def test_a_buffer_before_the_environment(tmp_path):
     n_own = loaded.replay_buffer.size()
     loaded.set_env(Drift())
     assert loaded.replay_buffer.population_store.buffer_size == 1000 and loaded.replay_buffer.size() == n_own
+
+
+def test_what_is_left_of_the_noise_of_cem(tmp_path):
+    model = make_model(ES, Drift(), seed=1, strategy="cem", sigma=0.1)
+    model.sigma = 1.0
+    model.learn(100)
+    model.save(tmp_path / "model")
+    loaded = ES.load(tmp_path / "model", env=Drift())
+    assert loaded.population.strategy.final_noise == model.population.strategy.final_noise == pytest.approx(1e-4)
+    for each in (model, loaded):
+        each.learn(300, reset_num_timesteps=False)
+    np.testing.assert_array_equal(loaded.population.mean, model.population.mean)

@@ -1,5 +1,6 @@
 """A model that goes on with another task: what it knew of the returns of the first one tells nothing of the second."""
 
+import warnings
 from typing import Any
 
 import gymnasium as gym
@@ -15,6 +16,7 @@ from sb3_esac.budget.rule import TURN_EPISODES, TURN_STEPS, TurnOfItsOwn
 from sb3_esac.evaluation.progress import Progress
 from sb3_esac.evaluation.seeded_episodes import adopt
 from sb3_esac.evaluation.vec_envs import task_name
+from sb3_esac.evolution.episode_lengths import ProgressiveEpisodeLength
 
 
 class Poor(gym.RewardWrapper):
@@ -62,6 +64,36 @@ def test_the_champion_of_the_same_task_is(algorithm, tmp_path):
     for again in (model, algorithm.load(tmp_path / "model", env=Monitor(Drift()))):
         again.learn(1, reset_num_timesteps=False)
         assert again.champion.record.generation == record.generation or record.returns[-1] in again.champion.record.returns
+
+
+@pytest.mark.parametrize("way", ["set_env", "load"])
+def test_phases_of_another_horizon_are_laid_out_anew(way, tmp_path):
+    def limited(n_steps: int) -> gym.Env:
+        return gym.wrappers.TimeLimit(Drift(n_steps=1000, edge=np.inf), n_steps)
+
+    model = make_model(ES, limited(8), episode_length_schedule=ProgressiveEpisodeLength(first_length=4)).learn(200)
+    assert model.arena.caps.phases.lengths == (4, 8)
+    model.set_env(limited(8))
+    model.learn(100, reset_num_timesteps=False)
+    assert model.arena.caps.phases.lengths == (4, 8)
+    if way == "set_env":
+        model.set_env(limited(32))
+    else:
+        model.save(tmp_path / "model")
+        model = ES.load(tmp_path / "model", env=limited(32))
+    model.learn(1000, reset_num_timesteps=False)
+    assert model.arena.caps.phases.lengths == (4, 8, 16, 32) and model.arena.caps.phases.is_last
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_workers_that_go_on_with_env_fn(algorithm):
+    model = make_model(algorithm, Drift(), backend="subproc", env_fn=Drift)
+    with pytest.warns(UserWarning, match=r"what `env_fn` makes.*set `model.env_fn`"):
+        model.set_env(Drift(n_steps=50))
+    model.env_fn = lambda: Drift(n_steps=50)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.set_env(Drift(n_steps=50))
 
 
 @pytest.mark.parametrize("kind", [DummyVecEnv, SubprocVecEnv])

@@ -49,7 +49,6 @@ def cluster() -> Iterator[None]:
 
 def evaluator_of(env: VecEnv, n_workers: int = 2, **kwargs: Any) -> RayEvaluator:
     recipe = lane_recipe(env)
-    assert recipe is not None
     return RayEvaluator(recipe, n_workers, vec_normalize=unwrap_vec_normalize(env), **kwargs)
 
 

@@ -61,6 +61,8 @@ class Arena:
         self._evaluator: Evaluator | None = None
         # Whether it is another one that should play the next generation.
         self._is_outdated = False
+        # Whether the environment is one whose time limit has not been looked at.
+        self._is_new = True
         self._learned_task: str | None = None
         self.start_count()
 
@@ -83,10 +85,15 @@ class Arena:
         :param settings: Who plays.
         """
         self.env, self.base, self.vec_normalize = env, adopt(env), unwrap_vec_normalize(env)
-        wants_workers = asks_for_workers(env, settings.backend, settings.n_workers)
-        self.lanes_differ = lanes_differ(env, settings.n_eval_episodes, settings.env_fn, wants_workers=wants_workers)
-        prepare_workers(env, settings.backend, settings.n_workers)
-        self.settings, self._is_outdated = settings, True
+        self._prepare(settings)
+        self._is_outdated = self._is_new = True
+
+    def _prepare(self, settings: ArenaSettings) -> None:
+        """Get ready for settings, if the environment allows them."""
+        wants_workers = asks_for_workers(self.env, settings.backend, settings.n_workers)
+        self.lanes_differ = lanes_differ(self.env, settings.n_eval_episodes, settings.env_fn, wants_workers=wants_workers)
+        prepare_workers(self.env, settings.backend, settings.n_workers)
+        self.settings = settings
 
     def configure(self, settings: ArenaSettings) -> None:
         """
@@ -94,8 +101,11 @@ class Arena:
 
         :param settings: Who plays; the same ones on the same environment change nothing.
         """
-        self._is_outdated |= settings != self.settings
-        self.settings = settings
+        if settings != self.settings:
+            self._is_outdated = True
+            if hasattr(self, "env"):
+                self._prepare(settings)
+            self.settings = settings
         if self._is_outdated and self._evaluator is not None:
             self.close()
             self.open()
@@ -269,6 +279,9 @@ class Arena:
         :param on_step: Told of every step; False stops.
         :return: False if ``on_step`` asked to stop.
         """
+        is_new, self._is_new = self._is_new, False
+        if isinstance(schedule, ProgressiveEpisodeLength) and is_new:
+            self.caps.forget_other_horizon(horizon_of(schedule, self.env))
         if not self.caps.must_start(schedule):
             return True
         assert isinstance(schedule, ProgressiveEpisodeLength)

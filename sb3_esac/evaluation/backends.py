@@ -9,7 +9,7 @@ from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, unwrap_vec_n
 
 from sb3_esac.evaluation.direct import DirectEvaluator, can_play_directly
 from sb3_esac.evaluation.evaluator import Evaluator
-from sb3_esac.evaluation.factories import LaneRecipe, lane_recipe
+from sb3_esac.evaluation.factories import LaneRecipe, NoRecipeError, lane_recipe
 from sb3_esac.evaluation.lockstep import LockstepEvaluator
 from sb3_esac.evaluation.monitor_files import MonitorFiles
 from sb3_esac.evaluation.seeded_episodes import adopt
@@ -133,11 +133,11 @@ def make_evaluator(
     if not asks_for_workers(env, backend, n_workers):
         return _in_this_process(env, backend)
     journal = adopt(env).journal
-    recipe = lane_recipe(env, env_fn, env_id, journal, lanes_differ)
-    if recipe is None:
-        why = "no copy of the environment can be made: pass `env_fn`, a function that makes one"
+    try:
+        recipe = lane_recipe(env, env_fn, env_id, journal, lanes_differ)
+    except NoRecipeError as why:
         if backend != "auto":
-            raise ValueError(f"`backend={backend!r}` cannot be used: {why}")
+            raise ValueError(f"`backend={backend!r}` cannot be used: {why}") from None
         warnings.warn(f"Offspring play on the environment's own lanes, not in worker processes, since {why}.", stacklevel=2)
         return _in_this_process(env, backend)
     rules: dict[str, Any] = {

@@ -9,9 +9,10 @@ import numpy as np
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_esac.evaluation.random_play import time_limit
+from sb3_esac.evolution.arguments import is_number, require
 from sb3_esac.evolution.episode_lengths import LengthPhases, ProgressiveEpisodeLength
 
-EpisodeLengthSchedule = Callable[[float], float] | ProgressiveEpisodeLength
+EpisodeLengthSchedule = Callable[[float], float | None] | ProgressiveEpisodeLength
 
 
 def horizon_of(schedule: ProgressiveEpisodeLength, env: VecEnv) -> int:
@@ -50,6 +51,25 @@ def check_budget(total_timesteps: float, schedule: object) -> Any:
             "budget, unless `phase_seconds` gives them a length of their own"
         )
     return total_timesteps
+
+
+def cap_of(schedule: Callable[[float], Any], progress_remaining: float) -> int | None:
+    """
+    Ask a user's schedule for the longest episode.
+
+    :param schedule: A function of the remaining progress.
+    :param progress_remaining: 1 at the start, 0 at the end.
+    :return: Steps, at least one; None for no limit.
+    :raises ValueError: If it gives anything but a number >= 0, infinity or None.
+    """
+    value = schedule(progress_remaining)
+    if value is None or (isinstance(value, float | np.floating) and value == np.inf):
+        return None
+    expected = (
+        f"a function that gives a number of steps, or None for no limit (at {progress_remaining:.3g} it gives {value!r})"
+    )
+    require(is_number(value) and value >= 0, "episode_length_schedule", schedule, expected)
+    return max(1, int(value))
 
 
 class EpisodeCaps:
@@ -93,6 +113,15 @@ class EpisodeCaps:
         """Do not count the time since the last generation, without training."""
         self._tick = None
 
+    def forget_other_horizon(self, horizon: int) -> None:
+        """
+        Lay phases out anew if they end with another horizon.
+
+        :param horizon: Steps of an episode of the environment as it is now.
+        """
+        if self.phases is not None and self.phases.lengths[-1] != horizon:
+            self.phases = None
+
     def must_start(self, schedule: EpisodeLengthSchedule | None) -> bool:
         """
         Whether phases have to be laid out.
@@ -122,7 +151,7 @@ class EpisodeCaps:
                 self.begun = (*self.begun, (self.cap, timesteps))
         else:
             self.phases = None
-            self.cap = None if schedule is None else max(1, int(schedule(progress_remaining)))
+            self.cap = None if schedule is None else cap_of(schedule, progress_remaining)
         return self.cap != before
 
     def note(self, lengths: np.ndarray) -> None:

@@ -26,8 +26,14 @@ from stable_baselines3.common.vec_env.stacked_observations import StackedObserva
 
 from sb3_esac.evaluation.journal import Call, Journal
 from sb3_esac.evaluation.layers import Plain, changed_attributes, layers, rebuilt_attributes
+from sb3_esac.evaluation.vec_envs import base_vec_env
 
 Wrap = Callable[[VecEnv], VecEnv]
+Spaces = tuple[spaces.Space[Any], spaces.Space[Any]]
+
+
+class NoRecipeError(ValueError):
+    """There is no sure way to build a lane again; it says why, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,14 @@ COPY_ADVICE = (
 )
 
 
+def _check_spaces(env: gym.Env, expected: Spaces, what: str) -> None:
+    if (env.observation_space, env.action_space) != expected:
+        raise RuntimeError(
+            f"{what} has the spaces {env.observation_space} and {env.action_space}, the original {expected[0]} and "
+            f"{expected[1]}"
+        )
+
+
 @dataclass(frozen=True)
 class CopiedLane:
     """
@@ -100,17 +114,13 @@ class CopiedLane:
     """
 
     content: bytes
-    spaces: tuple[spaces.Space[Any], spaces.Space[Any]]
+    spaces: Spaces
     attributes: tuple[tuple[int, str, Plain], ...] = ()
 
     def __call__(self) -> gym.Env:
         """Make the copy."""
         env: gym.Env = pickle.loads(self.content)
-        if (env.observation_space, env.action_space) != self.spaces:
-            raise RuntimeError(
-                f"its copy has the spaces {env.observation_space} and {env.action_space}, the original {self.spaces[0]} and "
-                f"{self.spaces[1]}"
-            )
+        _check_spaces(env, self.spaces, "its copy")
         parts = list(layers(env))
         for number, name, value in self.attributes:
             setattr(parts[number], name, value)
@@ -123,7 +133,7 @@ def lane_recipe(
     env_id: str | None = None,
     journal: Journal | None = None,
     lanes_differ: bool = False,
-) -> LaneRecipe | None:
+) -> LaneRecipe:
     """
     Find out how to build one lane of a ``VecEnv`` again, as it is now.
 
@@ -132,23 +142,22 @@ def lane_recipe(
     :param env_id: Registered name, where that is what the user gave.
     :param journal: What the user has done to ``env``.
     :param lanes_differ: Whether each lane is to be built.
-    :return: The recipe; None if there is no sure way to build one, then the episodes have to be played on ``env`` itself.
+    :return: The recipe.
+    :raises NoRecipeError: If there is no sure way to build one: then the episodes have to be played on ``env`` itself.
     """
-    wrappers = _describe_wrappers(env)
-    if wrappers is None:
-        return None
+    wrappers, base = _describe_wrappers(env), base_vec_env(env)
     journal = Journal() if journal is None else journal
-    made: partial[gym.Env] | None = None
+    if env_fn is None and env_id is not None:
+        env_fn = partial(gym.make, env_id)
     if env_fn is not None:
-        made = partial(_monitored, env_fn)
-    elif env_id is not None:
-        made = partial(_monitored, partial(gym.make, env_id))
-    if made is not None:
+        made = partial(_monitored, env_fn, (base.observation_space, base.action_space))
         return LaneRecipe(made, wrappers, calls=tuple(journal.since(0, env.num_envs, lanes_differ=False)))
-    base = _base(env)
-    if not isinstance(base, DummyVecEnv):
-        return None
-    return _copied_lanes(base.envs if lanes_differ else base.envs[:1], env.num_envs, wrappers, journal)
+    recipe = None
+    if isinstance(base, DummyVecEnv):
+        recipe = _copied_lanes(base.envs if lanes_differ else base.envs[:1], env.num_envs, wrappers, journal)
+    if recipe is None:
+        raise NoRecipeError("no copy of the environment can be made: pass `env_fn`, a function that makes one")
+    return recipe
 
 
 def _copied_lanes(envs: list[gym.Env], n_lanes: int, wrappers: tuple[Wrap, ...], journal: Journal) -> LaneRecipe | None:
@@ -170,12 +179,9 @@ def _copied_lanes(envs: list[gym.Env], n_lanes: int, wrappers: tuple[Wrap, ...],
     return LaneRecipe(copies[0], wrappers, tuple(copies[1:]), tuple(calls))
 
 
-def _base(env: VecEnv) -> VecEnv:
-    return _base(env.venv) if isinstance(env, VecEnvWrapper) else env
-
-
-def _monitored(env_fn: Callable[[], gym.Env]) -> gym.Env:
+def _monitored(env_fn: Callable[[], gym.Env], expected: Spaces) -> gym.Env:
     env = env_fn()
+    _check_spaces(env, expected, "what `env_fn` makes")
     return env if is_wrapped(env, Monitor) else Monitor(env)
 
 
@@ -198,17 +204,17 @@ def _dumps_without_files(env: gym.Env) -> bytes:
         return file.getvalue()
 
 
-def _describe_wrappers(env: VecEnv) -> tuple[Wrap, ...] | None:
-    """What makes each wrapper of a ``VecEnv``, innermost first; None if there is one that is not understood."""
+def _describe_wrappers(env: VecEnv) -> tuple[Wrap, ...]:
+    """What makes each wrapper of a ``VecEnv``, innermost first."""
     described: list[Wrap] = []
     while isinstance(env, VecEnvWrapper):
         wrap = _describe(env)
         if wrap is None:
-            return None
+            raise NoRecipeError(f"workers cannot do what the wrapper {type(env).__name__} does: leave it out")
         described.append(wrap)
         env = env.venv
     if sum(_is_normalizer(wrap) for wrap in described) > 1:
-        return None
+        raise NoRecipeError("workers cannot do what several VecNormalize do: leave out all but one")
     return tuple(reversed(described))
 
 

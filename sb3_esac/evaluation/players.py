@@ -98,6 +98,9 @@ def make_player(actor: BasePolicy, like: Player | None = None) -> Player:
 N_DRAWS = 30
 """Networks of discrete actions that are drawn for a comparison, in which a wrong one passes by chance."""
 
+SCALES = (0.05, 0.05, 0.5)
+"""Of the weights of networks of continuous actions that are drawn: a limit, or a term that is zero at birth, shows then."""
+
 
 def _agrees(candidate: NumpyMlp | NumpyCnn, actor: BasePolicy) -> bool:
     """Compare with the torch actor, so that a subclass with another forward is not mistaken for a plain one."""
@@ -105,11 +108,13 @@ def _agrees(candidate: NumpyMlp | NumpyCnn, actor: BasePolicy) -> bool:
     rng = np.random.Generator(np.random.Philox(0))
     vector = to_vector(reference)
     act, span = candidate.bind(vector), candidate.high - candidate.low
-    is_discrete = candidate.output == "argmax"
-    for _ in range((N_DRAWS if vector.size < 100_000 else N_DRAWS // 3) if is_discrete else 3):
-        if is_discrete:
-            # A network as it is born says the same to all observations.
-            vector = 0.05 * rng.standard_normal(vector.size, dtype=np.float32)
+    scales: tuple[float, ...] = (0.0, *SCALES) if isinstance(candidate, NumpyMlp) else (0.0, *SCALES[:2])
+    if candidate.output == "argmax":
+        # A network as it is born says the same to all observations.
+        scales = (SCALES[0],) * (N_DRAWS if vector.size < 100_000 else N_DRAWS // 3)
+    for scale in scales:
+        if scale > 0:
+            vector = scale * rng.standard_normal(vector.size, dtype=np.float32)
             load_vector(reference, vector)
             act = candidate.bind(vector)
         observation = _some_observation(actor.observation_space, rng)
@@ -159,6 +164,8 @@ def _numpy_cnn(actor: BasePolicy) -> NumpyCnn | None:
     if head is None:
         return None
     at = _positions(actor)
+    if any(id(each) not in at for each in extractor.parameters()):
+        return None
     planned: list[Convolution] = []
     for each in convolutions:
         module: Any = each
@@ -190,7 +197,7 @@ def _perceptron(
     """
     modules = [*before, *_flatten_modules(getattr(actor, "latent_pi", None)), *_flatten_modules(getattr(actor, "mu", None))]
     plan, output, positions = _plan(modules, squash_mean=hasattr(actor, "latent_pi")), _output(actor), _positions(actor)
-    if plan is None or output is None:
+    if plan is None or output is None or any(id(each) not in positions for linear, _ in plan for each in linear.parameters()):
         return None
     layers: list[tuple[tuple[int, int], int, int | None]] = [
         (

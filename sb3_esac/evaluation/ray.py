@@ -6,8 +6,10 @@ import queue
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import cloudpickle
@@ -55,6 +57,7 @@ class LaneActor:
     def __init__(self, recipe: bytes, search_path: list[str], advice: str = "") -> None:
         self.stopped = bytearray(1)
         self.problem = ""
+        self.number, self.lock = 0, threading.Lock()
         sys.path.extend(path for path in search_path if path not in sys.path)
         try:
             prepare_process()
@@ -62,17 +65,21 @@ class LaneActor:
         except Exception as error:
             self.problem = unbuilt("an actor", error, advice)
 
-    def begin(self, rules: bytes, parameters: np.ndarray) -> None:
+    def begin(self, rules: bytes, parameters: np.ndarray, number: int) -> None:
         """
-        Begin with requests.
+        Begin with requests, unless later ones are known: an actor may only find a CPU when others have played everything.
 
         :param rules: Pickled :class:`sb3_esac.evaluation.worker.Rules` of each.
         :param parameters: (n, d) from the object store, which all actors of a machine share.
+        :param number: Number of the evaluation.
         """
-        self.stopped[0] = 0
-        self.parameters = parameters
-        if not self.problem:
-            self.player.begin(*cloudpickle.loads(rules))
+        with self.lock:
+            if number < self.number:
+                return
+            self.number, self.stopped[0] = number, 0
+            self.parameters = parameters
+            if not self.problem:
+                self.player.begin(*cloudpickle.loads(rules))
 
     def play(self, jobs: list[RemoteJob]) -> Outcomes:
         """
@@ -123,6 +130,7 @@ class RayEvaluator(PoolEvaluator):
         self._owns_cluster = False
         self._recipe: Any = None
         self._run: _Run | None = None
+        self.numbers = count(1)
 
     def _launch(self, requests: Sequence[EvaluationRequest]) -> PoolRun:
         self._open()
@@ -138,6 +146,13 @@ class RayEvaluator(PoolEvaluator):
             else:
                 ray.init(address=self.address, **quiet)
             self._owns_cluster = True
+        n_cpus = ray.cluster_resources().get("CPU", 0)
+        if n_cpus < self.n_workers and not self.actors:
+            warnings.warn(
+                f"{self.n_workers} workers take a CPU each, and the Ray cluster has {n_cpus:g}: those that find none wait. "
+                "Lower `n_workers`, or add machines.",
+                stacklevel=2,
+            )
         if not self.actors:
             self._recipe = cloudpickle.dumps(self.recipe)
             self.actors = [self.new_actor() for _ in range(self.n_workers)]
@@ -187,6 +202,7 @@ class _Run(PoolRun):
     def __init__(self, evaluator: RayEvaluator, requests: Sequence[EvaluationRequest]) -> None:
         super().__init__(evaluator, requests)
         self.evaluator, self.actors = evaluator, evaluator.actors
+        self.number = next(evaluator.numbers)
         place = self.collection.numbering.place
         seeds = all_seeds(requests).tolist()
         self.waiting = [RemoteJob(number, place(number), seed) for number, seed in enumerate(seeds)][::-1]
@@ -227,7 +243,8 @@ class _Run(PoolRun):
         try:
             for slot in range(len(self.actors)):
                 self._begin(slot)
-            while self.calls and (self.n_unplayed or any(not call.jobs for call in self.calls.values())):
+            # An actor for which the cluster has no room may never begin.
+            while self.calls and self.n_unplayed:
                 self._take_in()
                 self.check_clocks()
         except BaseException as error:
@@ -235,7 +252,7 @@ class _Run(PoolRun):
 
     def _begin(self, slot: int) -> None:
         """Tell an actor of the generation."""
-        call = self.actors[slot].begin.remote(self.rules, self.parameters)
+        call = self.actors[slot].begin.remote(self.rules, self.parameters, self.number)
         self.calls[call] = _Call(slot, [], time.monotonic())
 
     def _hand_out(self, slot: int) -> None:

@@ -7,6 +7,7 @@ for the seed of every episode. It stays an instance of its class and stays in it
 ``sync_envs_normalization`` see what they know.
 """
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -100,6 +101,13 @@ class SeededEpisodes(VecEnv):
             return super().reset()  # type: ignore[safe-super]
         if self.reset_is_postponed:
             self.reset_is_postponed = False
+            if any(self._options):
+                warnings.warn(
+                    "Options of `set_options` are for one reset, and each episode of a population begins with a reset: they "
+                    "are left out. Let the environment be made with them.",
+                    stacklevel=2,
+                )
+            self._reset_options()
             zeros: VecEnvObs = self._no_observations()
             return zeros
         self.disturbed = self._is_stale = False

@@ -12,10 +12,13 @@ def searched_parameters(actor: th.nn.Module) -> list[tuple[str, th.nn.Parameter]
     """
     Parameters that decide the deterministic action: features extractor, latent network and mean, not ``log_std``.
 
+    Those that are frozen (``requires_grad`` is False) are not searched.
+
     :param actor: Actor of an SB3 off-policy algorithm.
     :return: Names and parameters, in the order of the vector.
     """
-    return [(name, parameter) for name, parameter in actor.named_parameters() if name.split(".")[0] != "log_std"]
+    named = actor.named_parameters()
+    return [(name, each) for name, each in named if each.requires_grad and name.split(".")[0] != "log_std"]
 
 
 def to_vector(actor: th.nn.Module) -> np.ndarray:

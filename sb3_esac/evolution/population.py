@@ -192,9 +192,10 @@ class Population:
         self._resize(self.config.size)
         if strategy is not None:
             name, rate = strategy.pop("name"), strategy.pop("rate")
-            # Another optimiser has another state.
-            if name == self.config.strategy and strategy.keys() == self.strategy.state_dict().keys():
-                self.strategy.load_state_dict(strategy)
+            own = self.strategy.state_dict()
+            # Another optimiser has another state. Files of before lack what is left of the noise of "cem".
+            if name == self.config.strategy and strategy.keys() | {"final_noise"} == own.keys() | {"final_noise"}:
+                self.strategy.load_state_dict({**own, **strategy})
             else:
                 self.strategy = STRATEGIES[self.config.strategy](mean, rate, self.config)
             self.mean = self.strategy.mean.astype(np.float32, copy=False)

@@ -40,7 +40,7 @@ class CrossEntropy(Strategy):
 
     adapts_sigma = True
     dtype = np.float64
-    state_names = ("mean", "variance", "noise")
+    state_names = ("mean", "variance", "noise", "final_noise")
 
     def __init__(
         self,
