@@ -179,3 +179,15 @@ def test_bad_arguments() -> None:
     with pytest.raises(ValueError, match=r"`n_workers`.*0"):
         RayEvaluator(Troubled, 0)
     assert np.isfinite(RayEvaluator(Troubled, 1).n_workers)
+
+
+def test_actors_for_which_there_is_no_room(cluster: None) -> None:
+    env = KINDS["plain"]()
+    request = make_request(env)
+    evaluator = evaluator_of(env, n_workers=5)
+    with pytest.warns(UserWarning, match="5 workers take a CPU each, and the Ray cluster has 3"):
+        results = [evaluator.evaluate(request, listen) for _ in range(3)]
+    evaluator.close()
+    for result in results:
+        assert_same(result, LockstepEvaluator(env).evaluate(request, listen))
+    assert no_actor_is_left()
