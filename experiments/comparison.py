@@ -80,7 +80,12 @@ def curve_of(rows: Rows, axis: str = "total_steps") -> Curve:
     :param rows: Of one run.
     :param axis: Column that is the axis.
     """
-    return Curve(np.array([row[axis] for row in rows]), np.array([row["deployed"] for row in rows]))
+    x = np.array([row[axis] for row in rows])
+    if (np.diff(x) < 0).any():
+        raise ValueError(
+            f"{axis} of a run of {rows[0]['algorithm']} on {rows[0]['task']} falls: rows of several runs are mixed"
+        )
+    return Curve(x, np.array([row["deployed"] for row in rows]))
 
 
 def curves_of(runs: Runs, task: str, algorithm: str, axis: str = "total_steps") -> list[Curve]:

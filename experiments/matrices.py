@@ -180,13 +180,14 @@ def stuck() -> list[Job]:
 
 def default_clock() -> list[Job]:
     """
-    What the clock has and the suites have not: Pendulum, and more evaluations before the first one of a suite's run. Until a
-    search begins, a run does not depend on its budget, so that a short one is the beginning of a long one.
+    What the clock has and the suites have not: Pendulum, and more evaluations before the first one of a suite's run, for as
+    many seeds as SAC has. Until a search begins, a run does not depend on its budget, so that a short one is the beginning of
+    a long one.
     """
     budgets = {**DENSE, **{task: budget for task, (budget, _) in STUCK.items()}}
     firsts = {task: budgets[task] // 10 for task in SHORT_TASKS if task in budgets}
     pendulum = grid("default_clock", {"Pendulum-v1": SHORT_TASKS["Pendulum-v1"]}, [suites.ESAC], list(FEW), 20)
-    return [*pendulum, *grid("default_clock", firsts, [suites.ESAC], range(3), 10)]
+    return [*pendulum, *grid("default_clock", firsts, [suites.ESAC], range(4), 10)]
 
 
 MATRICES |= {

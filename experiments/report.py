@@ -226,7 +226,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--no-pictures", action="store_true")
     options = parser.parse_args(arguments)
     paths = [Path(name) if name.endswith(".csv") else RESULTS / f"{name}.csv" for name in options.names]
-    runs = {key: seeds for path in paths for key, seeds in comparison.read(path).items()}
+    runs: Runs = {}
+    for path in paths:
+        for key, seeds in comparison.read(path).items():
+            runs.setdefault(key, {}).update(seeds)
     if not runs:
         parser.error(f"no run that has ended in {', '.join(map(str, paths))}")
     summary = summarise(runs, SECONDS[options.seconds], options.baseline)

@@ -7,6 +7,7 @@ intervals of a bootstrap that is stratified over tasks. Scores are (n_seeds, n_t
 here is a function of numbers: no files, no pictures.
 """
 
+import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -82,7 +83,7 @@ class Ratios:
         The largest ratio below the highest twentieth of the levels: a best mean of many evaluations has some luck in it. NaN
         without levels.
         """
-        kept = self.ratios[: max(1, int(0.95 * self.ratios.size))]
+        kept = self.ratios[: math.ceil(0.95 * self.ratios.size)]
         return float(kept.max()) if kept.size else float("nan")
 
     @property

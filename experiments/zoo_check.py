@@ -74,11 +74,10 @@ def evaluate(algo: str, env: str, seed: int, run: Path) -> dict[str, Any]:
     :param seed: Seed of the run.
     :param run: Its folder.
     """
-    (model_path,) = [path for path in run.glob("*.zip") if path.stem not in ("best_model",)]
-    (config,) = run.glob("*/config.yml")
+    model_path = run / f"{env.replace('/', '-')}.zip"
     model = CLASSES[algo].load(model_path, device="cpu")
     made: gym.Env = Monitor(gym.make(env))
-    if yaml.unsafe_load(config.read_text()).get("env_wrapper"):
+    if env.startswith("dm_control/"):
         from sb3_esac.envs.dm_control import FlatObservation
 
         made = FlatObservation(made)

@@ -41,23 +41,31 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "-o",
         "--output",
-        nargs="+",
+        action="append",
         type=Path,
         metavar="FILE",
-        help=f"files to write, .png, .svg or .pdf (default: {DEFAULT_NAME} in the folder; comparison.png for several)",
+        help=f"file to write, .png, .svg or .pdf; may be repeated (default: {DEFAULT_NAME} in the folder; comparison.png for\n"
+        "several folders)",
     )
     parser.add_argument("--events", type=Path, metavar="FOLDER", help="folder of TensorBoard events, if elsewhere")
     parser.add_argument("--labels", nargs="+", metavar="NAME", help="names of several runs")
     parser.add_argument(
         "--live",
         nargs="?",
-        type=float,
+        type=_seconds,
         const=LIVE_SECONDS,
         metavar="SECONDS",
         help=f"redraw while the run is being trained (every {LIVE_SECONDS:g} s): in a window where there is a screen,\n"
         "and into the file; ends with Ctrl-C",
     )
     return parser
+
+
+def _seconds(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds: write folders before --live") from None
 
 
 def _run(given: argparse.Namespace) -> None:
@@ -69,6 +77,8 @@ def _run(given: argparse.Namespace) -> None:
         for output in given.output or [Path("comparison.png")]:
             print(plot_comparison(given.folders, output, given.labels))
         return
+    if given.labels is not None:
+        raise ValueError("`--labels` are for several folders")
     folder = given.folders[0]
     outputs = given.output or [folder / DEFAULT_NAME]
     if given.live is not None:

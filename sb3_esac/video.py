@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             algorithm=given.algo,
             deploy=given.deploy,
             vec_normalize=given.vec_normalize,
-            **dict(given.env_kwargs),
+            env_kwargs=dict(given.env_kwargs),
         )
     except (FileNotFoundError, ValueError, ImportError, NoRendererError) as error:
         sys.exit(f"esac-video: {error}")
@@ -56,7 +56,7 @@ def record(
     algorithm: str | None = None,
     deploy: str | None = None,
     vec_normalize: str | Path | None = None,
-    **env_kwargs: Any,
+    env_kwargs: dict[str, Any] | None = None,
 ) -> Playback:
     """
     Record a saved model.
@@ -70,7 +70,7 @@ def record(
     :param algorithm: Name of the algorithm; None to find out from the file.
     :param deploy: For ES and ESAC: what plays, "best", "agent" or "population"; None for what the model was trained with.
     :param vec_normalize: Statistics that ``VecNormalize.save`` wrote.
-    :param env_kwargs: Arguments of the environment.
+    :param env_kwargs: Arguments of the environment, by name.
     :return: Returns and lengths of the episodes.
     """
     for name, value in (("n_episodes", n_episodes), ("max_steps", 1 if max_steps is None else max_steps)):
@@ -80,7 +80,7 @@ def record(
     check_output(output)
     choose_renderer(env_id)
     player = load_model(model, algorithm, deploy)
-    venv = make_venv(player, env_id, seed, vec_normalize, **env_kwargs)
+    venv = make_venv(player, env_id, seed, vec_normalize, env_kwargs)
     try:
         playback = Playback(player, venv, n_episodes, max_steps)
         write_frames(output, playback.frames, playback.fps)

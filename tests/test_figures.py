@@ -33,7 +33,7 @@ from experiments.figures import (  # noqa: E402  # noqa: E402, I001
 )
 from experiments.matrices import MATRICES, TABLE1  # noqa: E402
 from experiments.references import REFERENCES, Reference, random_returns  # noqa: E402
-from experiments.tables import write_csv  # noqa: E402
+from experiments.tables import read_csv, write_csv  # noqa: E402
 
 CLOCKED = ["Swimmer-v5", "HalfCheetah-v5"]
 
@@ -453,13 +453,21 @@ def test_the_default_on_the_clock(tmp_path, capsys):
         ["Pendulum-v1", CLOCKED[1]],
         budget=int(first),
     )
+    # The short run was played on a slower day.
+    path = tmp_path / "default_clock.csv"
+    write_csv(path, [{**row, "cpu_seconds": 3 * float(row["cpu_seconds"])} for row in read_csv(path)])
     more = default_clock.collect(tmp_path)
     steps = [row["total_steps"] for row in more[CLOCKED[1], "ESAC, by default"][0]]
+    seconds = [row[default_clock.AXIS] for row in more[CLOCKED[1], "ESAC, by default"][0]]
+    assert seconds == sorted(seconds) and seconds[0] == pytest.approx(seconds[-1] * steps[0] / steps[-1])
     assert steps == sorted(set(steps)) and len(steps) > len(runs[CLOCKED[1], "ESAC, by default"][0])
     assert list(more[CLOCKED[1], "ESAC, by default"]) == [0, 1, 2], "of seeds 3 and 4 SAC has none"
     (tmp_path / "stuck.csv").unlink()
     (tmp_path / "dense.csv").unlink()
     assert {task for task, _ in default_clock.collect(tmp_path)} == {"Pendulum-v1"}, "a beginning is no run"
+    mixed = [*more[CLOCKED[1], "ESAC, by default"][0], *more[CLOCKED[1], "ESAC, by default"][0]]
+    with pytest.raises(ValueError, match="rows of several runs are mixed"):
+        comparison.curve_of(mixed, default_clock.AXIS)
     assert ("Pendulum-v1", "ESAC, by default") in more and ("Pendulum-v1", "ESAC, by default") not in runs
     (tmp_path / "speed_default.csv").unlink()
     with pytest.raises(SystemExit, match="no data"):

@@ -205,7 +205,7 @@ def test_live_ends_with_an_interrupt(run_folder, tmp_path):
 
 
 def test_command(run_folder, tmp_path, capsys):
-    main([str(run_folder[0]), "-o", str(tmp_path / "a.png"), str(tmp_path / "deep" / "a.svg")])
+    main(["-o", str(tmp_path / "a.png"), str(run_folder[0]), "-o", str(tmp_path / "deep" / "a.svg")])
     printed = capsys.readouterr().out
     assert "Drawn from progress.csv, evaluations.npz" in printed and "Not found" not in printed
     assert (tmp_path / "a.png").exists() and (tmp_path / "deep" / "a.svg").exists()
@@ -262,3 +262,21 @@ def test_counters_that_begin_anew_are_added_up():
 def test_running_mean():
     assert running_mean(np.array([1.0, 2.0, 3.0, 4.0]), 2).tolist() == [1.0, 1.5, 2.5, 3.5]
     assert running_mean(np.array([1.0, 2.0]), 10).tolist() == [1.0, 1.5]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--labels", "name"], "`--labels` are for several folders"),
+        (["--events", "nowhere"], "nowhere has no TensorBoard events"),
+    ],
+)
+def test_what_would_be_ignored(run_folder, arguments, message):
+    with pytest.raises(SystemExit, match=message):
+        main([str(run_folder[0]), *arguments])
+
+
+def test_a_folder_after_live(run_folder, capsys):
+    with pytest.raises(SystemExit):
+        main(["--live", str(run_folder[0])])
+    assert "is no number of seconds: write folders before --live" in capsys.readouterr().err

@@ -167,6 +167,10 @@ def test_worst_ratio_without_the_highest_levels():
     assert found.worst == np.inf and found.worst_but_the_highest == 0.9
     ratios[37] = 0.5
     assert found.worst_but_the_highest == 0.5 + 0.25
+    # Of fifty, two and a half are to be left out: two are.
+    fifty = np.full(50, 0.5)
+    fifty[47:] = 0.8, 0.9, 0.9
+    assert statistics.Ratios(np.arange(50.0), fifty).worst_but_the_highest == 0.8
     assert statistics.Ratios(levels[:1], ratios[:1]).worst_but_the_highest == 0.5
     assert np.isnan(statistics.Ratios(levels[:0], ratios[:0]).worst_but_the_highest)
 

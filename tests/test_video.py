@@ -66,7 +66,7 @@ def test_animation_and_strip(model_file, tmp_path):
 
 
 def test_what_is_played_is_what_predict_plays(model_file, tmp_path):
-    playback = record(model_file, TASK, tmp_path / "a.gif", n_episodes=2, seed=5, max_episode_steps=15)
+    playback = record(model_file, TASK, tmp_path / "a.gif", n_episodes=2, seed=5, env_kwargs=dict(max_episode_steps=15))
     model, env = ESAC.load(model_file), gym.make(TASK, max_episode_steps=15)
     expected = []
     for seed in (5, None):

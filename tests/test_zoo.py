@@ -444,7 +444,7 @@ def run_process(arguments, folder):
 
 def test_the_module_as_a_command(tmp_path):
     flags = ["--vec-env", "subproc", "--env", "HalfCheetah-v5", "-n", "100", "--eval-freq", "-1"]
-    small = ["population_size:2", "winner_fraction:0.5", "champion_episodes:0", "n_envs:2"]
+    small = ["population_size:2", "winner_fraction:0.5", "champion_episodes:1", "n_envs:2"]
     output = run_process(["-m", "sb3_esac.zoo", "train", "--algo", "esac", *flags, "-params", *small], tmp_path)
     command = (tmp_path / "logs/esac/HalfCheetah-v5_1/HalfCheetah-v5/command.txt").read_text()
     assert "-m sb3_esac.zoo train --algo esac" in command
@@ -477,6 +477,14 @@ def test_the_papers_hyperparameters_are_esacs(commands):
     with pytest.raises(SystemExit, match="--paper is for --algo esac, not 'sac'"):
         commands("train", "--algo", "sac", "--paper", "--env", "Pendulum-v1")
     assert cli._with_preset(["--algo=esac", "--paper"])[:2] == ["--algo=esac", "-conf"]
+    for conf in (["-conf", "mine.yml"], ["--conf-file=mine.yml"]):
+        with pytest.raises(SystemExit, match="leave out either --paper or -conf"):
+            cli._with_preset(["--algo=esac", *conf, "--paper"])
+
+
+def test_games_are_for_es(commands):
+    with pytest.raises(SystemExit, match="PongNoFrameskip-v4 has discrete actions, ESAC is for continuous ones"):
+        commands("train", "--algo", "esac", "--env", "PongNoFrameskip-v4", "-n", "100")
 
 
 # -- the stack of wrappers ---------------------------------------------------------------------------------------------

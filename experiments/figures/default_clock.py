@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments import comparison, drawing
-from experiments.comparison import SECONDS, Runs
+from experiments.comparison import Rows, Runs
 from experiments.figures.clock import shown, within
 from experiments.figures.study import RESULTS, Outcome, judged, parse, show
 from experiments.matrices import SHORT_TASKS
@@ -23,7 +23,7 @@ from experiments.speed import BASELINE, speeds
 from experiments.suites import DENSE, ESAC, STUCK
 from experiments.tables import Tables, markdown
 
-AXIS = SECONDS["idle"]
+AXIS = "computing_seconds"
 SPEED = "speed_default.csv"
 FRACTION, ENOUGH = 0.25, 7
 """Of SAC's time, and on how many of its tasks every level is to be passed within it."""
@@ -47,9 +47,9 @@ def collect(results: Path = RESULTS) -> Runs:
             if not rest and key[0] in (*DENSE, *STUCK):
                 # A beginning whose run has not been played yet.
                 continue
-            ours.setdefault(key, {})[seed] = [
-                row for row in rows if not rest or row["total_steps"] < rest[0]["total_steps"]
-            ] + rest
+            ours.setdefault(key, {})[seed] = beginning(rows, rest) + rest
+    for row in (row for seeds in theirs.values() for rows in seeds.values() for row in rows):
+        row[AXIS] = row["idle_seconds"]
     for row in (row for seeds in ours.values() for rows in seeds.values() for row in rows):
         row[AXIS] = row["cpu_seconds"]
     runs: Runs = {}
@@ -60,6 +60,23 @@ def collect(results: Path = RESULTS) -> Runs:
             for name, seeds in zip((BASELINE, ESAC), pair, strict=True):
                 runs[task, name] = {seed: seeds[seed] for seed in both}
     return runs
+
+
+def beginning(rows: Rows, rest: Rows) -> Rows:
+    """
+    Find what a short run has before the first evaluation of a long one, on the clock of the long one: the two were played at
+    different times, so that the same steps took other seconds.
+
+    :param rows: Of the short run.
+    :param rest: Of the long run, whose first evaluation is at a step at which the short one was evaluated, too. Without any,
+        all of the short run is the beginning.
+    """
+    if not rest:
+        return rows
+    same = next(row for row in rows if row["total_steps"] >= rest[0]["total_steps"])
+    pace = rest[0]["cpu_seconds"] / same["cpu_seconds"] * same["total_steps"] / rest[0]["total_steps"]
+    early = [row for row in rows if row["total_steps"] < rest[0]["total_steps"]]
+    return [{**row, "cpu_seconds": row["cpu_seconds"] * pace} for row in early]
 
 
 def in_short(runs: Runs) -> str:

@@ -22,6 +22,10 @@ N_STACK = 4
 """Frames that the policy sees at a time."""
 
 
+GAME_FPS = 60
+"""Frames per second of a game."""
+
+
 class QuickReset(gym.Wrapper):
     """
     Begins a game where it began the first time, instead of loading it anew.
@@ -96,7 +100,9 @@ def make_atari(
         clip_reward=False,
     )
     # Outside of the frame skip, so that it counts steps of the policy.
-    return gym.wrappers.TimeLimit(env, max_episode_steps)
+    env = gym.wrappers.TimeLimit(env, max_episode_steps)
+    env.metadata = {**env.metadata, "render_fps": GAME_FPS / skip}
+    return env
 
 
 def make_atari_vec_env(

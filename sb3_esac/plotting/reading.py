@@ -106,7 +106,7 @@ def read_run(folder: str | Path, events: str | Path | None = None) -> Run:
 
     :param folder: Run folder with ``progress.csv``, TensorBoard events, ``evaluations.npz``, ``final_evaluation.npz`` or
         ``*.monitor.csv``, or some of them.
-    :param events: Folder of TensorBoard events that stand elsewhere; read if the folder itself has no ``progress.csv``.
+    :param events: Folder of TensorBoard events that stand elsewhere, which are read instead of ``progress.csv``.
     :return: What was found.
     """
     folder = Path(folder)
@@ -114,7 +114,7 @@ def read_run(folder: str | Path, events: str | Path | None = None) -> Run:
         raise FileNotFoundError(f"There is no folder {folder}")
     progress_path, found = folder / "progress.csv", []
     progress: dict[str, FloatArray] = {}
-    if progress_path.is_file():
+    if progress_path.is_file() and events is None:
         progress = read_progress(progress_path)
         found.append(progress_path.name)
     else:

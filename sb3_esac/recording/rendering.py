@@ -148,7 +148,11 @@ def make_env(env_id: str, **kwargs: Any) -> gym.Env:
 
 
 def make_venv(
-    model: BaseAlgorithm, env_id: str, seed: int | None = None, vec_normalize: str | Path | None = None, **kwargs: Any
+    model: BaseAlgorithm,
+    env_id: str,
+    seed: int | None = None,
+    vec_normalize: str | Path | None = None,
+    env_kwargs: dict[str, Any] | None = None,
 ) -> VecEnv:
     """
     Make the environment as a model wants it.
@@ -157,11 +161,11 @@ def make_venv(
     :param env_id: Name of the environment.
     :param seed: Seed of the first episode.
     :param vec_normalize: Statistics that ``VecNormalize.save`` wrote; None if the model had no such wrapper.
-    :param kwargs: More arguments of ``gymnasium.make``.
+    :param env_kwargs: More arguments of ``gymnasium.make``.
     :return: One environment.
     """
     quieten_mujoco()
-    venv: VecEnv = DummyVecEnv([lambda: make_env(env_id, **kwargs)])
+    venv: VecEnv = DummyVecEnv([lambda: make_env(env_id, **(env_kwargs or {}))])
     if env_id.endswith(ATARI):
         venv = VecFrameStack(venv, N_STACK)
     if vec_normalize is not None:

@@ -110,6 +110,8 @@ def _with_preset(arguments: list[str]) -> list[str]:
     algorithm = _value_of("--algo", rest)
     if algorithm != "esac":
         sys.exit(f"esac-zoo: {PAPER} is for --algo esac, not {algorithm!r}")
+    if {"-conf", "--conf-file"} & {argument.partition("=")[0] for argument in rest}:
+        sys.exit(f"esac-zoo: {PAPER} stands for a file of hyperparameters: leave out either {PAPER} or -conf")
     return [*rest, "-conf", str(hyperparameter_file("esac_paper"))]
 
 

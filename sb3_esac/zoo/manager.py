@@ -1,6 +1,7 @@
 """rl-zoo3's experiment manager, taught what the algorithms of this package need."""
 
 import copy
+import sys
 import traceback
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from stable_baselines3.her import HerReplayBuffer
 
 from sb3_esac import ES, ESAC
 from sb3_esac.arguments import defaults_of
-from sb3_esac.evaluation.backends import may_make_workers
+from sb3_esac.evaluation.backends import asks_for_workers
 from sb3_esac.evaluation.monitor_files import OffspringFile
 from sb3_esac.evaluation.vec_envs import base_vec_env
 from sb3_esac.validation import EFFECTS, ES_EFFECTS, Effect, effective
@@ -119,6 +120,8 @@ class ExperimentManager(rl_zoo3.exp_manager.ExperimentManager):
         return self.algo in ALGORITHMS
 
     def read_hyperparameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        if self.algo == "esac" and self._is_atari:
+            sys.exit(f"esac-zoo: {self.env_name.gym_id} has discrete actions, ESAC is for continuous ones: pass --algo es")
         hyperparams, saved = super().read_hyperparameters()
         if self._is_ours() and self.env_name.gym_id.startswith("dm_control/") and "env_wrapper" not in hyperparams:
             print(f"Flattening the observations of {self.env_name.gym_id}")
@@ -218,7 +221,7 @@ class ExperimentManager(rl_zoo3.exp_manager.ExperimentManager):
         # The last step before a model is made, and the first at which everything about the environment is known.
         hyperparams = super()._preprocess_action_noise(hyperparams, saved_hyperparams, env)
         # The environment's own lanes need no copy.
-        if self._is_ours() and may_make_workers(hyperparams.get("backend", "auto")):
+        if self._is_ours() and asks_for_workers(env, hyperparams.get("backend", "auto"), hyperparams.get("n_workers")):
             spec = gym.spec(self.env_name.gym_id)
             file = self._offspring_file(env)
             hyperparams["env_fn"] = LaneFactory(spec, self.env_kwargs, self.monitor_kwargs, self.env_wrapper, file)
