@@ -24,7 +24,7 @@ from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, E
 from sb3_esac.evaluation.first_layers import update_normalizers
 from sb3_esac.evaluation.observations import can_normalize, normalized_policy_kwargs
 from sb3_esac.evaluation.vec_normalize import merge_episodes, moments_of
-from sb3_esac.evaluation.vectors import load_vector, to_vector
+from sb3_esac.evaluation.vectors import fix_searched, load_vector, to_vector
 from sb3_esac.evolution.population import PopulationConfig
 from sb3_esac.evolution.strategies import strategy_config
 
@@ -178,6 +178,7 @@ class ES(PopulationAlgorithm):
         if self.normalize_observations:
             kwargs = normalized_policy_kwargs(self.policy_class, kwargs, self.observation_space)
         self._policy = self.policy_class(self.observation_space, self.action_space, **kwargs).to(self.device)
+        fix_searched(self._policy)
         self._setup_population(to_vector(self._policy), self.sigma(1.0) if callable(self.sigma) else self.sigma)
         self._applied = Applied(self)
 

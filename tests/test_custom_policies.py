@@ -70,6 +70,10 @@ def test_what_is_frozen_is_not_searched(algorithm, tmp_path):
     model.learn(400)
     assert th.equal(model.actor.features_extractor.layer.weight, before) and not np.array_equal(model.population.mean, mean)
     assert th.equal(model.champion.actor.features_extractor.layer.weight.to(DEVICE), before)
+    # As users do who let an actor rest at first: nobody asks the population.
+    model.actor.requires_grad_(False)
+    model.learn(100, reset_num_timesteps=False)
+    assert len(model.population.mean) == len(mean)
     model.save(tmp_path / "model")
     loaded = algorithm.load(tmp_path / "model", env=Drift())
     np.testing.assert_array_equal(to_vector(loaded.actor), to_vector(model.actor))

@@ -86,7 +86,7 @@ def test_round_trip(algorithm, name):
 ELSEWHERE = {
     # Networks, optimisers, environment and buffer are saved on their own; seconds are for the log; the rest is of one interval
     # or one evaluation, or grows to say that something has changed.
-    "arena": {"env", "base", "vec_normalize", "seconds", "_evaluator", "_is_outdated"},
+    "arena": {"env", "base", "vec_normalize", "seconds", "_evaluator", "_is_outdated", "_is_new"},
     "budget": {"_turn"},
     "champion": {"actor", "_round"},
     "population": {"strategy", "config"},

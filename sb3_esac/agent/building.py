@@ -22,6 +22,7 @@ from sb3_esac.agent.sharing import SharedExperience, shared
 from sb3_esac.evaluation.first_layers import fold
 from sb3_esac.evaluation.normalization import normalizers
 from sb3_esac.evaluation.observations import normalized_policy_kwargs, parameters_of
+from sb3_esac.evaluation.vectors import fix_searched
 
 AGENT_DEFAULTS = {
     name: parameter.default
@@ -97,6 +98,7 @@ def make_agent(spec: AgentSpec) -> OffPolicyAlgorithm:
         agent.target_entropy = float(-np.prod(spec.action_space.shape))  # type: ignore[attr-defined, arg-type]
     agent._setup_model()
     _check_extractor(agent)
+    fix_searched(cast(Any, agent).actor)
     agent.buffer_size = buffer_size
     return agent
 

@@ -101,11 +101,10 @@ class Arena:
 
         :param settings: Who plays; the same ones on the same environment change nothing.
         """
-        if settings != self.settings:
-            self._is_outdated = True
-            if hasattr(self, "env"):
-                self._prepare(settings)
-            self.settings = settings
+        self._is_outdated |= settings != self.settings
+        if hasattr(self, "env"):
+            self._prepare(settings)
+        self.settings = settings
         if self._is_outdated and self._evaluator is not None:
             self.close()
             self.open()

@@ -12,13 +12,22 @@ def searched_parameters(actor: th.nn.Module) -> list[tuple[str, th.nn.Parameter]
     """
     Parameters that decide the deterministic action: features extractor, latent network and mean, not ``log_std``.
 
-    Those that are frozen (``requires_grad`` is False) are not searched.
+    Those that were frozen (``requires_grad`` is False) as :func:`fix_searched` was called are not searched.
 
     :param actor: Actor of an SB3 off-policy algorithm.
     :return: Names and parameters, in the order of the vector.
     """
-    named = actor.named_parameters()
-    return [(name, each) for name, each in named if each.requires_grad and name.split(".")[0] != "log_std"]
+    frozen = getattr(actor, "frozen_names", ())
+    return [(name, each) for name, each in actor.named_parameters() if name.split(".")[0] != "log_std" and name not in frozen]
+
+
+def fix_searched(actor: th.nn.Module) -> None:
+    """
+    Leave what is frozen out of the search, once for all: what is frozen later, for a part of training, stays in it.
+
+    :param actor: Actor that has just been built.
+    """
+    vars(actor)["frozen_names"] = frozenset(name for name, each in actor.named_parameters() if not each.requires_grad)
 
 
 def to_vector(actor: th.nn.Module) -> np.ndarray:
