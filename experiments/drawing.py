@@ -26,7 +26,7 @@ AXES = {
     "cpu_seconds": "seconds of CPU",
     "wall_seconds": "seconds on the clock",
     "idle_seconds": "seconds on two idle cores",
-    "computing_seconds": "seconds (SAC: on two idle cores; ESAC: of a core's time)",
+    "computing_seconds": "seconds of computing",
 }
 N_POINTS = 50
 """Points of a drawn learning curve."""
