@@ -216,6 +216,15 @@ def test_options_are_for_the_first_reset():
     assert env.envs[0].unwrapped.options == {"level": 3} and env._options == [{}]
 
 
+def test_options_do_not_make_another_task_for_some_members():
+    env = lanes(Counts, 1)
+    model = make_model(ALGORITHMS[1], env, seed=0)
+    env.set_options({"level": 3})
+    with pytest.warns(UserWarning, match="`set_options` are for one reset.*left out"):
+        model.learn(60)
+    assert not env.envs[0].unwrapped.options and env._options == [{}]
+
+
 def test_an_episode_that_a_callback_has_disturbed_is_played_again():
     env = one("plain")
     request = make_request(env)
