@@ -6,6 +6,7 @@ the middle of a generation the same of the moment in which that began, to be gon
 """
 
 import copy
+import difflib
 import hashlib
 import inspect
 import io
@@ -106,9 +107,8 @@ def check_form(path: str | pathlib.Path | io.BufferedIOBase, arguments: Mapping[
         )
     refuse_removed(REMOVED, arguments)
     for name in arguments.keys() - known - saved.keys() if saved else ():
-        raise ValueError(
-            f"`{name}={arguments[name]!r}` is no argument of the model in the file: it has {', '.join(sorted(known))}"
-        )
+        near = ", ".join(f"`{other}`" for other in difflib.get_close_matches(name, known)) or "another name"
+        raise ValueError(f"`{name}={arguments[name]!r}` is no argument of the model in the file: pass {near}, or leave it out")
     for name in OF_PARAMETERS:
         if name in saved and arguments.get(name) not in (None, saved[name]):
             raise ValueError(

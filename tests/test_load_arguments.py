@@ -68,7 +68,7 @@ def test_normalisation_of_observations(tmp_path):
         (dict(episode_timeout=5.0), "`episode_timeout=5.0` has no effect"),
         (
             dict(es_learning_rat=0.5),
-            "`es_learning_rat=0.5` is no argument of the model in the file: it has .*`?es_learning_rate",
+            "`es_learning_rat=0.5` is no argument of the model in the file: pass `es_learning_rate`",
         ),
         (dict(gamma=0.9), "`gamma=0.9` is no argument"),
         (dict(sigma=-1.0), "`sigma` must be"),
