@@ -102,7 +102,9 @@ def test_what_a_task_calls_itself(kind):
     base = adopt(venv)
     base.journal.is_open = True
     name = task_name(venv)
-    assert name is not None and "Counted" in name and "Pendulum-v1" in name
+    assert name is not None and "Counted" in name and "Pendulum-v1" in name and "Checker" not in name
+    assert task_name(kind([lambda: Monitor(Counted(gym.make("Pendulum-v1", disable_env_checker=True)))])) == name
+    assert task_name(kind([lambda: gym.make("Pendulum-v1")])) != name
     assert not base.journal.calls, "copies of the environment are asked nothing"
     venv.close()
 

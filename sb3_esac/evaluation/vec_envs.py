@@ -1,5 +1,6 @@
 """What a ``VecEnv`` is made of, and what it allows."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,6 +19,12 @@ from stable_baselines3.common.vec_env import (
     VecNormalize,
     VecTransposeImage,
 )
+
+ONLOOKERS = (
+    *("Monitor", "PassiveEnvChecker", "OrderEnforcing", "RecordVideo", "RecordEpisodeStatistics"),
+    *("HumanRendering", "RenderCollection"),
+)
+"""Wrappers that change nothing of a task."""
 
 
 def take(observations: Any, lane: int) -> Any:
@@ -45,12 +52,17 @@ def task_name(venv: VecEnv) -> str | None:
     What the environments call themselves: class, wrappers and registered name; None if they cannot be asked.
 
     :param venv: Any ``VecEnv``.
+    :return: The name without wrappers that only look on.
     """
     base = base_vec_env(venv)
     if isinstance(base, DummyVecEnv):
-        return str(base.envs[0])
-    # Not of the object: what callers ask is noted for the copies of the environments.
-    return str(SubprocVecEnv.env_method(base, "__str__", indices=0)[0]) if isinstance(base, SubprocVecEnv) else None
+        name = str(base.envs[0])
+    elif isinstance(base, SubprocVecEnv):
+        # Not of the object: what callers ask is noted for the copies of the environments.
+        name = str(SubprocVecEnv.env_method(base, "__str__", indices=0)[0])
+    else:
+        return None
+    return re.sub(rf"<({'|'.join(ONLOOKERS)})(?=<)|>", "", name)
 
 
 def can_postpone_resets(venv: VecEnv) -> bool:
