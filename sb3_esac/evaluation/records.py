@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from sb3_esac.evaluation.rollout import EpisodeResult, Recording, Steps, conclude
+from sb3_esac.evaluation.rollout import EpisodeResult, Recording, Steps, conclude, enlarged
 from sb3_esac.evaluation.statistics import Observation
 
 
@@ -104,22 +104,13 @@ class LaneRecords:
 
     def _grow(self, observations: Any, actions: np.ndarray) -> None:
         capacity = max(256, 2 * len(self._rewards))
-        self._rewards = _enlarged(self._rewards, capacity, self._rewards.shape[1:], np.float32)
+        self._rewards = enlarged(self._rewards, capacity, np.empty(self._rewards.shape[1:], np.float32))
         if self.recording.observations:
             if isinstance(observations, dict):
-                old = self._observations if isinstance(self._observations, dict) else {}
-                self._observations = {
-                    key: _enlarged(old.get(key), capacity, part.shape, part.dtype) for key, part in observations.items()
-                }
+                old = self._observations if isinstance(self._observations, dict) else dict.fromkeys(observations, np.empty(0))
+                self._observations = {key: enlarged(old[key], capacity, part) for key, part in observations.items()}
             else:
                 assert isinstance(self._observations, np.ndarray)
-                self._observations = _enlarged(self._observations, capacity, observations.shape, observations.dtype)
+                self._observations = enlarged(self._observations, capacity, observations)
         if self.recording.transitions:
-            self._actions = _enlarged(self._actions, capacity, actions.shape, actions.dtype)
-
-
-def _enlarged(old: np.ndarray | None, capacity: int, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    larger = np.empty((capacity, *shape), dtype=dtype)
-    if old is not None and len(old):
-        larger[: len(old)] = old
-    return larger
+            self._actions = enlarged(self._actions, capacity, actions)

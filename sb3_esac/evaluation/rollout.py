@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from sb3_esac.evaluation.statistics import Moments, Observation, ObservationMoments, observation_moments
+from sb3_esac.evaluation.statistics import Moments, Observation, ObservationMoments, observation_moments, put_row
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class EpisodeRecorder:
         at = len(self._rewards)
         if at >= self._capacity:
             self._grow(observation, action)
-        _put(self._observations, at, observation)
+        put_row(self._observations, at, observation)
         if self._keeps_actions:
             self._actions[at] = action
 
@@ -133,11 +133,11 @@ class EpisodeRecorder:
         # One more row, for the observation after the last step.
         if isinstance(observation, dict):
             old = self._observations if isinstance(self._observations, dict) else dict.fromkeys(observation, np.empty(0))
-            self._observations = {key: _enlarge(old[key], value, self._capacity + 1) for key, value in observation.items()}
+            self._observations = {key: enlarged(old[key], self._capacity + 1, value) for key, value in observation.items()}
         else:
             assert isinstance(self._observations, np.ndarray)
-            self._observations = _enlarge(self._observations, observation, self._capacity + 1)
-        self._actions = _enlarge(self._actions, action, self._capacity)
+            self._observations = enlarged(self._observations, self._capacity + 1, observation)
+        self._actions = enlarged(self._actions, self._capacity, action)
 
     def rewards(self) -> np.ndarray:
         """(T,) rewards so far, in single precision as replay buffers and most ``VecEnv`` have them."""
@@ -155,7 +155,7 @@ class EpisodeRecorder:
         steps = None
         if self.finite and self._keeps_observations:
             if self._keeps_actions:
-                _put(self._observations, self.length, last_observation)
+                put_row(self._observations, self.length, last_observation)
             steps = Steps(_rows(self._observations, self.length + 1), self._actions[: self.length])
         rewards = self.rewards() if self.finite else None
         return conclude(self.member, self.index, self.recording, self.length, rewards, steps, terminated, info)
@@ -212,19 +212,18 @@ def conclude(
     return EpisodeResult(member, index, float(double.sum()), length, transitions, moments, return_moments, info)
 
 
-def _put(storage: Observation, row: int, observation: Observation) -> None:
-    if isinstance(storage, dict):
-        assert isinstance(observation, dict)
-        for key, part in storage.items():
-            part[row] = observation[key]
-    else:
-        storage[row] = observation
+def enlarged(old: np.ndarray, capacity: int, like: np.ndarray) -> np.ndarray:
+    """
+    Make room for more rows.
 
-
-def _enlarge(storage: np.ndarray, row: np.ndarray, capacity: int) -> np.ndarray:
-    larger = np.empty((capacity, *row.shape), dtype=row.dtype)
-    if len(storage):
-        larger[: len(storage)] = storage
+    :param old: Rows until now; without any, its shape and type mean nothing.
+    :param capacity: Rows that there is to be room for.
+    :param like: A row.
+    :return: A new array, whose further rows are not set.
+    """
+    larger = np.empty((capacity, *like.shape), dtype=like.dtype)
+    if len(old):
+        larger[: len(old)] = old
     return larger
 
 

@@ -25,6 +25,7 @@ from stable_baselines3.common.vec_env.util import dict_to_obs, obs_space_info
 from sb3_esac.evaluation.driving import Driver, Step, make_driver
 from sb3_esac.evaluation.finite import NON_FINITE, clear_non_finite
 from sb3_esac.evaluation.journal import Journal
+from sb3_esac.evaluation.statistics import put_row
 from sb3_esac.evaluation.vec_envs import base_vec_env, take
 
 DISTURBED = "disturbed"
@@ -208,7 +209,7 @@ class SeededEpisodes(VecEnv):
         dones = np.zeros(self.num_envs, dtype=bool)
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         for lane, (observation, reward, terminated, truncated, info) in steps.items():
-            _put(observations, lane, observation)
+            put_row(observations, lane, observation)
             rewards[lane], dones[lane], infos[lane] = reward, terminated or truncated, info
             info["TimeLimit.truncated"] = truncated and not terminated
             if dones[lane]:
@@ -265,7 +266,7 @@ class SeededEpisodes(VecEnv):
             arguments = {lane: self._reset_arguments(lane, seed, first) for lane, seed in awake.items()}
             reset_infos = [*self.reset_infos]
             for lane, (observation, info) in self.driver.reset(arguments).items():
-                _put(observations, lane, observation)
+                put_row(observations, lane, observation)
                 reset_infos[lane] = info
             self.reset_infos = reset_infos
             if first and arguments:
@@ -285,17 +286,6 @@ class SeededEpisodes(VecEnv):
             return {} if seed is None else {"seed": seed}
         options = {"options": self._options[lane]} if self._options[lane] else {}
         return {"seed": self._seeds[lane] if seed is None else seed, **options}
-
-
-def _put(observations: Any, lane: int, observation: Any) -> None:
-    if isinstance(observations, dict):
-        for key in observations:
-            observations[key][lane] = observation[key]
-    elif isinstance(observations, tuple):
-        for part, value in zip(observations, observation, strict=True):
-            part[lane] = value
-    else:
-        observations[lane] = observation
 
 
 def adopt(venv: VecEnv) -> SeededEpisodes:

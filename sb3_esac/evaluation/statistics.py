@@ -1,6 +1,7 @@
 """Count, mean and variance of observations, merged exactly and in a fixed order."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -61,6 +62,24 @@ def at_step(observations: Observation, step: int) -> Observation:
     if isinstance(observations, dict):
         return {key: value[step : step + 1] for key, value in observations.items()}
     return observations[step : step + 1]
+
+
+def put_row(storage: Any, row: int, observation: Any) -> None:
+    """
+    Copy an observation into a batch.
+
+    :param storage: Batch, of a ``Dict`` or ``Tuple`` space part by part.
+    :param row: Its row there.
+    :param observation: The observation.
+    """
+    if isinstance(storage, dict):
+        for key, part in storage.items():
+            part[row] = observation[key]
+    elif isinstance(storage, tuple):
+        for part, value in zip(storage, observation, strict=True):
+            part[row] = value
+    else:
+        storage[row] = observation
 
 
 def observation_moments(batch: Observation) -> ObservationMoments:
