@@ -232,8 +232,8 @@ class PopulationAlgorithm(BaseAlgorithm):
         """
         Train on another environment with the same spaces and number of lanes.
 
-        If it calls itself otherwise (``str(env)``: class, wrappers, registered name), it is another task: the next ``learn``
-        looks for a champion anew, and in ESAC decides anew who leads.
+        If it calls itself otherwise (``str(env)``: class, registered name, wrappers that are no monitors), it is another task:
+        the next ``learn`` looks for a champion anew, and in ESAC decides anew who leads.
 
         :param env: The environment.
         :param force_reset: As in SB3; generations always begin with a reset.

@@ -106,7 +106,9 @@ def check_form(path: str | pathlib.Path | io.BufferedIOBase, arguments: Mapping[
             + way * ("agent_class" in saved)
         )
     refuse_removed(REMOVED, arguments)
-    for name in arguments.keys() - known - saved.keys() if saved else ():
+    # ES has one for SB3's sake, and overwrites it.
+    attributes = saved.keys() - {"learning_rate"}
+    for name in arguments.keys() - known - attributes if saved else ():
         near = ", ".join(f"`{other}`" for other in difflib.get_close_matches(name, known)) or "another name"
         raise ValueError(f"`{name}={arguments[name]!r}` is no argument of the model in the file: pass {near}, or leave it out")
     for name in OF_PARAMETERS:

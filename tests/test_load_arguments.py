@@ -65,6 +65,7 @@ def test_normalisation_of_observations(tmp_path):
     ("given", "message"),
     [
         (dict(winner_fraction=0.9), "`winner_fraction=0.9` has no effect beside `strategy='openai'`"),
+        (dict(learning_rate=1e-3), "`learning_rate=0.001` is no argument .*: pass `es_learning_rate`"),
         (dict(episode_timeout=5.0), "`episode_timeout=5.0` has no effect"),
         (
             dict(es_learning_rat=0.5),

@@ -41,8 +41,9 @@ class AveragedActor:
         with th.no_grad(), one_torch_thread():
             # As `torch.optim.swa_utils.get_ema_multi_avg_fn`, which makes a function each time.
             th._foreach_lerp_(averaged, learned, 1 - decay)
-            for copied, statistic in zip(*self._statistics, strict=True):
-                copied.copy_(statistic)
+            copied, statistics = self._statistics
+            if copied:
+                th._foreach_copy_(copied, statistics)
 
     def restart(self) -> None:
         """Forget the past."""
