@@ -216,6 +216,18 @@ SAC_ARGUMENTS: dict[str, dict[str, Any]] = {
     **{task: {"learning_starts": 10_000} for task in MUJOCO_TASKS},
     "Swimmer-v5": {"learning_starts": 10_000, "gamma": 0.999},
     "Pendulum-v1": {"learning_rate": 1e-3},
+    "MountainCarContinuous-v0": {
+        "buffer_size": 50_000,
+        "batch_size": 512,
+        "ent_coef": 0.1,
+        "train_freq": 32,
+        "gradient_steps": 32,
+        "gamma": 0.9999,
+        "tau": 0.01,
+        "learning_starts": 0,
+        "use_sde": True,
+        "policy_kwargs": {"log_std_init": -3.67, "net_arch": [64, 64], "use_expln": True},
+    },
     "LunarLanderContinuous-v3": {
         "learning_rate": LinearSchedule(7.3e-4, 0.0, 1.0),
         "batch_size": 256,
@@ -291,7 +303,7 @@ def alone_with_noise(task: str, seed: int, total_timesteps: int, device: str = "
 
 def fast_sac(task: str, seed: int, total_timesteps: int, device: str = "cpu") -> BaseAlgorithm:
     """
-    Make a SAC with rl-zoo3's arguments, whose updates are fast.
+    Make a SAC with rl-zoo3's arguments, whose updates are fast unless it explores with gSDE.
 
     :param task: Environment.
     :param seed: Seed of the run.
@@ -300,7 +312,9 @@ def fast_sac(task: str, seed: int, total_timesteps: int, device: str = "cpu") ->
     """
     if device != "cpu":
         raise ValueError(f'`device` must be "cpu", not {device!r}: these updates are numpy\'s')
-    return FastSAC("MlpPolicy", make_task(task, seed), seed=seed, device=device, **SAC_ARGUMENTS.get(task, {}))
+    arguments = SAC_ARGUMENTS.get(task, {})
+    kind = SAC if arguments.get("use_sde") else FastSAC
+    return kind("MlpPolicy", make_task(task, seed), seed=seed, device=device, **arguments)
 
 
 def es_by_default(task: str, seed: int, total_timesteps: int, device: str = "cpu") -> BaseAlgorithm:

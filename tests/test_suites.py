@@ -1,17 +1,20 @@
 """The suites that are to tell whether the population pays, and what is made of their runs."""
 
+import inspect
 from dataclasses import replace
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
 import pytest
+import yaml
 
 experiments = pytest.importorskip("experiments")
 
 from stable_baselines3 import SAC  # noqa: E402
 
 from experiments import comparison, population, suites, twins  # noqa: E402
-from experiments.algorithms import ALGORITHMS  # noqa: E402
+from experiments.algorithms import ALGORITHMS, SAC_ARGUMENTS  # noqa: E402
 from experiments.fast_sac import FastSAC  # noqa: E402
 from experiments.figures import tasks21  # noqa: E402
 from experiments.jobs import Job, make_env  # noqa: E402
@@ -136,6 +139,27 @@ def test_fast_sac_learns_what_sac_learns():
     assert other._n_updates == one._n_updates > 50
     for expected, found in zip(one.policy.parameters(), other.policy.parameters(), strict=True):
         np.testing.assert_allclose(found.detach(), expected.detach(), atol=1e-3)
+
+
+@pytest.mark.parametrize("task", ["Pendulum-v1", "MountainCarContinuous-v0", "LunarLanderContinuous-v3"])
+def test_sacs_arguments_are_the_zoos(task):
+    zoo = pytest.importorskip("rl_zoo3")
+    theirs = yaml.safe_load((Path(zoo.__file__).parent / "hyperparams" / "sac.yml").read_text())[task]
+    theirs["policy_kwargs"] = eval(theirs.get("policy_kwargs", "None"))
+    defaults = {name: parameter.default for name, parameter in inspect.signature(SAC).parameters.items()}
+    expected = {name: value for name, value in theirs.items() if name in defaults and value != defaults[name]}
+    found = {"policy": "MlpPolicy"} | {name: value for name, value in SAC_ARGUMENTS[task].items() if value != defaults[name]}
+    if isinstance(expected.get("learning_rate"), str):
+        start = float(expected.pop("learning_rate").removeprefix("lin_"))
+        schedule = found.pop("learning_rate")
+        assert [schedule(1.0), schedule(0.5), schedule(0.0)] == [start, start / 2, 0.0]
+    assert found == expected
+
+
+def test_sac_explores_as_in_the_zoo():
+    make = ALGORITHMS["SAC, fast"]
+    assert make("MountainCarContinuous-v0", 0, 100).use_sde
+    assert type(make("Pendulum-v1", 0, 100)) is FastSAC
 
 
 def row_of(task, algorithm, seed, deployed, budget=100_000):

@@ -99,6 +99,27 @@ def in_short(runs: Runs) -> str:
     return markdown(["task", "seeds", *ends, "time ratio, median", "worst below the highest 5%", "worst"], lines)
 
 
+def on_one_screen(runs: Runs) -> str:
+    """
+    Make the table of the README.
+
+    :param runs: All runs.
+    """
+    lines = []
+    for task in SHORT_TASKS:
+        if (task, ESAC) not in runs:
+            continue
+        line = [task]
+        for algorithm in (ESAC, BASELINE):
+            last = [rows[-1] for rows in runs[task, algorithm].values()]
+            level, seconds = (float(np.mean([row[column] for row in last])) for column in ("deployed", AXIS))
+            line.append(f"{level:.{1 if abs(level) < 10 else 0}f} / {seconds:.0f}")
+        found = comparison.ratios(runs, task, ESAC, BASELINE, AXIS)[0]
+        lines.append([*line, shown(found.median), shown(found.worst_but_the_highest)])
+    ends = [f"{who}: return / seconds" for who in ("ESAC", BASELINE)]
+    return markdown(["task", *ends, "time ratio, median", "worst"], lines)
+
+
 def check(runs: Runs) -> list[Outcome]:
     """
     Compare with what the default was to reach.
@@ -128,6 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Outcome]:
 
 TABLES: Tables = {
     "default on the clock": lambda: in_short(collect()),
+    "default on one screen": lambda: on_one_screen(collect()),
     "target of the default on the clock": lambda: judged(check(collect())),
     "levels of the default on the clock": lambda: times(collect(), AXIS),
 }
