@@ -29,7 +29,7 @@ from benchmarks.evaluation import write  # noqa: E402
 from experiments.tables import Tables, columns, markdown  # noqa: E402
 from sb3_esac.envs.atari import QuickReset, make_atari_vec_env  # noqa: E402
 from sb3_esac.es_policies import CnnPolicy  # noqa: E402
-from sb3_esac.evaluation.numpy_cnn import Convolution, _bound  # noqa: E402
+from sb3_esac.evaluation.convolutions import Convolution, bound_convolution  # noqa: E402
 from sb3_esac.evaluation.players import make_player  # noqa: E402
 from sb3_esac.evaluation.vectors import to_vector  # noqa: E402
 
@@ -109,7 +109,7 @@ def patched(policy: Any) -> Forward:
     :return: Function from a picture to (20, 20, 32) features, a ReLU behind them.
     """
     pixels = np.zeros((84, 84, 4), np.float32)
-    step, output = _bound(Convolution((32, 4, 8, 8), (4, 4), 0, 8192), to_vector(policy), pixels, 255.0)
+    step, output = bound_convolution(Convolution((32, 4, 8, 8), (4, 4), 0, 8192), to_vector(policy), pixels, 255.0)
 
     def forward(picture: np.ndarray) -> np.ndarray:
         np.copyto(pixels, picture.transpose(1, 2, 0))

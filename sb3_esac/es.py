@@ -25,6 +25,7 @@ from sb3_esac.evaluation.first_layers import update_normalizers
 from sb3_esac.evaluation.observations import can_normalize, normalized_policy_kwargs
 from sb3_esac.evaluation.vec_normalize import merge_episodes, moments_of
 from sb3_esac.evaluation.vectors import fix_searched, load_vector, to_vector
+from sb3_esac.evaluation.virtual_batch_norm import VirtualBatchNormCNN
 from sb3_esac.evolution.population import PopulationConfig
 from sb3_esac.evolution.strategies import strategy_config
 
@@ -43,8 +44,8 @@ class ES(PopulationAlgorithm):
 
     ``total_timesteps`` and ``num_timesteps`` count every step of every training environment.
 
-    Deviations from the papers: the defaults of ``sigma`` and ``es_learning_rate``, no weight decay unless asked for, networks
-    without virtual batch normalisation, the champion as what ``predict`` plays.
+    Deviations from the papers: the defaults of ``sigma`` and ``es_learning_rate``, no weight decay unless asked for, the
+    champion as what ``predict`` plays.
 
     :param policy: The policy model to use (MlpPolicy, LinearPolicy, CnnPolicy, MultiInputPolicy, or a class).
     :param env: The environment to learn from (if registered in Gym, can be str). Actions are ``Box`` or ``Discrete``.
@@ -290,6 +291,9 @@ class ES(PopulationAlgorithm):
 
     def _run_generation(self, callback: StepListener) -> bool:
         population, before = self.population, self.population.mean
+        blind = [each for each in self._policy.modules() if isinstance(each, VirtualBatchNormCNN) and not each.is_filled]
+        if blind and not self.arena.fill(blind, self.run_seed, population.generation, callback.tell):
+            return False
         selection = self._play_and_select(self._mutate(), callback)
         if selection is None:
             return False

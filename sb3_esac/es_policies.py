@@ -5,7 +5,7 @@ from typing import Any
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.preprocessing import get_action_dim
+from stable_baselines3.common.preprocessing import get_action_dim, is_image_space
 from stable_baselines3.common.torch_layers import (
     BaseFeaturesExtractor,
     CombinedExtractor,
@@ -16,6 +16,7 @@ from stable_baselines3.common.torch_layers import (
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 
+from sb3_esac.evaluation.virtual_batch_norm import VirtualBatchNormCNN, init_weights
 from sb3_esac.evolution.arguments import is_count, require
 
 
@@ -75,6 +76,9 @@ class ESPolicy(BasePolicy):
             with_bias=with_bias,
         )
         self.mu = nn.Sequential(*layers)
+        if isinstance(self.features_extractor, VirtualBatchNormCNN):
+            init_weights(self.mu)
+            self.features_extractor.divisor = 255.0 if normalize_images and is_image_space(observation_space) else 1.0
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {
@@ -151,7 +155,8 @@ class ESCnnPolicy(ESPolicy):
 
     :param observation_space: Observation space.
     :param action_space: ``Box`` or ``Discrete`` action space.
-    :param features_extractor_class: Features extractor, the CNN of the DQN paper by default.
+    :param features_extractor_class: Features extractor; by default the CNN of the DQN paper with virtual batch normalisation,
+        without which most perturbed networks play one action whatever they see.
     :param kwargs: Other arguments of :class:`ESPolicy`.
     """
 
@@ -159,7 +164,7 @@ class ESCnnPolicy(ESPolicy):
         self,
         observation_space: spaces.Space[Any],
         action_space: spaces.Space[Any],
-        features_extractor_class: type[BaseFeaturesExtractor] = NatureCNN,
+        features_extractor_class: type[BaseFeaturesExtractor] = VirtualBatchNormCNN,
         **kwargs: Any,
     ) -> None:
         super().__init__(observation_space, action_space, features_extractor_class=features_extractor_class, **kwargs)

@@ -14,7 +14,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.envs import FakeImageEnv, SimpleMultiObsEnv
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, FlattenExtractor, NatureCNN
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, FlattenExtractor
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack
 from support import Walk, is_finite, tiny, vec, walks
@@ -27,6 +27,7 @@ from sb3_esac.evaluation.numpy_cnn import NumpyCnn
 from sb3_esac.evaluation.numpy_mlp import NumpyMlp
 from sb3_esac.evaluation.players import TorchActor, make_player
 from sb3_esac.evaluation.vectors import searched_parameters, to_vector
+from sb3_esac.evaluation.virtual_batch_norm import VirtualBatchNormCNN
 from sb3_esac.evolution.noise import Stream, episode_seed
 from sb3_esac.evolution.operators import centered_ranks, log_weights
 
@@ -142,7 +143,7 @@ def test_features_extractor(normalized, tmp_path):
 
 
 def test_extractors_by_policy():
-    kinds = {MlpPolicy: FlattenExtractor, CnnPolicy: NatureCNN, MultiInputPolicy: CombinedExtractor}
+    kinds = {MlpPolicy: FlattenExtractor, CnnPolicy: VirtualBatchNormCNN, MultiInputPolicy: CombinedExtractor}
     spaces_of = {
         MlpPolicy: spaces.Box(-1, 1, (3,)),
         CnnPolicy: spaces.Box(0, 255, (1, 36, 36), np.uint8),

@@ -16,11 +16,12 @@ from sb3_esac.evaluation.episode_caps import EpisodeCaps, EpisodeLengthSchedule,
 from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, Evaluator, OnStep, Pending
 from sb3_esac.evaluation.finite import warn_non_finite
 from sb3_esac.evaluation.players import Player
-from sb3_esac.evaluation.random_play import random_play
+from sb3_esac.evaluation.random_play import random_pictures, random_play
 from sb3_esac.evaluation.rollout import Recording
 from sb3_esac.evaluation.seeded_episodes import SeededEpisodes, adopt
 from sb3_esac.evaluation.vec_envs import can_postpone_resets, task_name
 from sb3_esac.evaluation.vec_normalize import frozen, recording_for
+from sb3_esac.evaluation.virtual_batch_norm import VirtualBatchNormCNN
 from sb3_esac.evolution.episode_lengths import ProgressiveEpisodeLength
 
 
@@ -287,15 +288,36 @@ class Arena:
         horizon = horizon_of(schedule, self.env)
         if schedule.is_measured:
             request = random_play(self.env.action_space, schedule.n_random_episodes, seed, generation, horizon)
-            if self.lanes_differ:
-                # Each plays one episode, and they are not compared.
-                request = replace(request, lanes=np.arange(len(request.seeds))[:, None] % self.env.num_envs)
-            result = self.play(request, on_step)
+            result = self._play_at_random(request, on_step)
             if result is None:
                 return False
             self.caps.whole_length = float(result.lengths.mean())
         self.caps.phases = schedule.phases(horizon, self.caps.whole_length)
         return True
+
+    def fill(self, extractors: Sequence[VirtualBatchNormCNN], seed: int, generation: int, on_step: OnStep) -> bool:
+        """
+        Fill the batch of virtual batch normalisation by random play.
+
+        :param extractors: What has no batch yet.
+        :param seed: Seed of the run.
+        :param generation: Number of the generation.
+        :param on_step: Told of every step; False stops.
+        :return: False if ``on_step`` asked to stop.
+        """
+        result = self._play_at_random(random_pictures(self.env.action_space, seed, generation), on_step)
+        if result is None:
+            return False
+        seen = [np.asarray(each.transitions.observations)[:-1] for each in result.episodes if each.transitions is not None]
+        for extractor in extractors if seen else ():
+            extractor.fill(np.concatenate(seen))
+        return True
+
+    def _play_at_random(self, request: EvaluationRequest, on_step: OnStep) -> EvaluationResult | None:
+        if self.lanes_differ:
+            # Each plays one episode, and they are not compared.
+            request = replace(request, lanes=np.arange(len(request.seeds))[:, None] % self.env.num_envs)
+        return self.play(request, on_step)
 
     # -- state ---------------------------------------------------------------------------------------------------------
 

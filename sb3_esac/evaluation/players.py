@@ -11,11 +11,12 @@ from stable_baselines3.common.torch_layers import FlattenExtractor, NatureCNN
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_esac.evaluation.normalization import ObservationNormalizer
-from sb3_esac.evaluation.numpy_cnn import Convolution, NumpyCnn
+from sb3_esac.evaluation.numpy_cnn import NumpyCnn
 from sb3_esac.evaluation.numpy_mlp import NumpyMlp
 from sb3_esac.evaluation.policies import Act, LanePolicies, SinglePolicies
 from sb3_esac.evaluation.vec_envs import is_image
 from sb3_esac.evaluation.vectors import copy_actor, load_vector, searched_parameters, to_vector
+from sb3_esac.evaluation.virtual_batch_norm import VirtualBatchNormCNN, convolution_at
 
 
 class Player(Protocol):
@@ -112,15 +113,19 @@ def _agrees(candidate: NumpyMlp | NumpyCnn, actor: BasePolicy) -> bool:
     if candidate.output == "argmax":
         # A network as it is born says the same to all observations.
         scales = (SCALES[0],) * (N_DRAWS if vector.size < 100_000 else N_DRAWS // 3)
+    n_looks = 1
+    if isinstance(candidate, NumpyCnn) and candidate.normalization is not None:
+        # Each network has its batch to go through first.
+        scales, n_looks = (SCALES[0],) * 2, N_DRAWS // 6
     for scale in scales:
         if scale > 0:
             vector = scale * rng.standard_normal(vector.size, dtype=np.float32)
             load_vector(reference, vector)
             act = candidate.bind(vector)
-        observation = _some_observation(actor.observation_space, rng)
-        expected = reference.predict(observation, deterministic=True)[0]
-        if not np.allclose((act(observation) - expected) / span, 0.0, atol=1e-4):
-            return False
+        for observation in [_some_observation(actor.observation_space, rng) for _ in range(n_looks)]:
+            expected = reference.predict(observation, deterministic=True)[0]
+            if not np.allclose((act(observation) - expected) / span, 0.0, atol=1e-4):
+                return False
     return True
 
 
@@ -147,8 +152,8 @@ def _numpy_mlp(actor: BasePolicy) -> NumpyMlp | None:
 
 
 def _numpy_cnn(actor: BasePolicy) -> NumpyCnn | None:
-    extractor = getattr(actor, "features_extractor", None)
-    if type(extractor) is not NatureCNN or not is_image(actor.observation_space):
+    extractor: Any = getattr(actor, "features_extractor", None)
+    if type(extractor) not in (NatureCNN, VirtualBatchNormCNN) or not is_image(actor.observation_space):
         return None
     *layers, last = extractor.cnn
     convolutions = layers[::2]
@@ -166,12 +171,10 @@ def _numpy_cnn(actor: BasePolicy) -> NumpyCnn | None:
     at = _positions(actor)
     if any(id(each) not in at for each in extractor.parameters()):
         return None
-    planned: list[Convolution] = []
-    for each in convolutions:
-        module: Any = each
-        planned.append(Convolution(tuple(module.weight.shape), module.stride, at[id(module.weight)], at[id(module.bias)]))
     image: Any = actor.observation_space.shape
-    return NumpyCnn(image, 255.0 if getattr(actor, "normalize_images", True) else 1.0, planned, head)
+    planned = [convolution_at(each, at) for each in convolutions]
+    normalization = extractor.normalization(at) if isinstance(extractor, VirtualBatchNormCNN) else None
+    return NumpyCnn(image, 255.0 if getattr(actor, "normalize_images", True) else 1.0, planned, head, normalization)
 
 
 def _positions(actor: BasePolicy) -> dict[int, int]:

@@ -1,6 +1,7 @@
 """Random play, and the time limit of an environment: what progressive episode lengths have to know before they begin."""
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 from sb3_esac.evaluation.evaluator import EvaluationRequest
 from sb3_esac.evaluation.policies import Act, LanePolicies, SinglePolicies
+from sb3_esac.evaluation.rollout import Recording
 from sb3_esac.evaluation.vec_envs import base_vec_env
 from sb3_esac.evolution.noise import Stream, episode_seed
 
@@ -30,6 +32,10 @@ def time_limit(env: VecEnv) -> int | None:
         return None
     limit = base.get_attr(TIME_LIMIT_ATTRIBUTE, indices=[0])[0]
     return int(limit) if isinstance(limit, int | np.integer) and limit >= 1 else None
+
+
+PICTURE_EPISODES, PICTURE_STEPS = 2, 500
+"""Episodes of random play from which a batch of pictures is taken, and the steps after which they are cut."""
 
 
 class RandomPlayer:
@@ -66,6 +72,18 @@ class RandomPlayer:
         :param together: Not used.
         """
         return SinglePolicies(self.bind, env)
+
+
+def random_pictures(space: spaces.Space[Any], run_seed: int, generation: int) -> EvaluationRequest:
+    """
+    Ask for the pictures that virtual batch normalisation needs.
+
+    :param space: Action space of the environment.
+    :param run_seed: Seed of the run.
+    :param generation: Number of the generation that they come before.
+    """
+    request = random_play(space, PICTURE_EPISODES, run_seed, generation, PICTURE_STEPS)
+    return replace(request, recording=Recording(transitions=True))
 
 
 def random_play(
