@@ -170,9 +170,14 @@ def row_of(task, algorithm, seed, deployed, budget=100_000):
 def test_the_21_tasks(tmp_path, capsys):
     jobs = {(job.task, job.algorithm, job.seed) for job in MATRICES["tasks21"]()}
     dense = {(job.task, job.algorithm, job.seed) for job in MATRICES["dense"]()}
+    before = {
+        (job.task, job.algorithm, job.seed)
+        for job in MATRICES["benchmark"]()
+        if job.total_timesteps == 100_000 and job.seed < 2
+    }
     for task in TABLE1:
         ours = {seed for seed in range(3) if (task, suites.ESAC, seed) in jobs | dense}
-        theirs = {seed for seed in range(3) if (task, tasks21.SAC, seed) in jobs}
+        theirs = {seed for seed in range(3) if (task, tasks21.SAC, seed) in jobs or (task, "SAC", seed) in before}
         assert (ours, theirs) == ({0, 1, 2}, {0} if "umanoid" in task else {0, 1}), task
     assert not jobs & dense and all(suites.DENSE[task] == 100_000 for task in suites.DENSE)
 
@@ -181,9 +186,13 @@ def test_the_21_tasks(tmp_path, capsys):
     hopper, fish = "Hopper-v5", "dm_control/fish-swim-v0"
     write_csv(tmp_path / "dense.csv", [row_of(hopper, suites.ESAC, seed, 100.0 * seed) for seed in range(5)])
     write_csv(tmp_path / "tasks21.csv", [row_of(hopper, tasks21.SAC, 0, 50.0), row_of(fish, suites.ESAC, 1, 70.0)])
+    cartpole, sac = "dm_control/cartpole-swingup-v0", "SAC"
+    played = [row_of(cartpole, sac, seed, 800.0 + seed) for seed in range(3)] + [row_of(hopper, sac, 1, 60.0, budget=20_000)]
+    write_csv(tmp_path / "benchmark.csv", played)
     tasks21.main(["--results", str(tmp_path), "--pictures", str(tmp_path)])
     lines = capsys.readouterr().out.splitlines()
     assert "| Hopper-v5 | 100 | 0, 100, 200 | 50 | 50 | 1103 | 2764 | 2121 |" in lines, "of ten seeds the first three"
+    assert f"| {cartpole} | not run |  | 800 | 800, 801 |  |  |  |" in lines
     assert "| dm_control/fish-swim-v0 | 70 | 70 | not run |  |  |  |  |" in lines
     assert sum(line.startswith("| ") for line in lines) == 21 + 2 and (tmp_path / "tasks21.png").is_file()
 

@@ -1,8 +1,8 @@
 """
 The default on all tasks of ESAC's Table 1, 100,000 true steps each, beside SAC with rl-zoo3's arguments and published returns.
 
-From the experiments "tasks21" and "dense" (``python -m experiments.run``): where the second has runs of the same task and
-budget, they are the same runs.
+From the experiment "tasks21" (``python -m experiments.run``), and from "dense" and "benchmark" where they have runs of the
+same task, seeds and budget. In "benchmark" SAC's updates are SB3's, which give the same except for the last digits.
 """
 
 import argparse
@@ -17,8 +17,14 @@ from experiments.suites import ESAC
 from experiments.tables import Tables, markdown
 
 SAC = "SAC, fast"
-N_SEEDS = 3
-"""Of ESAC's; "dense" has more, which are left out."""
+N_SEEDS = {ESAC: 3, SAC: 2}
+"""Other experiments have more, which are left out."""
+
+SOURCES = {"tasks21": (ESAC, SAC), "dense": (ESAC,), "benchmark": ("SAC",)}
+"""What is taken of each experiment."""
+
+TRUE_STEPS = 100_000
+"""Budget of a run."""
 
 PUBLISHED = {
     "HalfCheetah-v5": (6156, 8112, 9815),
@@ -32,16 +38,21 @@ PUBLISHED = {
 
 def read(results: Path = RESULTS) -> Runs:
     """
-    Read the runs of both experiments.
+    Read the runs of all experiments.
 
     :param results: Folder of the data.
     """
     runs: Runs = {}
-    for name in ("tasks21", "dense"):
+    for name, wanted in SOURCES.items():
         for (task, algorithm), seeds in comparison.read(results / f"{name}.csv").items():
-            if task in TABLE1 and algorithm in (ESAC, SAC):
-                few = {seed: rows for seed, rows in seeds.items() if seed < N_SEEDS}
-                runs.setdefault((task, algorithm), {}).update(few)
+            if task not in TABLE1 or algorithm not in wanted:
+                continue
+            shown = SAC if algorithm == "SAC" else algorithm
+            few = {
+                seed: rows for seed, rows in seeds.items() if seed < N_SEEDS[shown] and int(rows[-1]["budget"]) == TRUE_STEPS
+            }
+            if few:
+                runs.setdefault((task, shown), {}).update(few)
     return runs
 
 
