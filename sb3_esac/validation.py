@@ -14,7 +14,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from sb3_esac.agent.sharing import has_own_add, reads_infos
-from sb3_esac.arguments import defaults_of, same
+from sb3_esac.arguments import check_train_freq, defaults_of, same
 from sb3_esac.evaluation.backends import BACKENDS, asks_for_workers, is_backend, may_make_workers
 from sb3_esac.evaluation.episode_caps import cap_of
 from sb3_esac.evolution.arguments import (
@@ -137,6 +137,7 @@ def check_arguments(model: Any) -> None:
     window = model.agent_average
     require(is_number(window) and 0 <= window <= 1, "agent_average", window, "in [0, 1]")
     require_not_negative("amt_clip", model.amt_clip)
+    check_train_freq(model.train_freq, model.n_envs)
 
 
 def check_sharing(share: float | str, kind: type[ReplayBuffer] | None, arguments: Mapping[str, Any] | None) -> None:
