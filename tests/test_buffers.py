@@ -379,15 +379,16 @@ def boundaries(buffer, lane):
     return broken, buffer.dones[: size - 1, lane].astype(bool)
 
 
+OPEN_ENDED = [
+    {},
+    dict(n_steps=3),
+    dict(optimize_memory_usage=True, replay_buffer_kwargs=dict(handle_timeout_termination=False)),
+]
+"""Of buffers in which an episode that is left open would run into the next one."""
+
+
 @pytest.mark.parametrize("n_envs", [1, 2, 3])
-@pytest.mark.parametrize(
-    "kwargs",
-    [
-        {},
-        dict(n_steps=3),
-        dict(optimize_memory_usage=True, replay_buffer_kwargs=dict(handle_timeout_termination=False)),
-    ],
-)
+@pytest.mark.parametrize("kwargs", OPEN_ENDED)
 def test_no_episode_runs_over_a_cut(kwargs, n_envs):
     # Episodes of different lengths: when the first lane's ends, the others are in the middle of theirs.
     env = vec(n_envs, varied=True)
@@ -404,6 +405,25 @@ def test_no_episode_runs_over_a_cut(kwargs, n_envs):
     assert cuts > 0 or "optimize_memory_usage" in kwargs
     broken, done = boundaries(model.replay_buffer.population_store, 0)
     assert broken.any() and done[broken].all()
+
+
+@pytest.mark.parametrize("n_envs", [1, 2])
+@pytest.mark.parametrize("kwargs", OPEN_ENDED)
+def test_no_episode_of_a_plain_agents_buffer_goes_on(kwargs, n_envs, tmp_path):
+    settings = dict(buffer_size=600, learning_starts=1000, policy_kwargs=dict(net_arch=[8]), device=DEVICE)
+    agent = SAC("MlpPolicy", vec(n_envs), **settings, **kwargs).learn(25 * n_envs)
+    agent.save_replay_buffer(tmp_path / "buffer")
+    model = tiny(vec(n_envs), gradient_steps=0, agent_fraction=1, **kwargs)
+    model.load_replay_buffer(tmp_path / "buffer")
+    assert (model.replay_buffer.dones[24] == 0).all(), "an episode is open"
+    model.learn(60 * n_envs)
+    for lane in range(n_envs):
+        broken, done = boundaries(model.replay_buffer, lane)
+        assert done[24] and done[broken].all() and done.sum() == 8
+    # A buffer that was closed stays as it is.
+    before = copy.deepcopy(model.replay_buffer)
+    model.learn(60 * n_envs, callback=lambda *_: False)
+    assert_same(before, model.replay_buffer)
 
 
 @pytest.mark.parametrize("n_envs", [1, 2])

@@ -298,6 +298,8 @@ class Learner:
         base, buffer = self.base, self.buffer
         patience = Patience("an episode of the agent")
         goes_on, ended, n_finished = True, True, 0
+        # Of a buffer from elsewhere, whose last episode does not go on here.
+        buffer.truncate_open_episodes()
         try:
             begin = self._start_interval(rule, progress_after)
             # In the middle of an episode the interval always goes on: what the agent plays are whole episodes.
