@@ -516,5 +516,5 @@ class PopulationAlgorithm(BaseAlgorithm):
         if later:
             use_changes(model)
         model._check_arguments(kwargs.keys() & defaults_of(cls).keys())
-        saving.restore(model)
+        saving.restore(model, kwargs.keys())
         return model
