@@ -21,7 +21,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.sac.policies import SACPolicy
 
 from sb3_esac import saving, validation
-from sb3_esac.agent.building import AGENT_DEFAULTS, AgentSpec, make_agent
+from sb3_esac.agent.building import AGENT_DEFAULTS, AgentSpec, can_fold, make_agent
 from sb3_esac.agent.learner import NO_INTERVAL, IntervalReport, Learner
 from sb3_esac.agent.sharing import reads_infos
 from sb3_esac.algorithm import PopulationAlgorithm, Selection
@@ -130,8 +130,9 @@ class ESAC(PopulationAlgorithm):
     :param n_eval_episodes: Episodes of each member in a generation.
     :param alive_bonus_offset: Subtracted from each reward in the fitness (not in what is reported).
     :param normalize_observations: Running normalisation of observations inside the policy. None means: yes, if observations
-        are plain vectors, the features extractor is SB3's, and no ``VecNormalize`` does it already. Statistics are those of
-        what the agent sees from ``agent_fraction=0.1`` on, else of all observations.
+        are plain vectors, the features extractor is SB3's, its features are read by linear layers (those of ``CrossQ`` are
+        normalised there anyway), and no ``VecNormalize`` does it already. Statistics are those of what the agent sees from
+        ``agent_fraction=0.1`` on, else of all observations.
     :param episode_length_schedule: Longest episode that an offspring plays: a
         :class:`~sb3_esac.evolution.episode_lengths.ProgressiveEpisodeLength` (or a dict of its arguments), or a function from
         the remaining progress to steps; it is asked once per generation. A cut is a truncation. The agent and the champion's
@@ -287,7 +288,8 @@ class ESAC(PopulationAlgorithm):
     def _setup_model(self) -> None:
         # Whatever is given to `load` is an attribute by now.
         validation.check_arguments(self)
-        if self.normalize_observations is None:
+        is_undecided = self.normalize_observations is None
+        if is_undecided:
             self.normalize_observations = can_normalize(
                 self.policy_class, self.policy_kwargs, self.observation_space, self._vec_normalize_env
             )
@@ -295,8 +297,11 @@ class ESAC(PopulationAlgorithm):
         if self.env is not None:
             self.arena.adopt(self.env, self._arena_settings())
         self._setup_lr_schedule()
-        self.set_random_seed(self.seed)
-        agent = make_agent(self._agent_spec())
+        agent = self._make_agent()
+        if is_undecided and self.normalize_observations and not can_fold(agent):
+            # It could not be saved as a plain agent.
+            self.normalize_observations = False
+            agent = self._make_agent()
         share = 0.0 if isinstance(self.share_experience, str) else self.share_experience
         self.learner = Learner(agent, share=share, average=self.agent_average, updates=self.updates)
         self.counters = Counters(self.arena, self.learner)
@@ -311,6 +316,10 @@ class ESAC(PopulationAlgorithm):
         self._applied = Applied(self)
         if self.verbose >= 1 and isinstance(self.share_experience, str) and self.budget.teaches and not self._can_share:
             print("Shared experience: none (the replay buffer reads every `info`, and the population's episodes keep none)")
+
+    def _make_agent(self) -> OffPolicyAlgorithm:
+        self.set_random_seed(self.seed)
+        return make_agent(self._agent_spec())
 
     def _agent_spec(self) -> AgentSpec:
         assert self.normalize_observations is not None
