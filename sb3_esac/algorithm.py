@@ -420,6 +420,8 @@ class PopulationAlgorithm(BaseAlgorithm):
         """Write what has been recorded since the last time."""
         assert self.ep_info_buffer is not None and self.ep_success_buffer is not None
         reporting.record_episodes(self.logger, self.ep_info_buffer, self.ep_success_buffer)
+        if self.use_sde:
+            reporting.record_exploration(self.logger, self.actor)
         reporting.record_counters(self.logger, self.counters, self.population.generation)
         n_new = self.num_timesteps - self._num_timesteps_at_start
         reporting.record_seconds(self.logger, self.start_time, n_new, self.seconds)
@@ -516,5 +518,5 @@ class PopulationAlgorithm(BaseAlgorithm):
         if later:
             use_changes(model)
         model._check_arguments(kwargs.keys() & defaults_of(cls).keys())
-        saving.restore(model)
+        saving.restore(model, kwargs.keys())
         return model

@@ -11,7 +11,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from sb3_esac.evaluation.evaluator import Evaluator
 from sb3_esac.evaluation.observations import parameters_of
-from sb3_esac.evolution.arguments import is_number
+from sb3_esac.evolution.arguments import is_number, require
 
 Algorithm = TypeVar("Algorithm", bound=type)
 
@@ -111,8 +111,28 @@ def collect_arguments(model: Any) -> None:
     vars(model).update({name: getattr(model, name) for name in OF_THE_AGENT if hasattr(model, name)})
 
 
+def check_train_freq(train_freq: Any, n_envs: int) -> None:
+    """
+    Check what SAC checks as it learns: something is played between updates, and episodes are waited for in one lane alone.
+
+    :param train_freq: The argument, in any form in which SAC's constructor takes or keeps it, or refuses it itself.
+    :param n_envs: Number of lanes.
+    :raises ValueError: If nothing is played, or lanes would have to end their episodes together.
+    """
+    parts = tuple(train_freq) if isinstance(train_freq, tuple | list) else (train_freq, "step")
+    if len(parts) != 2:
+        return
+    frequency, unit = parts
+    expected = "an integer >= 1, or a tuple of such a number and 'step' or 'episode'"
+    require(not is_number(frequency) or frequency > 0, "train_freq", train_freq, expected)
+    counts_episodes = getattr(unit, "value", unit) == "episode"
+    expected = f"a number of steps with {n_envs} environments, whose episodes do not end together"
+    require(not counts_episodes or n_envs == 1, "train_freq", train_freq, expected)
+
+
 def _to_train_freq(agent: OffPolicyAlgorithm, value: Any) -> Any:
     """Convert as SAC's constructor does; what cannot be is an error and changes nothing."""
+    check_train_freq(value, agent.n_envs)
     before = agent.train_freq
     agent.train_freq = tuple(value) if isinstance(value, list) else value
     try:

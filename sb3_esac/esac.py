@@ -21,8 +21,9 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.sac.policies import SACPolicy
 
 from sb3_esac import saving, validation
-from sb3_esac.agent.building import AGENT_DEFAULTS, AgentSpec, make_agent
+from sb3_esac.agent.building import AGENT_DEFAULTS, AgentSpec, can_fold, make_agent
 from sb3_esac.agent.learner import NO_INTERVAL, IntervalReport, Learner
+from sb3_esac.agent.sharing import reads_infos
 from sb3_esac.algorithm import PopulationAlgorithm, Selection
 from sb3_esac.arguments import collect_arguments, delegate_arguments
 from sb3_esac.budget import Budget, make_budget
@@ -110,7 +111,8 @@ class ESAC(PopulationAlgorithm):
     :param crossover: What hindsight crossover inherits together: a "row" of a layer or each "element"; None for no crossover.
     :param n_agent_members: Members of each new population that start from the agent.
     :param share_experience: Fraction of each gradient batch that comes from winners, none in the paper; "auto" for a half as
-        long as the champion is the population's, with ``agent_fraction="auto"`` only.
+        long as the champion is the population's, with ``agent_fraction="auto"`` only. None where the replay buffer reads every
+        ``info`` (a class with an ``add`` of its own, ``copy_info_dict``), as the population's episodes keep none.
     :param gradient_interval: g, generations between gradient intervals. Only without ``agent_fraction``.
     :param agent_episodes: Whole episodes that the agent plays in an interval. Only without ``agent_fraction``.
     :param agent_probability: p_sac, a number or a function of the remaining progress; None for the paper's exponential
@@ -128,8 +130,9 @@ class ESAC(PopulationAlgorithm):
     :param n_eval_episodes: Episodes of each member in a generation.
     :param alive_bonus_offset: Subtracted from each reward in the fitness (not in what is reported).
     :param normalize_observations: Running normalisation of observations inside the policy. None means: yes, if observations
-        are plain vectors, the features extractor is SB3's, and no ``VecNormalize`` does it already. Statistics are those of
-        what the agent sees from ``agent_fraction=0.1`` on, else of all observations.
+        are plain vectors, the features extractor is SB3's, its features are read by linear layers (those of ``CrossQ`` are
+        normalised there anyway), and no ``VecNormalize`` does it already. Statistics are those of what the agent sees from
+        ``agent_fraction=0.1`` on, else of all observations.
     :param episode_length_schedule: Longest episode that an offspring plays: a
         :class:`~sb3_esac.evolution.episode_lengths.ProgressiveEpisodeLength` (or a dict of its arguments), or a function from
         the remaining progress to steps; it is asked once per generation. A cut is a truncation. The agent and the champion's
@@ -285,7 +288,8 @@ class ESAC(PopulationAlgorithm):
     def _setup_model(self) -> None:
         # Whatever is given to `load` is an attribute by now.
         validation.check_arguments(self)
-        if self.normalize_observations is None:
+        is_undecided = self.normalize_observations is None
+        if is_undecided:
             self.normalize_observations = can_normalize(
                 self.policy_class, self.policy_kwargs, self.observation_space, self._vec_normalize_env
             )
@@ -293,8 +297,11 @@ class ESAC(PopulationAlgorithm):
         if self.env is not None:
             self.arena.adopt(self.env, self._arena_settings())
         self._setup_lr_schedule()
-        self.set_random_seed(self.seed)
-        agent = make_agent(self._agent_spec())
+        agent = self._make_agent()
+        if is_undecided and self.normalize_observations and not can_fold(agent):
+            # It could not be saved as a plain agent.
+            self.normalize_observations = False
+            agent = self._make_agent()
         share = 0.0 if isinstance(self.share_experience, str) else self.share_experience
         self.learner = Learner(agent, share=share, average=self.agent_average, updates=self.updates)
         self.counters = Counters(self.arena, self.learner)
@@ -307,6 +314,12 @@ class ESAC(PopulationAlgorithm):
         if self.env is not None:
             self._let_agent_adopt_env()
         self._applied = Applied(self)
+        if self.verbose >= 1 and isinstance(self.share_experience, str) and self.budget.teaches and not self._can_share:
+            print("Shared experience: none (the replay buffer reads every `info`, and the population's episodes keep none)")
+
+    def _make_agent(self) -> OffPolicyAlgorithm:
+        self.set_random_seed(self.seed)
+        return make_agent(self._agent_spec())
 
     def _agent_spec(self) -> AgentSpec:
         assert self.normalize_observations is not None
@@ -330,12 +343,20 @@ class ESAC(PopulationAlgorithm):
     @property
     def _keeps_transitions(self) -> bool:
         """Whether the agent may learn from offspring."""
-        return self.budget.teaches if isinstance(self.share_experience, str) else self.share_experience > 0
+        share = self.share_experience
+        return self.budget.teaches and self._can_share if isinstance(share, str) else share > 0
+
+    @property
+    def _can_share(self) -> bool:
+        """Whether the replay buffer can do with what offspring's episodes have."""
+        return not reads_infos(self.replay_buffer_class, self.replay_buffer_kwargs)
 
     def _shared(self) -> float:
         """Fraction of each of the agent's batches that comes from winners now."""
         share = self.share_experience
-        return self.budget.shared(self._progress()) if isinstance(share, str) else share
+        if not isinstance(share, str):
+            return share
+        return self.budget.shared(self._progress()) if self._can_share else 0.0
 
     def _adopt_env(self) -> None:
         super()._adopt_env()

@@ -57,6 +57,16 @@ def record_episodes(logger: Logger, infos: deque[dict[str, Any]], successes: deq
         logger.record("rollout/success_rate", safe_mean(successes))
 
 
+def record_exploration(logger: Logger, actor: Any) -> None:
+    """
+    Record how widely the agent explores with gSDE, as SAC does.
+
+    :param logger: The run's.
+    :param actor: The agent's actor.
+    """
+    logger.record("train/std", actor.get_std().mean().item())
+
+
 def record_counters(logger: Logger, counters: Counters, generation: int) -> None:
     """
     Record how far the run is.

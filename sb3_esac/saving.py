@@ -22,6 +22,7 @@ from typing import Any, Protocol
 import cloudpickle
 import numpy as np
 import torch as th
+from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.save_util import open_path, recursive_getattr
@@ -50,7 +51,7 @@ OF_PARAMETERS = ("ent_coef", "normalize_observations", "use_sde")
 
 LASTING = {
     "policy_class", "policy_kwargs", "observation_space", "action_space", "n_envs", "learning_rate", "lr_schedule", "use_sde",
-    "sde_sample_freq", "action_noise", "run_seed", "_stats_window_size", "operators",
+    "sde_sample_freq", "run_seed", "_stats_window_size", "operators",
 }  # fmt: skip
 """Attributes that a generation does not change: constructor arguments in another form."""
 
@@ -59,7 +60,13 @@ OF_A_CALL = {
 }  # fmt: skip
 """Attributes that ``learn`` sets as it begins."""
 
-ELSEWHERE = {STATE, BOUNDARY, OPERATORS}
+NOISE = "action_noise"
+"""Argument of ESAC that may have a state of its own."""
+
+REPLACED = object()
+"""Instead of the action noise of a file, when the user has given another one."""
+
+ELSEWHERE = {STATE, BOUNDARY, OPERATORS, NOISE}
 """Attributes of files that are looked after by others than ``attributes`` of a :class:`Boundary`."""
 
 
@@ -139,7 +146,7 @@ def attached(model: Any, exclude: Iterable[str]) -> Iterator[None]:
     if model._boundary is not None:
         setattr(model, BOUNDARY, model._boundary.dump(model, exclude))
     elif model._pending is not None and model._pending.is_untouched(model):
-        setattr(model, BOUNDARY, pending.content)
+        setattr(model, BOUNDARY, pending.content_for(model))
     try:
         yield
     finally:
@@ -147,11 +154,12 @@ def attached(model: Any, exclude: Iterable[str]) -> Iterator[None]:
             vars(model).pop(name, None)
 
 
-def restore(model: Any) -> None:
+def restore(model: Any, given: Collection[str]) -> None:
     """
     Give the parts of a model that has just been loaded their states.
 
     :param model: The model, with the attributes of the file.
+    :param given: Names of arguments that have taken the place of those of the file.
     """
     content = cloudpickle.loads(vars(model).pop(STATE))
     sigma = content.pop("sigma")
@@ -159,7 +167,9 @@ def restore(model: Any) -> None:
         model.parts[name].load_state_dict(state)
     _heed_sigma(model, sigma)
     boundary = vars(model).pop(BOUNDARY, None)
-    model._pending = None if boundary is None else PendingBoundary(boundary, _marks(model), model.population.mean)
+    if boundary is not None:
+        noise = REPLACED if NOISE in given else _noise(model)
+        model._pending = PendingBoundary(boundary, _marks(model), model.population.mean, noise)
 
 
 def _heed_sigma(model: Any, saved: float | None) -> None:
@@ -180,6 +190,8 @@ class Boundary:
     :param champion: The champion's actor, which is replaced and never changed.
     :param parameters: Parameters, statistics and optimisers by name, as in ``get_parameters``.
     :param tensors: Other variables by name.
+    :param noise: The agent's action noise, None if there is none.
+    :param noise_then: A copy of it.
     :param vec_normalize: Statistics of the user's ``VecNormalize``, None if there is none.
     """
 
@@ -190,6 +202,8 @@ class Boundary:
     champion: BasePolicy
     parameters: dict[str, Any]
     tensors: dict[str, th.Tensor]
+    noise: ActionNoise | None
+    noise_then: ActionNoise | None
     vec_normalize: dict[str, Any] | None
 
     @classmethod
@@ -215,6 +229,8 @@ class Boundary:
                 if name not in ("population", "champion.actor")
             },
             tensors={name: value.detach().clone() for name in others if (value := recursive_getattr(model, name)) is not None},
+            noise=_noise(model),
+            noise_then=_copied_noise(model),
             vec_normalize=_statistics(model._vec_normalize_env),
         )
 
@@ -239,6 +255,7 @@ class Boundary:
         :return: Everything, with tensors in the memory of the CPU.
         """
         excluded = set(exclude)
+        has_noise = _noise(model) is self.noise and NOISE not in excluded
         content = {
             "key": self.key,
             "attributes": {name: value for name, value in self.attributes.items() if name not in excluded},
@@ -246,6 +263,7 @@ class Boundary:
             "champion": self.champion.state_dict(),
             "parameters": self.parameters,
             "tensors": self.tensors,
+            "noise": self.noise_then if has_noise else None,
             "vec_normalize": self.vec_normalize,
             "sigma": None if callable(model.sigma) else model.sigma,
             "present_vec_normalize": _statistics(model._vec_normalize_env),
@@ -261,12 +279,14 @@ class PendingBoundary:
     :param content: What :meth:`Boundary.dump` gave.
     :param marks: What the weights were as the model was loaded.
     :param mean: The population's mean then.
+    :param noise: The action noise of the file, or :data:`REPLACED`.
     :param goes_back: Whether the call of ``learn`` that begins is to go on from there.
     """
 
     content: bytes
     marks: str
     mean: np.ndarray
+    noise: object
     goes_back: bool = False
 
     @property
@@ -278,6 +298,17 @@ class PendingBoundary:
     def is_untouched(self, model: Any) -> bool:
         """Whether the model still has the weights with which it was loaded."""
         return _marks(model) == self.marks
+
+    def content_for(self, model: Any) -> bytes:
+        """
+        Hand the boundary on to another file.
+
+        :param model: The model, which has not learned since.
+        :return: What :meth:`Boundary.dump` gave, without the action noise if the model has another one by now.
+        """
+        if _noise(model) is self.noise:
+            return self.content
+        return bytes(cloudpickle.dumps({**cloudpickle.loads(self.content), "noise": None}))
 
     def begin_again(self, model: Any) -> None:
         """
@@ -313,6 +344,9 @@ class PendingBoundary:
         for name, value in content["tensors"].items():
             variable = recursive_getattr(model, name)
             variable.data = value.to(variable.device)
+        # Files of before have none.
+        if (noise := content.get("noise")) is not None and _noise(model) is self.noise:
+            setattr(model, NOISE, noise)
         if model.learner is not None:
             model.learner.note_parameters(of_average=AVERAGE in present)
             model.learner.buffer.go_back(content["key"])
@@ -346,6 +380,21 @@ def _parameters(kind: type) -> tuple[str, ...]:
 def _shallow(value: Any) -> Any:
     """Copy what is changed in place; objects of the user's are theirs."""
     return copy.copy(value) if isinstance(value, dict | list | set | deque | np.ndarray) else value
+
+
+def _noise(model: Any) -> ActionNoise | None:
+    """The agent's action noise."""
+    return None if model.learner is None else model.learner.agent.action_noise
+
+
+def _copied_noise(model: Any) -> ActionNoise | None:
+    """The agent's action noise as it is now."""
+    noise, shared = _noise(model), (model, model.env, *(() if model.learner is None else (model.learner.agent,)))
+    try:
+        # What it may have been shown is no state of its own.
+        return copy.deepcopy(noise, {id(part): part for part in shared})
+    except Exception:
+        return noise
 
 
 def _state(model: Any, name: str) -> Any:

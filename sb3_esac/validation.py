@@ -9,10 +9,12 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from stable_baselines3 import DQN
+from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from sb3_esac.arguments import defaults_of, same
+from sb3_esac.agent.sharing import has_own_add, reads_infos
+from sb3_esac.arguments import check_train_freq, defaults_of, same
 from sb3_esac.evaluation.backends import BACKENDS, asks_for_workers, is_backend, may_make_workers
 from sb3_esac.evaluation.episode_caps import cap_of
 from sb3_esac.evolution.arguments import (
@@ -131,9 +133,26 @@ def check_arguments(model: Any) -> None:
     share = model.share_experience
     is_given = is_number(share) and 0 <= share <= 1
     require(is_given or share == "auto", "share_experience", share, "in [0, 1] or 'auto'")
+    check_sharing(share, model.replay_buffer_class, model.replay_buffer_kwargs)
     window = model.agent_average
     require(is_number(window) and 0 <= window <= 1, "agent_average", window, "in [0, 1]")
     require_not_negative("amt_clip", model.amt_clip)
+    check_train_freq(model.train_freq, model.n_envs)
+
+
+def check_sharing(share: float | str, kind: type[ReplayBuffer] | None, arguments: Mapping[str, Any] | None) -> None:
+    """
+    Only what the population's episodes have can be shared.
+
+    :param share: ``share_experience``, which is one of its values.
+    :param kind: Class of the replay buffer, or None.
+    :param arguments: Its arguments.
+    """
+    if share not in (0, "auto") and reads_infos(kind, arguments):
+        assert kind is not None
+        reader = f"the `add` of `replay_buffer_class={kind.__name__}`" if has_own_add(kind) else "`copy_info_dict=True`"
+        expected = f"0 or 'auto', as {reader} reads every `info` of a step, and the population's episodes keep none"
+        require(False, "share_experience", share, expected)
 
 
 def check_es_arguments(model: Any) -> None:
@@ -253,7 +272,9 @@ def _of_strategies(name: str) -> Effect:
 def _shares(model: Any) -> bool:
     """Whether the agent may learn from the winners."""
     share = model.share_experience
-    return bool(model.agent_fraction == "auto") if share == "auto" else share > 0
+    if share != "auto":
+        return bool(share > 0)
+    return bool(model.agent_fraction == "auto") and not reads_infos(model.replay_buffer_class, model.replay_buffer_kwargs)
 
 
 EFFECTS = (

@@ -15,6 +15,9 @@ from sb3_esac.evaluation.vectors import to_vector
 
 Model = TypeVar("Model")
 
+NO_BUFFER = "a donor needs none"
+"""Instead of a replay buffer: SB3 makes one where there is none, and a ``HerReplayBuffer`` only beside an environment."""
+
 
 def begin_from_agent(
     model_class: Callable[..., Model],
@@ -37,7 +40,7 @@ def begin_from_agent(
     if kwargs.get("normalize_observations"):
         raise ValueError("`normalize_observations` must be False for a plain agent, whose networks expect raw observations")
     kwargs["normalize_observations"] = False
-    donor = agent_class.load(path, device=kwargs.get("device", "auto"))
+    donor = agent_class.load(path, device=kwargs.get("device", "auto"), replay_buffer=NO_BUFFER)
     donated = validation.effective(validation.EFFECTS, defaults_of(model_class), arguments_of(donor), kwargs)
     model: Any = model_class(donor.policy_class, env, agent_class=agent_class, **{**donated, **kwargs})
     model.agent.set_parameters(donor.get_parameters())

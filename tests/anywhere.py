@@ -111,7 +111,9 @@ CASES = {
     "hindsight": Case(HINDSIGHT, bits, policy="MultiInputPolicy"),
     "hindsight_wrapped": Case(dict(HINDSIGHT, buffer_size=40), bits, policy="MultiInputPolicy"),
     "hindsight_infos": Case(
-        dict(HINDSIGHT, buffer_size=40, replay_buffer_kwargs=dict(copy_info_dict=True)), bits, policy="MultiInputPolicy"
+        dict(HINDSIGHT, buffer_size=40, replay_buffer_kwargs=dict(copy_info_dict=True), share_experience=0.0),
+        bits,
+        policy="MultiInputPolicy",
     ),
     "dict": Case(WRAPPED, lambda: vec(1, DictWalk), policy="MultiInputPolicy"),
     "es": Case(dict(normalize_observations=True, champion_episodes=3), algorithm=ES),

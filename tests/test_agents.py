@@ -5,8 +5,11 @@ import pytest
 import torch as th
 from helpers import DEVICE
 from sb3_contrib import TQC, CrossQ
-from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
+from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3, HerReplayBuffer
+from stable_baselines3.common.envs import BitFlippingEnv
+from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.noise import NormalActionNoise
+from stable_baselines3.common.vec_env import DummyVecEnv
 from support import DictWalk, in_plain_process, is_finite, judgements, tiny, vec
 
 from sb3_esac import ESAC
@@ -239,6 +242,20 @@ def test_warm_start_from_other_agents(kind, kwargs, tmp_path, recwarn):
     assert type(model.agent.replay_buffer).__mro__[2] is type(agent.replay_buffer)
     model.learn(100)
     assert is_finite(model)
+
+
+def test_warm_start_from_an_agent_with_hindsight(tmp_path):
+    def goals():
+        return DummyVecEnv([lambda: Monitor(BitFlippingEnv(n_bits=4, continuous=True, max_steps=6))])
+
+    hindsight = dict(replay_buffer_class=HerReplayBuffer, replay_buffer_kwargs=dict(n_sampled_goal=2))
+    agent, path = plain(tmp_path, SAC, "MultiInputPolicy", goals(), **hindsight)
+    model = ESAC.from_agent(path, goals(), **POPULATION)
+    same_predictions(model, agent, goals().reset())
+    assert isinstance(model.replay_buffer, HerReplayBuffer) and model.replay_buffer.n_sampled_goal == 2
+    assert model.replay_buffer.size() == 0 and model.replay_buffer.env is model.env
+    model.learn(100)
+    assert model._n_updates > 0
 
 
 def test_warm_start_with_dict_observations(tmp_path):

@@ -90,6 +90,11 @@ WRONG = [
     *[(dict(n_workers=value), "n_workers", value, "an integer >= 1") for value in (0, 1.5, "all")],
     *[(dict(max_worker_restarts=value), "max_worker_restarts", value, "an integer >= 0") for value in (-1, None)],
     *[(dict(episode_timeout=value), "episode_timeout", value, "a positive finite number") for value in (0, -1.0, NAN)],
+    # Nothing to play between updates, for which SAC's `learn` has an assertion
+    *[
+        (dict(train_freq=value), "train_freq", value, "an integer >= 1, or a tuple of such a number and 'step' or 'episode'")
+        for value in (0, -1, (0, "step"), (0, "episode"), (-1, "episode"), [0, "step"])
+    ],
     # What is no off-policy algorithm for continuous actions
     *[
         (dict(agent_class=value), "agent_class", value, "an off-policy algorithm for continuous actions, such as SAC")
@@ -291,6 +296,25 @@ def test_arguments_that_the_agent_has_not(name, value):
 
     with pytest.raises(ValueError, match=f"{name}={value}.*TD3.*leave it at"):
         make_model(ESAC, drift(), agent_class=TD3, **{name: value})
+
+
+@pytest.mark.parametrize("updates", ["auto", "stock"])
+def test_episodes_are_waited_for_in_one_lane_alone(updates, tmp_path):
+    """As with SAC, whichever way the steps are played."""
+    expected = "`train_freq` must be a number of steps with 2 environments, .*not "
+    with pytest.raises(ValueError, match=expected):
+        make_model(ESAC, drift(2), train_freq=(1, "episode"), updates=updates)
+    model = make_model(ESAC, drift(2), updates=updates)
+    with pytest.raises(ValueError, match=expected):
+        model.train_freq = (1, "episode")
+    assert model.train_freq == model.agent.train_freq and model.train_freq.unit.value == "step"
+    model.save(tmp_path / "model")
+    with pytest.raises(ValueError, match=expected):
+        ESAC.load(tmp_path / "model", env=drift(2), train_freq=(1, "episode"))
+    one = make_model(ESAC, drift(), train_freq=(1, "episode"), updates=updates)
+    one.save(tmp_path / "one")
+    with pytest.raises(ValueError, match=expected):
+        ESAC.load(tmp_path / "one", env=drift(2))
 
 
 def test_wrong_arguments_for_sac_are_sacs_errors():

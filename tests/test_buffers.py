@@ -16,6 +16,7 @@ from stable_baselines3.common.save_util import load_from_pkl, save_to_pkl
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from support import DictWalk, tiny, vec
 
+from sb3_esac import ESAC
 from sb3_esac.agent.building import new_buffer
 from sb3_esac.agent.sharing import SharedExperience, add_episode, shared
 from sb3_esac.evaluation.finite import NON_FINITE
@@ -244,9 +245,62 @@ def test_a_buffer_of_the_users_gets_every_step():
     transitions = episode(BOX, 6, True, np.random.default_rng(0))
     add_episode(buffer, transitions, transitions.actions)
     assert buffer.n_adds == 6 and buffer.size() == 6
-    model = tiny(vec(1), replay_buffer_class=Watched).learn(100)
+    model = tiny(vec(1), replay_buffer_class=Watched, share_experience=0.0).learn(100)
     assert model.replay_buffer.n_adds == model.agent_timesteps
-    assert model.replay_buffer.population_store.n_adds > 0
+
+
+# -- buffers that read an `info` of the environment ---------------------------------------------------------------------
+
+
+class ReadsInfos(ReplayBuffer):
+    """Reads what the environment alone tells."""
+
+    def add(self, obs, next_obs, action, reward, done, infos):
+        super().add(obs, next_obs, action, reward + infos[0]["bonus"], done, infos)
+
+
+class SamplesOtherwise(ReplayBuffer):
+    """Stores as SB3 does."""
+
+    def sample(self, batch_size, env=None):
+        return super().sample(batch_size, env)
+
+
+class Bonus(gym.Wrapper):
+    def step(self, action):
+        observation, reward, terminated, truncated, info = super().step(action)
+        return observation, reward, terminated, truncated, {**info, "bonus": 1.0}
+
+
+SEARCHES = dict(seed=5, agent_fraction="auto", share_experience="auto", replay_buffer_class=ReadsInfos)
+
+
+def test_a_buffer_that_reads_infos_is_not_shared_with_the_population(capsys):
+    model = tiny(vec(1, Bonus), verbose=1, **SEARCHES)
+    assert "Shared experience: none (the replay buffer reads every `info`" in capsys.readouterr().out
+    model.learn(600, log_interval=None)
+    assert model.population_timesteps > 0 and model.champion.record.source != "agent"
+    assert model.replay_buffer.population_store is None and model.replay_buffer.population_share == 0.0
+    tiny(vec(1), **{**SEARCHES, "verbose": 1, "replay_buffer_class": SamplesOtherwise})
+    assert "Shared experience" not in capsys.readouterr().out
+
+
+def test_sharing_with_a_buffer_that_reads_infos_is_refused(tmp_path):
+    expected = "`share_experience` must be 0 or 'auto', as the `add` of `replay_buffer_class=ReadsInfos` reads.* not 0.5"
+    with pytest.raises(ValueError, match=expected):
+        tiny(vec(1, Bonus), replay_buffer_class=ReadsInfos, share_experience=0.5)
+    model = tiny(vec(1, Bonus), replay_buffer_class=ReadsInfos, share_experience=0).learn(50)
+    model.save(tmp_path / "model")
+    with pytest.raises(ValueError, match=expected):
+        ESAC.load(tmp_path / "model", env=vec(1, Bonus), share_experience=0.5)
+    model.share_experience = 0.5
+    with pytest.raises(ValueError, match=expected):
+        model.learn(50)
+
+
+def test_a_class_that_stores_as_sb3_does_is_shared_with_the_population():
+    model = tiny(vec(1), replay_buffer_class=SamplesOtherwise).learn(100)
+    assert type(model.replay_buffer.population_store) is SamplesOtherwise and model.replay_buffer.population_store.size() > 0
 
 
 # -- cuts ---------------------------------------------------------------------------------------------------------------
@@ -325,15 +379,16 @@ def boundaries(buffer, lane):
     return broken, buffer.dones[: size - 1, lane].astype(bool)
 
 
+OPEN_ENDED = [
+    {},
+    dict(n_steps=3),
+    dict(optimize_memory_usage=True, replay_buffer_kwargs=dict(handle_timeout_termination=False)),
+]
+"""Of buffers in which an episode that is left open would run into the next one."""
+
+
 @pytest.mark.parametrize("n_envs", [1, 2, 3])
-@pytest.mark.parametrize(
-    "kwargs",
-    [
-        {},
-        dict(n_steps=3),
-        dict(optimize_memory_usage=True, replay_buffer_kwargs=dict(handle_timeout_termination=False)),
-    ],
-)
+@pytest.mark.parametrize("kwargs", OPEN_ENDED)
 def test_no_episode_runs_over_a_cut(kwargs, n_envs):
     # Episodes of different lengths: when the first lane's ends, the others are in the middle of theirs.
     env = vec(n_envs, varied=True)
@@ -350,6 +405,25 @@ def test_no_episode_runs_over_a_cut(kwargs, n_envs):
     assert cuts > 0 or "optimize_memory_usage" in kwargs
     broken, done = boundaries(model.replay_buffer.population_store, 0)
     assert broken.any() and done[broken].all()
+
+
+@pytest.mark.parametrize("n_envs", [1, 2])
+@pytest.mark.parametrize("kwargs", OPEN_ENDED)
+def test_no_episode_of_a_plain_agents_buffer_goes_on(kwargs, n_envs, tmp_path):
+    settings = dict(buffer_size=600, learning_starts=1000, policy_kwargs=dict(net_arch=[8]), device=DEVICE)
+    agent = SAC("MlpPolicy", vec(n_envs), **settings, **kwargs).learn(25 * n_envs)
+    agent.save_replay_buffer(tmp_path / "buffer")
+    model = tiny(vec(n_envs), gradient_steps=0, agent_fraction=1, **kwargs)
+    model.load_replay_buffer(tmp_path / "buffer")
+    assert (model.replay_buffer.dones[24] == 0).all(), "an episode is open"
+    model.learn(60 * n_envs)
+    for lane in range(n_envs):
+        broken, done = boundaries(model.replay_buffer, lane)
+        assert done[24] and done[broken].all() and done.sum() == 8
+    # A buffer that was closed stays as it is.
+    before = copy.deepcopy(model.replay_buffer)
+    model.learn(60 * n_envs, callback=lambda *_: False)
+    assert_same(before, model.replay_buffer)
 
 
 @pytest.mark.parametrize("n_envs", [1, 2])

@@ -334,7 +334,7 @@ def test_target_entropy_can_be_automatic_again():
     assert model.agent.target_entropy == -3.0
 
 
-@pytest.mark.parametrize("value", [(1, "epoch"), (1.5, "step")])
+@pytest.mark.parametrize("value", [(1, "epoch"), (1.5, "step"), 0, (-1, "episode")])
 def test_train_freq_that_is_none(value):
     model = make_model(ESAC, drift())
     with pytest.raises(ValueError, match="train_freq"):

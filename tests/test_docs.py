@@ -173,7 +173,7 @@ def test_logged_keys_are_those_of_the_page(algorithm):
     expected = [*keys["Both algorithms"], *keys[algorithm.__name__]]
     assert len(expected) == len(set(expected)) > 15
     logged = set()
-    for rule in (dict(agent_fraction=0.3), dict(agent_fraction="auto"), BY_THE_PAPER):
+    for rule in (dict(agent_fraction=0.3, use_sde=True), dict(agent_fraction="auto"), BY_THE_PAPER):
         schedule = dict(learning_starts=0, episode_length_schedule=lambda remaining: 10)
         model = make_model(algorithm, make_vec_env(Succeeding, 1), seed=0, **schedule, **rule)
         log = keep_log(model)

@@ -30,7 +30,6 @@ from stable_baselines3.common.vec_env import (
 
 from sb3_esac import ES, ESAC
 from sb3_esac.evaluation import backends
-from sb3_esac.evaluation import evaluator as evaluator_module
 from sb3_esac.evaluation import lane as lane_module
 from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult
 from sb3_esac.evaluation.factories import LaneRecipe, NoRecipeError, lane_recipe
@@ -211,7 +210,6 @@ def test_the_usual_wrappers_are_played_without_a_vec_env() -> None:
 
 def test_an_episode_that_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lane_module, "UNBOUNDED_EPISODE_STEPS", 3)
-    monkeypatch.setattr(evaluator_module, "UNBOUNDED_EPISODE_STEPS", 3)
     recipe = lane_recipe(KINDS["plain"]())
     player = LanePlayer(recipe)
     request = make_request(KINDS["plain"]())

@@ -211,6 +211,31 @@ def test_nan_is_not_stored(n_envs):
             assert (lengths > 0).all() and ((starts <= at) & (at < starts + lengths)).all()
 
 
+class Informed(BitFlippingEnv):
+    """Tells in ``info`` what its reward depends on."""
+
+    def step(self, action):
+        observation, reward, terminated, truncated, info = super().step(action)
+        return observation, reward, terminated, truncated, {**info, "cost": 0.5}
+
+    def compute_reward(self, achieved_goal, desired_goal, info):
+        if info is None:
+            return super().compute_reward(achieved_goal, desired_goal, info)
+        costs = np.array([each["cost"] for each in info])
+        return super().compute_reward(achieved_goal, desired_goal, None) - costs
+
+
+def test_rewards_that_are_computed_from_infos():
+    """The population's episodes have none, so the agent learns from its own."""
+    env = DummyVecEnv([lambda: Monitor(Informed(n_bits=4, continuous=True, max_steps=4))])
+    arguments = dict(replay_buffer_class=HerReplayBuffer, replay_buffer_kwargs=dict(copy_info_dict=True), learning_starts=20)
+    expected = r"`share_experience` must be 0 or 'auto', as `copy_info_dict=True` reads.* not 0\.5"
+    with pytest.raises(ValueError, match=expected):
+        tiny(env, "MultiInputPolicy", **arguments)
+    model = tiny(env, "MultiInputPolicy", agent_fraction="auto", share_experience="auto", **arguments).learn(400)
+    assert model.population_timesteps > 0 and model._n_updates > 0 and model.replay_buffer.population_store is None
+
+
 def test_loading_without_an_environment(tmp_path):
     hindsight(bits()).learn(40).save(tmp_path / "model.zip")
     # As SAC: the buffer computes rewards with the environment.

@@ -87,6 +87,13 @@ def test_arguments_that_work(tmp_path):
     assert loaded.sigma == 0.3 and loaded.backend == "lockstep" and loaded.learning_rate == 0.5
 
 
+@pytest.mark.parametrize("value", [0, (0, "episode")])
+def test_an_agent_that_would_never_play(value, tmp_path):
+    make_model(ESAC, Drift()).save(tmp_path / "model")
+    with pytest.raises(ValueError, match="`train_freq` must be an integer >= 1"):
+        ESAC.load(tmp_path / "model", env=Drift(), train_freq=value)
+
+
 def test_gamma_and_a_buffer(tmp_path):
     model = make_model(ESAC, Drift(), seed=1, n_steps=3, gamma=0.9).learn(200)
     assert isinstance(model.replay_buffer, NStepReplayBuffer)

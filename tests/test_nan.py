@@ -11,7 +11,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNorm
 from support import DictWalk, Walk, is_finite, tiny, vec, walks
 
 from sb3_esac import ES, ESAC
-from sb3_esac.evaluation import evaluator, finite, lockstep
+from sb3_esac.agent import learner
+from sb3_esac.evaluation import finite, lockstep
 from sb3_esac.evaluation.normalization import normalizers
 from sb3_esac.evolution.noise import Stream, episode_seed
 from sb3_esac.evolution.population import Population
@@ -316,7 +317,7 @@ def test_n_step_returns_do_not_reach_over_the_gap():
 
 @pytest.fixture
 def short_patience(monkeypatch):
-    for module in (lockstep, evaluator):
+    for module in (lockstep, learner):
         monkeypatch.setattr(module, "UNBOUNDED_EPISODE_STEPS", 50)
 
 
@@ -328,6 +329,27 @@ def test_an_episode_that_never_ends(short_patience, n_envs):
     assert model.num_timesteps == 50 * n_envs
 
 
+@pytest.mark.parametrize("train_freq", [1, 7, (1, "episode")])
+@pytest.mark.parametrize("updates", ["auto", "stock"])
+def test_an_episode_of_the_agent_that_never_ends(short_patience, train_freq, updates):
+    model = tiny(vec(1, length=10**9), agent_fraction=1, train_freq=train_freq, updates=updates, gradient_steps=0)
+    with pytest.raises(RuntimeError, match=r"episode in lane 0 has not ended after 50 steps.*TimeLimit"):
+        model.learn(10_000)
+    # The environment can be used again, for as long as one likes.
+    assert model.replay_buffer.size() == 49
+    model.env.reset()
+    for _ in range(100):
+        model.env.step(np.zeros((1, 1)))
+
+
+def test_each_lane_may_take_its_time(short_patience):
+    model = tiny(vec(3, length=50), agent_fraction=1, gradient_steps=0).learn(300)
+    assert model.num_timesteps >= 300
+    with pytest.raises(RuntimeError, match="episode in lane 0 has not ended after 50 steps"):
+        tiny(vec(3, length=51), agent_fraction=1, gradient_steps=0).learn(300)
+
+
 def test_a_time_limit_helps(short_patience):
-    model = tiny(vec(1, lambda env: TimeLimit(env, 20), length=10**9)).learn(100)
-    assert model.num_timesteps >= 100
+    for agent_fraction in (0.3, 1):
+        model = tiny(vec(1, lambda env: TimeLimit(env, 20), length=10**9), agent_fraction=agent_fraction).learn(100)
+        assert model.num_timesteps >= 100

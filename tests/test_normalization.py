@@ -378,6 +378,22 @@ def test_what_cannot_be_folded_is_refused(tmp_path):
     assert not (tmp_path / "agent.zip").exists()
 
 
+OTHER_FORMS = [dict(agent_class=CrossQ), dict(use_sde=True, policy_kwargs=dict(net_arch=dict(pi=[], qf=[8])))]
+"""Arguments of agents whose features are not read by linear layers."""
+
+
+@pytest.mark.parametrize("changes", OTHER_FORMS)
+def test_what_cannot_be_folded_is_not_normalised_by_default(changes, tmp_path):
+    model = tiny(vec(1), normalize_observations=None, **changes)
+    assert model.normalize_observations is False and not normalizers(model.policy)
+    told = tiny(vec(1), normalize_observations=False, **changes)
+    np.testing.assert_array_equal(to_vector(model.actor), to_vector(told.actor))
+    model.learn(60).agent.save(tmp_path / "agent.zip")
+    loaded = changes.get("agent_class", SAC).load(tmp_path / "agent.zip", device=DEVICE)
+    np.testing.assert_array_equal(to_vector(loaded.actor), to_vector(model.actor))
+    assert tiny(vec(1), normalize_observations=None).normalize_observations is True
+
+
 # -- new statistics -----------------------------------------------------------------------------------------------------
 
 
@@ -417,9 +433,7 @@ def test_new_statistics_do_not_change_what_the_agent_computes_from_dicts():
     np.testing.assert_allclose(after, before, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    "changes", [dict(agent_class=CrossQ), dict(use_sde=True, policy_kwargs=dict(net_arch=dict(pi=[], qf=[8])))]
-)
+@pytest.mark.parametrize("changes", OTHER_FORMS)
 def test_networks_of_other_forms_get_new_statistics_all_the_same(changes):
     model = tiny(vec(1), normalize_observations=True, **changes).learn(60)
     counts = [normalizer.moments()[""].count for normalizer in normalizers(model.policy)]

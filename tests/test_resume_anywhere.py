@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from anywhere import CASES, TOTAL, At, go_on, whole_state
 from helpers import ALGORITHMS, HYBRIDS, Tell, differences, drift, make_model, state_of
-from stable_baselines3 import SAC
+from stable_baselines3 import SAC, TD3
 from stable_baselines3.common.callbacks import EvalCallback
+from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_esac import ES, ESAC
@@ -47,7 +48,8 @@ def test_any_step(tmp_path, name):
     undisturbed = case.new_model().learn(TOTAL)
     assert differences(final, whole_state(undisturbed)) == []
     if "buffer_size" in case.options:
-        assert undisturbed.replay_buffer.full and undisturbed.replay_buffer.population_store.full
+        store = undisturbed.replay_buffer.population_store
+        assert undisturbed.replay_buffer.full and (store is None or store.full)
 
     for steps, (expected, state) in seen.items():
         loaded = case.load(tmp_path, steps)
@@ -259,6 +261,109 @@ def test_the_best_model_is_what_was_evaluated(tmp_path, algorithm):
     loaded = algorithm.load(tmp_path / "best_model")
     assert np.array_equal(loaded.predict(observations, deterministic=True)[0], best["actions"])
     assert np.array_equal(loaded.population.mean, best["mean"])
+
+
+# -- action noise ------------------------------------------------------------------------------------------------------
+
+
+class Decaying(NormalActionNoise):
+    """Becomes less with every step."""
+
+    def __call__(self):
+        self._sigma = 0.98 * self._sigma
+        return super().__call__()
+
+
+def with_noise(n_envs=1, **options):
+    """A new model."""
+    noise = Decaying(np.zeros(1), np.full(1, 0.5))
+    return make_model(ESAC, drift(n_envs), seed=5, agent_fraction=0.6, action_noise=noise, **options)
+
+
+def sigmas(model):
+    """Of every lane's noise."""
+    noise = model.action_noise
+    return [float(each._sigma[0]) for each in getattr(noise, "noises", [noise])]
+
+
+def save_in_the_middle(model, folder):
+    """
+    Play a run, and save it in the middle of an interval.
+
+    :param model: A new model.
+    :param folder: Where to.
+    :return: The noise as the generation began, and as it was saved.
+    """
+    seen = {}
+
+    def begin(model):
+        if "saved" not in seen:
+            seen["begun"] = sigmas(model)
+
+    def save(model):
+        if "saved" not in seen and model.population.generation >= 2 and sigmas(model)[0] < 0.95 * seen["begun"][0]:
+            seen["saved"] = sigmas(model)
+            model.save(folder / "model")
+            model.save_replay_buffer(folder / "buffer")
+
+    model.learn(TOTAL, callback=Tell(save, begin))
+    return seen["begun"], seen["saved"]
+
+
+@pytest.mark.parametrize("n_envs", [1, 2])
+@pytest.mark.parametrize("agent_class", [SAC, TD3])
+def test_action_noise_goes_back(tmp_path, n_envs, agent_class):
+    model = with_noise(n_envs, agent_class=agent_class)
+    begun, saved = save_in_the_middle(model, tmp_path)
+    loaded = ESAC.load(tmp_path / "model", env=drift(n_envs))
+    assert sigmas(loaded) == saved != begun
+    # Handed on by whoever saves it again.
+    loaded.save(tmp_path / "model")
+    loaded = ESAC.load(tmp_path / "model", env=drift(n_envs))
+    loaded.load_replay_buffer(tmp_path / "buffer")
+    assert differences(whole_state(model), go_on(loaded)) == [] and sigmas(loaded) == sigmas(model)
+
+
+def test_another_action_noise_stays(tmp_path):
+    _, saved = save_in_the_middle(with_noise(), tmp_path)
+
+    def as_it_begins(loaded):
+        at_start(loaded, reset_num_timesteps=False)
+        return loaded.action_noise
+
+    assert sigmas(ESAC.load(tmp_path / "model", env=drift())) == saved
+    for other in (NormalActionNoise(np.zeros(1), np.ones(1)), None):
+        assert as_it_begins(ESAC.load(tmp_path / "model", env=drift(), action_noise=other)) is other
+        loaded = ESAC.load(tmp_path / "model", env=drift())
+        loaded.action_noise = other
+        loaded.save(tmp_path / "again")
+        assert as_it_begins(loaded) is other
+        assert type(as_it_begins(ESAC.load(tmp_path / "again", env=drift()))) is type(other)
+    # Steps are counted from zero, and the agent stays what it is.
+    loaded = ESAC.load(tmp_path / "model", env=drift())
+    at_start(loaded)
+    assert sigmas(loaded) == saved
+
+
+def test_action_noise_that_cannot_be_copied(tmp_path):
+    """It is saved as it is, or left out."""
+    model, kept = with_noise(), []
+    model.action_noise.lock, model.action_noise.shown = threading.Lock(), model
+
+    def save(model):
+        model.save(tmp_path / "model", exclude=["action_noise"])
+        kept.append(model._boundary.noise_then)
+
+    model.learn(100, callback=Tell(save))
+    assert kept[0] is model.action_noise and ESAC.load(tmp_path / "model", env=drift()).learn(50, reset_num_timesteps=False)
+
+
+def test_what_an_action_noise_knows_is_not_copied():
+    model, kept = with_noise(), []
+    model.action_noise.shown = [model, model.agent, model.env]
+    model.learn(60, callback=Tell(lambda model: kept.append(model._boundary.noise_then)))
+    assert kept[0] is not model.action_noise
+    assert all(one is other for one, other in zip(kept[0].shown, [model, model.agent, model.env], strict=True))
 
 
 # -- files that belong together ----------------------------------------------------------------------------------------

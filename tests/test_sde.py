@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch as th
-from helpers import DEVICE
+from helpers import DEVICE, keep_log
 from sb3_contrib import TQC
 from stable_baselines3 import SAC, TD3
 from stable_baselines3.common.callbacks import BaseCallback
@@ -94,6 +94,19 @@ def test_the_agents_noise_is_renewed():
     )
     changes = [not th.equal(one, other) for one, other in zip(watch.matrices, watch.matrices[1:], strict=False)]
     assert any(changes) and not all(changes), "one matrix for each rollout of five steps"
+
+
+@pytest.mark.parametrize("agent_class", [SAC, TQC])
+def test_the_width_of_the_noise_is_logged(agent_class):
+    model = tiny(vec(1), agent_class=agent_class, use_sde=True, policy_kwargs=dict(net_arch=[8], log_std_init=-1.0))
+    log = keep_log(model)
+    model.learn(120)
+    assert all("train/std" in entry for entry in log)
+    assert log[-1]["train/std"] == pytest.approx(model.actor.get_std().mean().item()) == pytest.approx(np.exp(-1), rel=0.2)
+    model = tiny(vec(1), agent_class=agent_class)
+    log = keep_log(model)
+    model.learn(120)
+    assert log and not any("train/std" in entry for entry in log)
 
 
 def test_the_same_seed_gives_the_same_run():

@@ -19,7 +19,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
 from sb3_esac.agent.sharing import SharedExperience, shared
-from sb3_esac.evaluation.first_layers import fold
+from sb3_esac.evaluation.first_layers import first_layers, fold
 from sb3_esac.evaluation.normalization import normalizers
 from sb3_esac.evaluation.observations import normalized_policy_kwargs, parameters_of
 from sb3_esac.evaluation.vectors import fix_searched
@@ -320,6 +320,22 @@ def plain_agent(agent: OffPolicyAlgorithm) -> OffPolicyAlgorithm:
         if getattr(twin, part, None) is not None:
             fold(getattr(agent, part), getattr(twin, part))
     return twin
+
+
+def can_fold(agent: OffPolicyAlgorithm) -> bool:
+    """
+    Whether :func:`plain_agent` can do without the normaliser of an agent.
+
+    :param agent: An agent, trained or not.
+    :return: False if something else than a linear layer reads features, as the batch normalisation of ``CrossQ``.
+    """
+    try:
+        for part in ("actor", "critic"):
+            if getattr(agent, part, None) is not None:
+                first_layers(getattr(agent, part))
+    except ValueError:
+        return False
+    return True
 
 
 def _optimizer_pairs(agent: Any, twin: Any) -> list[tuple[th.optim.Optimizer, th.optim.Optimizer]]:

@@ -26,6 +26,7 @@ from sb3_esac.agent.sharing import SharedExperience, add_episode
 from sb3_esac.agent.updates import Updates
 from sb3_esac.evaluation.clock import StepListener, without_callbacks
 from sb3_esac.evaluation.disturbance import Patience
+from sb3_esac.evaluation.evaluator import UNBOUNDED_EPISODE_STEPS
 from sb3_esac.evaluation.progress import Progress
 from sb3_esac.evaluation.rollout import EpisodeResult
 from sb3_esac.evaluation.seeded_episodes import ASLEEP, Asleep, SeededEpisodes, adopt
@@ -292,10 +293,13 @@ class Learner:
         :param progress_after: Where the run stands.
         :param callback: Told of every step.
         :return: What came of it.
+        :raises RuntimeError: If an episode does not end.
         """
         base, buffer = self.base, self.buffer
         patience = Patience("an episode of the agent")
         goes_on, ended, n_finished = True, True, 0
+        # Of a buffer from elsewhere, whose last episode does not go on here.
+        buffer.truncate_open_episodes()
         try:
             begin = self._start_interval(rule, progress_after)
             # In the middle of an episode the interval always goes on: what the agent plays are whole episodes.
@@ -315,7 +319,7 @@ class Learner:
             self.scale.merge_own(self.averaged, of_the_agent=rule.scales_observations(progress_after(n_finished, 0)))
         finally:
             # After Ctrl-C, or an error of a callback's, the environment and the buffer are to be used again.
-            base.seed_source = None
+            base.seed_source = base.endless_after = None
             buffer.truncate_open_episodes()
             self.n_episodes += len(base.finished)
             self.scale.end()
@@ -338,6 +342,7 @@ class Learner:
             self._begin_episodes(seeds, next_seed)
 
         self.base.finished.clear()
+        self.base.endless_after = UNBOUNDED_EPISODE_STEPS
         self._acting.begin(progress.run_seed, progress.generation)
         self._is_trusted = False
         begin()

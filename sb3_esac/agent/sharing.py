@@ -3,6 +3,7 @@
 import copy
 import functools
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
 from sb3_esac.agent.undo import RowRecord, Undo
 from sb3_esac.evaluation.finite import NON_FINITE, warn_non_finite
+from sb3_esac.evaluation.observations import parameters_of
 from sb3_esac.evaluation.rollout import Transitions
 from sb3_esac.evaluation.seeded_episodes import DISTURBED
 from sb3_esac.evaluation.statistics import Observation, at_step
@@ -169,6 +171,34 @@ def shared(buffer: ReplayBuffer, population_store: ReplayBuffer | None, populati
     own.population_share = population_share
     own.fresh_observations = None
     return own
+
+
+STOCK_ADD = (ReplayBuffer.add, DictReplayBuffer.add, HerReplayBuffer.add)
+"""Of every ``info`` they read whether a time limit has cut the episode, which is all that the population's episodes tell."""
+
+
+def has_own_add(kind: type[ReplayBuffer]) -> bool:
+    """
+    Whether a class of replay buffers stores steps in a way of its own.
+
+    :param kind: The class.
+    """
+    return kind.add not in STOCK_ADD
+
+
+def reads_infos(kind: type[ReplayBuffer] | None, arguments: Mapping[str, Any] | None) -> bool:
+    """
+    Whether a replay buffer may read what the population's episodes do not have: the environment's ``info`` of every step.
+
+    :param kind: Class of the buffer, None for the one that SB3 chooses.
+    :param arguments: Its arguments.
+    :return: True for a class with an ``add`` of its own, and with ``copy_info_dict``.
+    """
+    if kind is None:
+        return False
+    default = parameters_of(kind).get("copy_info_dict")
+    copies = (arguments or {}).get("copy_info_dict", default is not None and default.default)
+    return bool(copies) or has_own_add(kind)
 
 
 def add_episode(

@@ -155,14 +155,15 @@ class Postponed(Pending):
             return self.evaluator.evaluate(self.request, on_step)
 
 
-def unbounded_episode(member: int) -> str:
+def unbounded_episode(which: str, n_steps: int) -> str:
     """
     Explain why an episode was given up.
 
-    :param member: Whose episode it was.
+    :param which: Which episode it was, as in "of member 3".
+    :param n_steps: After how many steps.
     """
     return (
-        f"The episode of member {member} has not ended after {UNBOUNDED_EPISODE_STEPS} steps. "
+        f"The episode {which} has not ended after {n_steps} steps. "
         f"Whole episodes are compared: give the environment a time limit of no more, "
         "for instance `gymnasium.wrappers.TimeLimit(env, max_episode_steps=1000)`."
     )

@@ -239,7 +239,7 @@ class DirectLane:
             n_steps += 1
             if n_steps >= limit:
                 if n_steps >= UNBOUNDED_EPISODE_STEPS:
-                    raise RuntimeError(unbounded_episode(job.member))
+                    raise RuntimeError(unbounded_episode(f"of member {job.member}", n_steps))
                 truncated = truncated or not terminated
             if watch is not None and not watch(
                 LaneStep(observation, action, reward, bool(terminated), bool(truncated), info, clean)

@@ -178,4 +178,4 @@ class _LockstepRun:
     def _give_up(self) -> None:
         job = self.playing[int(self.records.lengths.argmax())]
         assert job is not None
-        raise RuntimeError(unbounded_episode(job[0]))
+        raise RuntimeError(unbounded_episode(f"of member {job[0]}", UNBOUNDED_EPISODE_STEPS))

@@ -23,6 +23,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvO
 from stable_baselines3.common.vec_env.util import dict_to_obs, obs_space_info
 
 from sb3_esac.evaluation.driving import Driver, Step, make_driver
+from sb3_esac.evaluation.evaluator import unbounded_episode
 from sb3_esac.evaluation.finite import NON_FINITE, clear_non_finite
 from sb3_esac.evaluation.journal import Journal
 from sb3_esac.evaluation.statistics import put_row
@@ -50,10 +51,11 @@ class SeededEpisodes(VecEnv):
     Mixin put before the class of a base ``VecEnv`` by ``adopt``.
 
     ``seed_source(lane)`` is called once for every episode that could begin and gives its seed, None to leave the environment
-    to itself, or :data:`ASLEEP` for no episode. ``max_episode_steps`` cuts episodes (a truncation). ``n_env_steps`` counts
-    single steps, ``awake`` (n_envs,) says which lanes have an episode, ``finished`` collects (raw return, length) of the
-    episodes that began here and ended. ``useless`` (n_envs,) says where the last step had something that was not finite, and
-    ``frame_memory`` for how many steps an observation is part of what the wrappers above make (``VecFrameStack``).
+    to itself, or :data:`ASLEEP` for no episode. ``max_episode_steps`` cuts episodes (a truncation); one that has not
+    ended after ``endless_after`` steps is an error. ``n_env_steps`` counts single steps, ``awake`` (n_envs,) says which lanes
+    have an episode, ``finished`` collects (raw return, length) of the episodes that began here and ended. ``useless``
+    (n_envs,) says where the last step had something that was not finite, and ``frame_memory`` for how many steps an
+    observation is part of what the wrappers above make (``VecFrameStack``).
 
     While it is lent out (``lent_out``), to callbacks, it does what it would do if it had not been adopted. A reset or step
     of theirs makes it ``disturbed`` until the next ``reset``: the lanes are not where the run has left them.
@@ -65,6 +67,7 @@ class SeededEpisodes(VecEnv):
     driver: Driver | None
     seed_source: SeedSource | None
     max_episode_steps: int | None
+    endless_after: int | None
     n_env_steps: int
     finished: list[tuple[float, int]]
     frame_memory: int
@@ -136,6 +139,8 @@ class SeededEpisodes(VecEnv):
         observations, rewards, dones, infos = self._step()
         if self.max_episode_steps is not None:
             self._cut(observations, dones, infos)
+        if self.endless_after is not None and self._lengths.max() >= self.endless_after:
+            self._check_ends(self.endless_after, dones)
         self._returns += rewards
         observations, rewards = self._clear(observations, rewards, dones, infos)
         if self._is_stale:
@@ -227,6 +232,11 @@ class SeededEpisodes(VecEnv):
             infos[lane]["TimeLimit.truncated"] = True
             infos[lane]["terminal_observation"] = take(observations, int(lane))
 
+    def _check_ends(self, n_steps: int, dones: np.ndarray) -> None:
+        endless = np.flatnonzero((self._lengths >= n_steps) & ~dones)
+        if endless.size:
+            raise RuntimeError(unbounded_episode(f"in lane {endless[0]}", n_steps))
+
     def _clear(
         self, observations: Any, rewards: np.ndarray, dones: np.ndarray, infos: list[dict[str, Any]]
     ) -> tuple[Any, np.ndarray]:
@@ -302,7 +312,7 @@ def adopt(venv: VecEnv) -> SeededEpisodes:
         base.__class__ = type(f"Seeded{kind.__name__}", (SeededEpisodes, kind), {"__module__": kind.__module__})
         assert isinstance(base, SeededEpisodes)
         base.driver = driver
-        base.seed_source, base.max_episode_steps, base.n_env_steps = None, None, 0
+        base.seed_source, base.max_episode_steps, base.endless_after, base.n_env_steps = None, None, None, 0
         base.finished = []
         keys, shapes, dtypes = obs_space_info(base.observation_space)
         base._layout = {key: ((base.num_envs, *shapes[key]), dtypes[key]) for key in keys}
