@@ -35,6 +35,8 @@ def test_what_is_declared():
         (task, name, seed) for task in suites.STUCK for name in suites.RIVALS for seed in range(5)
     }
     assert {job.algorithm for job in jobs[-3 * 8 * 5 :]} == set(suites.GRADIENTS)
+    shorter = {(job.task, job.algorithm) for job in jobs if job.total_timesteps != suites.STUCK[job.task][0]}
+    assert shorter == {("MountainCarContinuous-v0", "SAC, fast")}
     assert set(suites.RIVALS) <= ALGORITHMS.keys() and set(suites.LEVELS) <= suites.DENSE.keys()
 
 
