@@ -1,5 +1,8 @@
 """Atari games with the pre-processing of the PEL paper."""
 
+import pickle
+from types import SimpleNamespace
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -19,7 +22,7 @@ from stable_baselines3.common.env_util import is_wrapped, unwrap_wrapper
 pytest.importorskip("ale_py", reason="ale-py is not installed")
 
 from sb3_esac import ES
-from sb3_esac.envs.atari import GAMES, N_STACK, QuickReset, make_atari, make_atari_vec_env
+from sb3_esac.envs.atari import GAMES, N_STACK, FireAfterLife, QuickReset, make_atari, make_atari_vec_env
 from sb3_esac.evaluation.random_play import time_limit
 from sb3_esac.evolution.episode_lengths import ProgressiveEpisodeLength
 
@@ -67,6 +70,106 @@ def test_where_actions_stick_a_game_is_loaded_anew(monkeypatch):
             env.reset(seed=seed)
         env.close()
     assert loaded == [0.25, 0.25, 0.0]
+
+
+# -- FIRE ------------------------------------------------------------------------------------------------------------------
+
+
+class Scripted(gym.Env):
+    """
+    A game that goes through a script whatever is played, and writes down what that was.
+
+    :param script: Reward, lives that are left and whether the game is over, step by step.
+    :param meanings: Of its actions.
+    """
+
+    observation_space = gym.spaces.Box(0, 255, (1,))
+
+    def __init__(self, script, meanings=("NOOP", "FIRE", "RIGHT")):
+        self.script, self.meanings, self.played = script, meanings, []
+        self.action_space = gym.spaces.Discrete(len(meanings))
+        self.ale = SimpleNamespace(lives=lambda: self.left)
+
+    def get_action_meanings(self):
+        return list(self.meanings)
+
+    def reset(self, *, seed=None, options=None):
+        self.left, self.played = 3, []
+        return np.zeros(1), {"seed": seed}
+
+    def step(self, action):
+        reward, self.left, over = self.script[len(self.played)]
+        self.played.append(action)
+        return np.full(1, len(self.played)), reward, over, False, {"step": len(self.played)}
+
+
+def test_fire_follows_a_lost_life_in_the_same_step():
+    env = FireAfterLife(Scripted([(1, 3, False), (2, 2, False), (4, 2, False), (8, 2, False), (16, 0, True)]))
+    for seed in (3, 4):
+        assert env.reset(seed=seed)[1] == {"seed": seed}
+        steps = [env.step(2) for _ in range(4)]
+        assert env.unwrapped.played == [2, 2, 1, 2, 2]
+        assert [reward for _, reward, *_ in steps] == [1, 2 + 4, 8, 16]
+        # What the policy sees, and what is said of it, comes after FIRE.
+        assert [observation[0] for observation, *_ in steps] == [info["step"] for *_, info in steps] == [1, 3, 4, 5]
+        assert [terminated for _, _, terminated, *_ in steps] == [False, False, False, True]
+
+
+def test_a_game_may_end_while_fire_is_pressed():
+    env = FireAfterLife(Scripted([(0, 2, False), (5, 0, True)]))
+    env.reset()
+    assert env.step(0)[1:3] == (5, True) and env.unwrapped.played == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "script, meanings",
+    [
+        ([(0, 2, False)] * 3, ("NOOP", "UP", "FIRE")),
+        ([(0, 2, False)] * 3, ("NOOP", "FIRE")),
+        ([(0, 4, False), (0, 4, False), (0, 5, False)], ("NOOP", "FIRE", "UP")),
+        ([(0, 0, False)] * 3, ("NOOP", "FIRE", "UP")),
+    ],
+    ids=["another action", "two actions", "lives are won", "the last life"],
+)
+def test_fire_is_pressed_only_where_that_helps(script, meanings):
+    env = FireAfterLife(Scripted(script, meanings))
+    env.reset()
+    for _ in range(3):
+        env.step(0)
+    assert env.unwrapped.played == [0, 0, 0]
+
+
+def lengths_of(env, n_steps):
+    """How many steps two games of one seed last in which nothing is played, None if more than so many."""
+    lengths = []
+    for _ in range(2):
+        env.reset(seed=0)
+        ends = (any(env.step(0)[2:4]) for _ in range(n_steps))
+        lengths.append(next((number for number, over in enumerate(ends, 1) if over), None))
+    return lengths
+
+
+def test_breakout_does_not_wait_for_ever():
+    """Five balls, each of which falls within some twenty steps if the paddle does not move."""
+    for env in (make_atari("Breakout"), pickle.loads(pickle.dumps(make_atari("Breakout")))):
+        once, again = lengths_of(env, 300)
+        assert once == again and 50 < once < 300
+        env.close()
+
+
+def test_a_game_without_lives_is_the_same_game():
+    """Pong: the same pictures, rewards and frames as without the wrapper."""
+    ours = make_atari("Pong")
+    theirs = AtariWrapper(QuickReset(gym.make("PongNoFrameskip-v4")), terminal_on_life_loss=False, clip_reward=False)
+    for env in (ours, theirs):
+        env.reset(seed=0)
+    for _ in range(60):
+        one, other = ours.step(3), theirs.step(3)
+        np.testing.assert_array_equal(one[0], other[0])
+        assert one[1:4] == other[1:4] and one[4]["frame_number"] == other[4]["frame_number"]
+
+
+# -- environments ----------------------------------------------------------------------------------------------------------
 
 
 def test_the_cap_counts_steps_of_the_policy():
@@ -137,7 +240,7 @@ MEASURED = {"Breakout": ("constant", 2, 400), "Seaquest": ("doubling", 1, 600)}
 """Games whose E(0) is found out by random play: T_c or T_d, episodes of random play, and the longest episode of a member."""
 
 MOST_STEPS = 1000
-"""Of a game that is played to its end: some last longer, and Breakout for ever where a policy does not serve the ball."""
+"""Of a game that is played to its end: some last longer."""
 
 
 @pytest.mark.parametrize("game", GAMES)
@@ -145,11 +248,11 @@ def test_the_zoos_entry_of_each_game_makes_the_same_environment(game):
     algorithms = pytest.importorskip("experiments.algorithms", reason="the experiments are not part of the package")
     content = yaml.safe_load((algorithms.HYPERPARAMS / "es.yml").read_text())
     entry = content.get(f"{game}NoFrameskip-v4", content["atari"])
-    (quick, pixels, limit), ours = entry["env_wrapper"], make_atari(game)
+    (quick, pixels, fire, limit), ours = entry["env_wrapper"], make_atari(game)
     ((name, arguments),) = pixels.items()
     assert name == "stable_baselines3.common.atari_wrappers.AtariWrapper"
-    assert quick == "sb3_esac.envs.atari.QuickReset"
-    theirs = AtariWrapper(QuickReset(gym.make(f"{game}NoFrameskip-v4")), **arguments)
+    assert (quick, fire) == ("sb3_esac.envs.atari.QuickReset", "sb3_esac.envs.atari.FireAfterLife")
+    theirs = FireAfterLife(AtariWrapper(QuickReset(gym.make(f"{game}NoFrameskip-v4")), **arguments))
     wrappers = []
     for env in (theirs, ours.env):
         found = []
