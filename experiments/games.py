@@ -40,8 +40,15 @@ from sb3_esac.evolution.episode_lengths import ProgressiveEpisodeLength  # noqa:
 COMPARED = ("Pong", "Breakout", "SpaceInvaders", "Enduro")
 """Games of the comparison."""
 
-ARMS: dict[str, str | None] = {"canonical ES": None, "T_c": "constant", "T_d": "doubling"}
-"""Time schedules by name; E(0) is half of what random play lasts."""
+ARMS: dict[str, ProgressiveEpisodeLength | None] = {
+    "canonical ES": None,
+    "T_c": ProgressiveEpisodeLength("constant", n_random_episodes=3, phase_steps=1 / 10),
+    "T_d": ProgressiveEpisodeLength("doubling", n_random_episodes=3, phase_steps=1 / 30),
+}
+"""
+Episode lengths by name: the paper's hour, and its 20 minutes that double, of ten hours. E(0) is half of what random play
+lasts, which three games tell well enough: each of them costs as much as a member that plays whole games.
+"""
 
 SEEDS = (0, 1, 2)
 BUDGET = 1_000_000
@@ -51,8 +58,11 @@ FIFTH, END = "a fifth", "the end"
 SHARES = {FIFTH: 0.2, END: 1.0}
 """When a run is scored, by the share of its budget: the paper's two and ten hours."""
 
-N_EARLY = 2
-"""First phases of T_c after which it is scored as well: a policy that has seen nothing but short episodes."""
+N_EARLY = 1
+"""
+First phases of T_c after which it is scored as well: a policy that has seen nothing but the shortest episodes. The second one
+ends with the fifth.
+"""
 
 N_GAMES = 30
 """Whole games of a score."""
@@ -105,9 +115,15 @@ class Training:
         return self.budget
 
     @property
+    def n_early(self) -> int:
+        """After how many phases it is scored."""
+        lengths = ARMS[self.arm]
+        return N_EARLY if lengths is not None and lengths.time_schedule == "constant" else 0
+
+    @property
     def n_scores(self) -> int:
         """How often it is scored, at most."""
-        return len(SHARES) + (N_EARLY if ARMS[self.arm] == "constant" else 0)
+        return len(SHARES) + self.n_early
 
 
 def comparison(games: Sequence[str] = COMPARED, seeds: Sequence[int] = SEEDS, budget: int = BUDGET) -> list[Training]:
@@ -206,12 +222,11 @@ def make_model(job: Training, **changes: Any) -> Any:
     :param job: The run.
     :param changes: Further arguments that differ from the file's.
     """
-    schedule = ARMS[job.arm]
     arguments: dict[str, Any] = {
         "population_size": job.population_size,
         "sigma": job.sigma,
         "champion_episodes": 0,
-        "episode_length_schedule": None if schedule is None else ProgressiveEpisodeLength(schedule),
+        "episode_length_schedule": ARMS[job.arm],
     }
     return from_file("es", job.game + GAME, job.seed, job.budget, **{**arguments, **changes})
 
@@ -228,7 +243,6 @@ class Scores(BaseCallback):
         super().__init__()
         self.job, self.rows = job, list[dict[str, Any]]()
         self.due = {name: share * job.budget for name, share in SHARES.items()}
-        self.n_early = N_EARLY if ARMS[job.arm] == "constant" else 0
         self.n_ended = self.generation = self.longest = self.playing = 0
         self.away = np.zeros(2)
 
@@ -242,7 +256,7 @@ class Scores(BaseCallback):
         self.playing = caps.cap or MAX_EPISODE_STEPS
         while self.n_ended < len(caps.begun) - 1:
             self.n_ended += 1
-            if self.n_ended <= self.n_early:
+            if self.n_ended <= self.job.n_early:
                 self.score(f"phase {self.n_ended}")
         for name in [name for name, steps in self.due.items() if self.num_timesteps >= steps]:
             del self.due[name]
@@ -275,7 +289,7 @@ class Scores(BaseCallback):
         return {
             "point": point,
             "total_steps": model.num_timesteps,
-            "random_steps": model.num_timesteps - sum(phases.values()) if phases else 0,
+            "random_steps": 0 if ARMS[self.job.arm] is None else model.num_timesteps - sum(phases.values()),
             "phases": " ".join(f"{cap}:{steps}" for cap, steps in phases.items()),
             "generations": model.population.generation,
             "longest": self.longest,

@@ -79,8 +79,8 @@ def tame(monkeypatch):
 
 @pytest.mark.parametrize("arm", ARMS)
 def test_a_run_is_scored_on_its_way(arm, tame, capsys):
-    schedule = ARMS[arm]
-    lengths = schedule and ProgressiveEpisodeLength(schedule, first_length=4, horizon=16)
+    declared = ARMS[arm]
+    lengths = declared and ProgressiveEpisodeLength(declared.time_schedule, first_length=4, horizon=16)
     model = ES(
         "MlpPolicy", "CartPole-v1", population_size=4, champion_episodes=0, seed=0, episode_length_schedule=lengths, verbose=1
     )
@@ -89,7 +89,7 @@ def test_a_run_is_scored_on_its_way(arm, tame, capsys):
     model.learn(job.budget, callback=scores, log_interval=None)
     rows = scores.rows
     # The fifth of 900 steps comes before a third of them, where T_c goes on to longer episodes.
-    early = ["phase 1", "phase 2"] if arm == CONSTANT else []
+    early = ["phase 1"] if arm == CONSTANT else []
     assert [row["point"] for row in rows] == [FIFTH, *early, END]
     assert len(rows) == job.n_scores
     assert rows[0]["total_steps"] == 180 and rows[-1]["total_steps"] == 900 == model.num_timesteps
@@ -97,7 +97,7 @@ def test_a_run_is_scored_on_its_way(arm, tame, capsys):
     assert [row["generations"] for row in rows] == sorted(row["generations"] for row in rows)
     seen = {
         BASE: [25_000, 25_000],
-        CONSTANT: [4, 4, 8, 16],
+        CONSTANT: [4, 4, 16],
         # A seventh and three sevenths of the budget: a fifth is in the second phase.
         DOUBLING: [8, 16],
     }
@@ -107,9 +107,47 @@ def test_a_run_is_scored_on_its_way(arm, tame, capsys):
         assert not phases
     else:
         assert list(phases) == ["4", "8", "16"] and sum(map(int, phases.values())) == 900 and rows[-1]["random_steps"] == 0
-        shares = [300, 300, 300] if arm == CONSTANT else [900 / 7, 1800 / 7, 3600 / 7]
+        shares = [300, 300, 300] if declared.time_schedule == "constant" else [900 / 7, 1800 / 7, 3600 / 7]
         assert np.allclose([int(steps) for steps in phases.values()], shares, atol=4 * 16)
         assert f"Episodes of at most 8 steps from step {phases['4']} on (phase 2 of 3)" in capsys.readouterr().out
+
+
+def scored(arm, budget, **arguments):
+    """Rows of a run on CartPole, whose first length is measured by random play."""
+    schedule = ProgressiveEpisodeLength(ARMS[arm].time_schedule, horizon=64, **arguments)
+    model = ES("MlpPolicy", "CartPole-v1", population_size=4, champion_episodes=0, seed=0, episode_length_schedule=schedule)
+    scores = games.Scores(Training("Pong", arm, 0, budget, 4, 0.1))
+    model.learn(budget, callback=scores, log_interval=None)
+    return scores.rows, model
+
+
+@pytest.mark.parametrize("arm", [CONSTANT, DOUBLING])
+def test_steps_of_random_play_are_written_down(arm, tame):
+    rows, model = scored(arm, 2000, n_random_episodes=3, phase_steps=ARMS[arm].phase_steps)
+    random_steps = {row["random_steps"] for row in rows}
+    assert random_steps == {model.arena.caps.begun[0][1]} and 20 < random_steps.pop() < 200
+    for row in rows:
+        phases = [int(pair.split(":")[1]) for pair in row["phases"].split()]
+        assert row["random_steps"] + sum(phases) == row["total_steps"]
+
+
+def test_a_score_may_fall_into_random_play(tame):
+    rows, model = scored(CONSTANT, 200, n_random_episodes=4)
+    first, *_, last = rows
+    assert (first["point"], first["total_steps"], first["generations"]) == (FIFTH, 40, 0)
+    assert first["random_steps"] == 40 < model.arena.caps.begun[0][1] == last["random_steps"]
+
+
+def test_phases_are_the_papers():
+    """Of ten hours: an hour each, or 20 minutes that double, so that half of the time is left for the last phase."""
+    for arm, shares in ((CONSTANT, [1, 1, 1, 1, 1, 1, 4]), (DOUBLING, [1 / 3, 2 / 3, 4 / 3, 8 / 3, 5])):
+        schedule, random_steps = ARMS[arm], 1500
+        assert schedule.is_measured and schedule.divisor == 2 and schedule.n_random_episodes == 3
+        phases, spent = schedule.phases(25_000, random_length=1000.0), dict.fromkeys(range(10), 0)
+        for steps in range(0, 300_000, 100):
+            phases = phases.advance(random_steps + steps, 300_000 + random_steps)
+            spent[phases.phase] += 100
+        np.testing.assert_allclose([steps for steps in spent.values() if steps], [30_000 * share for share in shares])
 
 
 def test_a_policy_is_scored_that_the_budget_has_paid_for(tame):
@@ -123,14 +161,12 @@ def test_a_policy_is_scored_that_the_budget_has_paid_for(tame):
 
 def test_models_are_those_of_the_file_but_for_what_is_declared():
     pytest.importorskip("ale_py", reason="ale-py is not installed")
-    for arm, schedule in ARMS.items():
+    for arm, lengths in ARMS.items():
         model = games.make_model(Training("Pong", arm, 3, 1000, 6, 0.07))
         assert (model.population_size, model.sigma, model.seed, model.champion_episodes) == (6, 0.07, 3, 0)
         assert model.strategy == "canonical" and model.winner_fraction == 0.5 and model.observation_space.shape == (4, 84, 84)
-        lengths = model.episode_length_schedule
-        assert lengths is None if schedule is None else lengths == ProgressiveEpisodeLength(schedule)
+        assert model.episode_length_schedule == lengths
         model.env.close()
-    assert ProgressiveEpisodeLength("constant").is_measured and ProgressiveEpisodeLength("constant").divisor == 2
 
 
 def test_whole_games_are_played():
@@ -162,6 +198,7 @@ def rows_of(scores, names=COMPARED, seeds=SEEDS, budget=1000, sigma=None, points
                         **vars(Training(game, arm, seed, budget, games.POPULATION_SIZE, sigma or games.SIGMA)),
                         "point": point,
                         "total_steps": budget // 5 if point == FIFTH else budget,
+                        "random_steps": 0 if arm == BASE else 900 + seed,
                         "phases": "" if arm == BASE else f"100:{budget // 2} 200:{budget // 2}",
                         "generations": 3 + seed,
                         "longest": 25_000 if arm == BASE else 200,
@@ -270,8 +307,10 @@ def test_the_table_has_every_seed():
         ["| Pong", "T_c", "1,000", "a fifth"],
     ]
     assert len(lines) == 2 * 3 * 2 and lines[-1].startswith("| Enduro | T_d |")
-    assert lines[1].endswith("| 3 to 5 | 25000 | 100 | 0: 99, 1: 100, 2: 101 | whole games; whole games; whole games | 10 |")
-    assert "| 0: 149, 1: 150, 2: 151 | 100:500 200:500; 100:500 200:500; 100:500 200:500 |" in lines[3]
+    assert lines[1].endswith(
+        "| 3 to 5 | 25000 | 100 | 0: 99, 1: 100, 2: 101 | 0 | whole games; whole games; whole games | 10 |"
+    )
+    assert "| 0: 149, 1: 150, 2: 151 | 900 to 902 | 100:500 200:500; 100:500 200:500; 100:500 200:500 |" in lines[3]
 
 
 # -- the command -----------------------------------------------------------------------------------------------------------
@@ -329,9 +368,9 @@ def test_what_it_costs(tmp_path):
     assert cost.seconds_per_step("Pong", BASE, rates) == (1 / 500, "rates")
     lines, total = cost.estimate("atari", rates)
     assert len(lines) == 4 * (3 + 1) and {line[-1] for line in lines} == {"rates"}
-    # Three runs of 1e6 steps; eight scores of each seed, of thirty games, which last 600 steps.
-    assert [line[1:3] for line in lines[:4]] == [[BASE, "3"], ["scores", "0.432"], [CONSTANT, "3"], [DOUBLING, "3"]]
-    assert total == pytest.approx((36e6 + 4 * 3 * 8 * 30 * 600) / 500 / 3600)
+    # Three runs of 1e6 steps; seven scores of each seed, of thirty games, which last 600 steps.
+    assert [line[1:3] for line in lines[:4]] == [[BASE, "3"], ["scores", "0.378"], [CONSTANT, "3"], [DOUBLING, "3"]]
+    assert total == pytest.approx((36e6 + 4 * 3 * 7 * 30 * 600) / 500 / 3600)
     write_csv(tmp_path / "atari.csv", rows_of(GOOD, ["Pong"]))
     measured = cost.read_rates(tmp_path)
     assert cost.seconds_per_step("Pong", BASE, measured) == (20.0 / 1000, "measured runs")

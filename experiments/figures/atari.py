@@ -251,6 +251,7 @@ def table(rows: Rows) -> str:
         "longest episode until then",
         "mean score",
         "score of each seed",
+        "random steps",
         "steps per phase",
         "seconds",
     ]
@@ -260,11 +261,14 @@ def table(rows: Rows) -> str:
     lines = []
     for (game, arm, budget, point), seeds in sorted(cells.items(), key=lambda cell: _place(cell[0], cell[1])):
         scores = [float(row["score"]) for row in seeds]
-        generations, longest = (_span([int(row[name]) for row in seeds]) for name in ("generations", "longest"))
+        generations, longest, random_steps = (
+            _span([int(row[name]) for row in seeds]) for name in ("generations", "longest", "random_steps")
+        )
         each = ", ".join(f"{int(row['seed'])}: {score:.4g}" for row, score in zip(seeds, scores, strict=True))
         phases = "; ".join(row["phases"] or "whole games" for row in seeds) if point == END else ""
         seconds = f"{np.mean([float(row['wall_seconds']) for row in seeds]):.0f}"
-        lines.append([game, arm, f"{budget:,}", point, generations, longest, f"{np.mean(scores):.4g}", each, phases, seconds])
+        played = [generations, longest, f"{np.mean(scores):.4g}", each, random_steps, phases]
+        lines.append([game, arm, f"{budget:,}", point, *played, seconds])
     return markdown(columns, lines or [["no runs yet", *[""] * (len(columns) - 1)]])
 
 
