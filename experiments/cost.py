@@ -185,7 +185,7 @@ def estimate(name: str, rates: Rates) -> tuple[list[list[str]], float]:
         steps[key] = steps.get(key, 0) + job.total_timesteps
         if isinstance(job, games.Training):
             key = job.task, SCORES
-            steps[key] = steps.get(key, 0) + job.n_scores * games.N_GAMES * rates.random_length.get(job.game, float("nan"))
+            steps[key] = steps.get(key, 0) + job.n_scores * job.n_games * rates.random_length.get(job.game, float("nan"))
     lines, total = [], 0.0
     for (task, algorithm), number in steps.items():
         seconds, source = seconds_per_step(task, algorithm, rates)

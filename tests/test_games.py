@@ -12,7 +12,7 @@ from test_figures import is_drawn  # noqa: E402
 from experiments import cost  # noqa: E402
 from experiments.figures import atari  # noqa: E402
 from experiments.games import ARMS, COMPARED, COURSE, END, FIFTH, SEEDS, Played, Training  # noqa: E402
-from experiments.tables import write_csv  # noqa: E402
+from experiments.tables import read_csv, write_csv  # noqa: E402
 from sb3_esac import ES  # noqa: E402
 from sb3_esac.envs.atari import GAMES  # noqa: E402
 from sb3_esac.evolution.episode_lengths import ProgressiveEpisodeLength  # noqa: E402
@@ -42,8 +42,21 @@ def test_what_is_searched_is_not_reported():
     jobs = games.search()
     assert {job.game for job in jobs} == {"BankHeist"} and "BankHeist" not in COMPARED
     assert min(job.seed for job in jobs) >= 10 and not {job.seed for job in jobs} & set(SEEDS)
-    assert {job.arm for job in jobs} == {BASE}
+    assert {job.arm for job in jobs} == {BASE} and {job.n_scores for job in jobs} == {1}
     assert (games.POPULATION_SIZE, games.SIGMA) in {(job.population_size, job.sigma) for job in jobs}
+    # In core-seconds, at 480 steps of training and 600 of games in one of them.
+    steps = [(job.budget, job.n_scores * job.n_games * job.max_steps) for job in jobs]
+    assert sum(training / 480 + scores / 600 for training, scores in steps) < 3600
+
+
+def test_what_is_compared_has_the_setting_that_the_search_found():
+    rows = read_csv(games.RESULTS / "atari_search.csv")
+    if not rows:
+        pytest.skip("there was no search yet")
+    names = ("game", "seed", "budget", "population_size", "sigma")
+    declared = {tuple(str(getattr(job, name)) for name in names) for job in games.search()}
+    assert {tuple(row[name] for name in names) for row in rows} == declared, "the search that is declared, all of it"
+    assert (games.POPULATION_SIZE, games.SIGMA) == games.chosen(rows)[0][1:3]
 
 
 def test_the_best_setting_comes_first():
@@ -59,6 +72,7 @@ def test_the_best_setting_comes_first():
     ]
     assert games.chosen(rows) == [(35.0, 20, 0.02, [10.0, 60.0]), (25.0, 40, 0.1, [30.0, 20.0])]
     assert games.search_table(rows).splitlines()[2] == "| 20 | 0.02 | 35.0 | 10, 60 |"
+    assert games.search_table([]).splitlines()[2] == "| not searched yet |  |  |  |"
 
 
 # -- a run -----------------------------------------------------------------------------------------------------------------
@@ -73,7 +87,7 @@ def test_a_game_that_is_over_keeps_its_score():
 @pytest.fixture
 def tame(monkeypatch):
     """Games of one step, which score 1."""
-    monkeypatch.setattr(games, "make_games", lambda game, seed: SimpleNamespace(close=lambda: None))
+    monkeypatch.setattr(games, "make_games", lambda game, seed, max_steps: SimpleNamespace(close=lambda: None))
     monkeypatch.setattr(games, "play_games", lambda act, env, n_games: Played([np.ones(1)] * n_games))
 
 
@@ -159,6 +173,24 @@ def test_a_policy_is_scored_that_the_budget_has_paid_for(tame):
     np.testing.assert_array_equal(model.population.mean, before)
 
 
+def test_a_trial_is_scored_once_by_short_games(monkeypatch, tame):
+    """And its members play no longer ones."""
+    job, asked = games.search()[0], []
+    games_of_one_step = games.play_games
+    monkeypatch.setattr(
+        games, "make_games", lambda game, seed, max_steps: SimpleNamespace(close=lambda: asked.append((game, max_steps)))
+    )
+    monkeypatch.setattr(
+        games, "play_games", lambda act, env, n_games: asked.append(n_games) or games_of_one_step(act, env, n_games)
+    )
+    model = ES("MlpPolicy", "CartPole-v1", champion_episodes=0, seed=0, episode_length_schedule=job.lengths)
+    scores = games.Scores(games.Trial(**{**vars(job), "budget": 900}))
+    model.learn(900, callback=scores)
+    assert asked == [10, ("BankHeist", 1000)]
+    assert [(row["point"], row["random_steps"]) for row in scores.rows] == [(END, 0)]
+    assert model.arena.caps.cap == scores.rows[0]["longest"] == 1000
+
+
 def test_models_are_those_of_the_file_but_for_what_is_declared():
     pytest.importorskip("ale_py", reason="ale-py is not installed")
     for arm, lengths in ARMS.items():
@@ -167,6 +199,13 @@ def test_models_are_those_of_the_file_but_for_what_is_declared():
         assert model.strategy == "canonical" and model.winner_fraction == 0.5 and model.observation_space.shape == (4, 84, 84)
         assert model.episode_length_schedule == lengths
         model.env.close()
+
+
+def test_games_may_be_cut():
+    pytest.importorskip("ale_py", reason="ale-py is not installed")
+    env = games.make_games("Pong", seed=0, max_steps=20)
+    assert games.play_games(lambda picture: 0, env, 2).length == 20
+    env.close()
 
 
 def test_whole_games_are_played():
