@@ -25,17 +25,17 @@ BASE, CONSTANT, DOUBLING = ARMS
 
 def test_the_comparison_is_the_same_for_all_arms():
     jobs = games.comparison()
-    assert len(jobs) == len(set(jobs)) == 4 * 3 * 3 and {job.budget for job in jobs} == {1_000_000}
-    assert {job.game for job in jobs} == {"Pong", "Breakout", "SpaceInvaders", "Enduro"} and {job.seed for job in jobs} == {
-        0,
-        1,
-        2,
-    }
+    assert len(jobs) == len(set(jobs)) == 4 * 3 * 3 and {job.seed for job in jobs} == {0, 1, 2}
+    budgets = {job.game: {other.budget for other in jobs if other.game == job.game} for job in jobs}
+    quarter = {250_000}
+    assert budgets == {"Pong": quarter, "Breakout": quarter, "SpaceInvaders": quarter, "Enduro": {500_000}}
     assert len({(job.population_size, job.sigma) for job in jobs}) == 1
     assert [job.seed for job in jobs] == sorted(job.seed for job in jobs), "a part of it is a comparison"
     assert games.comparison(["Pong"], [7], 10) == [
         Training("Pong", arm, 7, 10, games.POPULATION_SIZE, games.SIGMA) for arm in ARMS
     ]
+    assert {job.budget for job in games.comparison(GAMES[:4])} == {250_000}, "games that are not compared"
+    assert {job.budget for job in games.comparison(budget=10)} == {10}
 
 
 def test_what_is_searched_is_not_reported():
@@ -407,9 +407,15 @@ def test_what_it_costs(tmp_path):
     assert cost.seconds_per_step("Pong", BASE, rates) == (1 / 500, "rates")
     lines, total = cost.estimate("atari", rates)
     assert len(lines) == 4 * (3 + 1) and {line[-1] for line in lines} == {"rates"}
-    # Three runs of 1e6 steps; seven scores of each seed, of thirty games, which last 600 steps.
-    assert [line[1:3] for line in lines[:4]] == [[BASE, "3"], ["scores", "0.378"], [CONSTANT, "3"], [DOUBLING, "3"]]
-    assert total == pytest.approx((36e6 + 4 * 3 * 7 * 30 * 600) / 500 / 3600)
+    # Three runs each; seven scores of each seed, of thirty games, which last 600 steps.
+    for number, steps in ((0, "0.75"), (12, "1.5")):
+        assert [line[1:3] for line in lines[number : number + 4]] == [
+            [BASE, steps],
+            ["scores", "0.378"],
+            [CONSTANT, steps],
+            [DOUBLING, steps],
+        ]
+    assert total == pytest.approx((9 * (3 * 250_000 + 500_000) + 4 * 3 * 7 * 30 * 600) / 500 / 3600)
     write_csv(tmp_path / "atari.csv", rows_of(GOOD, ["Pong"]))
     measured = cost.read_rates(tmp_path)
     assert cost.seconds_per_step("Pong", BASE, measured) == (20.0 / 1000, "measured runs")

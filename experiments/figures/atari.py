@@ -1,11 +1,11 @@
 """
 Figures 3 and 5 of PEL (progressive episode lengths) on Atari games: canonical ES with T_c, with T_d and without.
 
-``--run`` plays what is missing: every game and seed with all three, 1e6 steps of the policy each. The paper plays for ten
-hours on hundreds of cores, and its two hours are a fifth of our budget. Scores are means of 30 whole games of the deployed
-policy, at most 25,000 steps each, at a fifth of the budget and at its end, with T_c also after each of the first two phases.
-There are four games by default; ``--games`` takes any of the paper's nine, ``--seeds`` and ``--budget`` cut it down. One
-command at a time may write to a file. How population size and mutation rate are chosen, and what random play scores:
+``--run`` plays what is missing: every game and seed with all three, 250,000 steps of the policy each, or 500,000 of Enduro.
+The paper plays for ten hours on hundreds of cores, and its two hours are a fifth of our budget. Scores are means of 30 whole
+games of the deployed policy, at most 25,000 steps each, at a fifth of the budget and at its end, with T_c also after the first
+phase. There are four games by default; ``--games`` takes any of the paper's nine, ``--seeds`` and ``--budget`` cut it down.
+One command at a time may write to a file. How population size and mutation rate are chosen, and what random play scores:
 :mod:`experiments.games`.
 
 The paper's claims are judged by medians over seeds, as there, of games that all three arms have played with all seeds, at the
@@ -28,7 +28,7 @@ from experiments.drawing import COLORS, finish, legend, new_figure, thousands  #
 from experiments.figures.study import RESULTS, Outcome, Rows, Study, make_parser, run, show  # noqa: E402
 from experiments.games import (  # noqa: E402
     ARMS,
-    BUDGET,
+    BUDGETS,
     COMPARED,
     COURSE,
     END,
@@ -147,7 +147,7 @@ def undecided(rows: Rows, games: dict[str, Scored]) -> str:
         return "not decided: no runs yet"
     numbers = []
     for game in lacking:
-        budgets = {int(row["budget"]) for row in rows if row["game"] == game} or {BUDGET}
+        budgets = {int(row["budget"]) for row in rows if row["game"] == game} or {BUDGETS[game]}
         numbers.append(f"{game} {min(missing(rows, game, budget) for budget in budgets)}")
     return f"not decided: of {len(ARMS) * len(SEEDS)} runs each, {', '.join(numbers)} are missing"
 
@@ -338,7 +338,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Outcome]:
     parser = make_parser(__doc__, has_sizes=False)
     parser.add_argument("--games", nargs="+", choices=GAMES, default=list(COMPARED), help="only these")
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS), help="only these")
-    parser.add_argument("--budget", type=int, default=BUDGET, help="steps of each run")
+    parser.add_argument("--budget", type=int, help="steps of each run, instead of the game's own")
     options = parser.parse_args(arguments)
     if options.run:
         wanted = comparison(options.games, options.seeds, options.budget)
