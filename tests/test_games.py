@@ -401,7 +401,7 @@ def test_what_comes_before_is_printed(tmp_path, capsys):
     assert "| Pong | 0.0 | 1 | 600 | 900 | 500 |" in capsys.readouterr().out
 
 
-def test_what_it_costs(tmp_path):
+def test_what_it_costs(tmp_path, capsys):
     write_csv(tmp_path / "atari_games.csv", random_rows())
     rates = cost.read_rates(tmp_path)
     assert cost.seconds_per_step("Pong", BASE, rates) == (1 / 500, "rates")
@@ -416,6 +416,13 @@ def test_what_it_costs(tmp_path):
             [DOUBLING, steps],
         ]
     assert total == pytest.approx((9 * (3 * 250_000 + 500_000) + 4 * 3 * 7 * 30 * 600) / 500 / 3600)
+    assert cost.main(["atari", "--results", str(tmp_path)]) == total
+    assert "\natari: 7.1 core-hours in all\n" in capsys.readouterr().out
+    # Two seeds, six settings; games of the search are cut.
+    long = cost.read_rates(tmp_path)
+    long.random_length["BankHeist"] = 3000.0
+    lines, total = cost.estimate("atari_search", long)
+    assert [line[1:3] for line in lines] == [[BASE, "1.2"], ["scores", "0.12"]] and 0.7 < total < 0.8
     write_csv(tmp_path / "atari.csv", rows_of(GOOD, ["Pong"]))
     measured = cost.read_rates(tmp_path)
     assert cost.seconds_per_step("Pong", BASE, measured) == (20.0 / 1000, "measured runs")
