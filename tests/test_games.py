@@ -251,8 +251,9 @@ def rows_of(scores, names=COMPARED, seeds=SEEDS, budget=1000, sigma=None, points
     return rows
 
 
-def random_rows(score=0.0, names=GAMES):
-    return [{"game": game, "random_score": str(score), "random_length": "600", "rate": "500"} for game in names]
+def random_rows(score=0.0, names=GAMES, std=10.0):
+    row = {"random_score": str(score), "random_score_std": str(std), "random_length": "600", "rate": "500"}
+    return [{"game": game, **row} for game in names]
 
 
 def judged(rows, random=None):
@@ -267,18 +268,39 @@ def test_claims_on_four_games_that_hold():
     assert len(outcomes) == 4 * 2 + 2 + 1 and all(outcome.holds for outcome in outcomes)
     assert outcomes[0].claim == "at a fifth of the budget T_c beats canonical ES on 5 of 9 games"
     assert outcomes[0].evidence == "better on 4 of 4 games (Pong, Breakout, SpaceInvaders, Enduro)"
-    assert "+50% of what canonical ES has above random play, the mean of 4 games" in outcomes[1].evidence
+    each = "Pong +50%, Breakout +50%, SpaceInvaders +50%, Enduro +50%"
+    assert outcomes[1].evidence == f"+50% of what separates canonical ES from random play ({each})"
     assert "Pong 75 after 200 steps, 150 at its end, random play 0" in outcomes[-1].evidence
 
 
 def test_improvements_are_measured_from_random_play():
-    # From 100 to 150 where random play has 50: twice as much is left of it. Where canonical ES has no more, nobody can tell.
+    # From 100 to 150 where random play has 50: twice as much is left of it.
     assert "+100% of" in judged(rows_of(GOOD), random_rows(50.0))[1].evidence
-    nowhere = judged(rows_of(GOOD), random_rows(100.0))
-    assert nowhere[1].holds is None and "canonical ES is nowhere above random play" in nowhere[1].evidence
-    assert nowhere[0].holds, "who is ahead can be told"
-    unknown = judged(rows_of(GOOD), [])
-    assert unknown[1].holds is None and unknown[-1].holds is None and "random play was not measured" in unknown[-1].evidence
+    unknown = judged(rows_of(GOOD), random_rows(names=["Pong", "Breakout", "Enduro"]))
+    for outcome in (unknown[1], unknown[-1]):
+        assert outcome.holds is None and "random play was not measured on SpaceInvaders" in outcome.evidence
+    assert unknown[0].holds, "who is ahead can be told"
+    assert judged(rows_of(GOOD), [])[1].evidence.endswith("measured on Pong, Breakout, SpaceInvaders, Enduro")
+
+
+def test_no_game_is_left_out_where_canonical_es_plays_like_chance():
+    """A gain is compared with how far games of random play are apart, or with a point."""
+    # Pong below random play, Breakout exactly there, Enduro where random play always has the same.
+    scores = {
+        BASE: {"Pong": -21, "Breakout": 2, "SpaceInvaders": 200, "Enduro": 0},
+        CONSTANT: {"Pong": -20, "Breakout": 3, "SpaceInvaders": 250, "Enduro": 2},
+        DOUBLING: {"Pong": -22, "Breakout": 2, "SpaceInvaders": 100, "Enduro": 0},
+    }
+    random = [
+        *random_rows(-20.5, ["Pong"], 0.8),
+        *random_rows(2.0, ["Breakout"], 4.0),
+        *random_rows(150.0, ["SpaceInvaders"], 40.0),
+        *random_rows(0.0, ["Enduro"], 0.0),
+    ]
+    constant, doubling = (judged(rows_of(scores), random)[number] for number in (1, 3))
+    assert constant.evidence.endswith("(Pong +100%, Breakout +25%, SpaceInvaders +100%, Enduro +200%)")
+    assert constant.evidence.startswith("+106%") and constant.holds
+    assert doubling.evidence.endswith("(Pong -100%, Breakout +0%, SpaceInvaders -200%, Enduro +0%)") and not doubling.holds
 
 
 def test_half_of_the_games_is_not_enough_and_a_tie_is_no_win():

@@ -9,7 +9,9 @@ One command at a time may write to a file. How population size and mutation rate
 :mod:`experiments.games`.
 
 The paper's claims are judged by medians over seeds, as there, of games that all three arms have played with all seeds, at the
-largest budget for which that is so; where a game of the comparison lacks runs, nothing is decided.
+largest budget for which that is so; where a game of the comparison lacks runs, nothing is decided. Improvements are in percent
+of the distance between canonical ES and random play, or of the standard deviation of random play's scores, or of one point,
+whichever is largest: scores may be negative, and a policy that has learned nothing plays like chance.
 """
 
 import os
@@ -62,6 +64,32 @@ CLAIMS = {
 
 BETTER = 6
 """Games of 9 on which T_d is ahead of T_c, after two hours and after ten."""
+
+
+LEAST = 1.0
+"""Points that two scores are taken to be apart, at the least."""
+
+
+@dataclass(frozen=True)
+class Chance:
+    """
+    Scores of random play.
+
+    :param mean: Mean score of a game.
+    :param std: Its standard deviation.
+    """
+
+    mean: float
+    std: float
+
+    def distance(self, score: float) -> float:
+        """
+        Measure how far a score is from random play. What is no farther than games of random play are from each other, or than
+        ``LEAST``, is taken to be as far as that: a policy that has learned nothing would divide by next to nothing.
+
+        :param score: The score, above or below.
+        """
+        return max(abs(score - self.mean), self.std, LEAST)
 
 
 @dataclass(frozen=True)
@@ -152,28 +180,42 @@ def undecided(rows: Rows, games: dict[str, Scored]) -> str:
     return f"not decided: of {len(ARMS) * len(SEEDS)} runs each, {', '.join(numbers)} are missing"
 
 
-def compare(
-    games: dict[str, Scored], random: dict[str, float], arm: str, base: str, point: str
-) -> tuple[list[str], list[float]]:
+def chance(rows: Rows) -> dict[str, Chance]:
     """
-    Compare two arms.
+    Read how random play does, by game.
+
+    :param rows: Of the study.
+    """
+    return {row["game"]: Chance(float(row["random_score"]), float(row["random_score_std"])) for row in rows}
+
+
+def better(games: dict[str, Scored], arm: str, base: str, point: str) -> list[str]:
+    """
+    List the games on which an arm is better than another one.
 
     :param games: Those that are complete.
-    :param random: Score of random play by game.
     :param arm: The one.
     :param base: The other.
     :param point: When.
-    :return: Games on which the one is better, and by how much in percent of what the other has above random play, where it has
-        anything.
     """
-    won, gains = [], []
+    return [game for game, scored in games.items() if scored.median(arm, point) > scored.median(base, point)]
+
+
+def gains(games: dict[str, Scored], random: dict[str, Chance], arm: str, point: str) -> dict[str, float]:
+    """
+    Measure by how much an arm is better than canonical ES, game by game.
+
+    :param games: Those that are complete.
+    :param random: Random play of each of them.
+    :param arm: The arm.
+    :param point: When.
+    :return: Percent of :meth:`Chance.distance` between canonical ES and random play.
+    """
+    found = {}
     for game, scored in games.items():
-        after, before = scored.median(arm, point), scored.median(base, point)
-        if after > before:
-            won.append(game)
-        if game in random and before > random[game]:
-            gains.append(100 * (after - before) / (before - random[game]))
-    return won, gains
+        before = scored.median(BASE, point)
+        found[game] = 100 * (scored.median(arm, point) - before) / random[game].distance(before)
+    return found
 
 
 def judge(claim: str, holds: bool, evidence: str, reason: str) -> Outcome:
@@ -198,42 +240,56 @@ def check(data: dict[str, Rows]) -> list[Outcome]:
 
     :param data: Rows by study.
     """
-    rows = data[NAME]
-    games, random = complete(rows), {row["game"]: float(row["random_score"]) for row in data[RATES.name]}
-    reason, outcomes = undecided(rows, games), []
+    rows, random = data[NAME], chance(data[RATES.name])
+    games = complete(rows)
+    reason = undecided(rows, games)
+    unknown = reason or not_measured(games, random)
+    outcomes = []
     for (arm, point), (n_games, percent) in CLAIMS.items():
-        won, gains = compare(games, random, arm, BASE, point)
-        evidence = f"better on {len(won)} of {len(games)} games ({', '.join(won) or 'none'})" if games else ""
-        is_often = bool(games) and len(won) / len(games) >= n_games / N_GAMES
         claim = f"at {point} of the budget {arm} beats canonical ES on {n_games} of {N_GAMES} games"
-        outcomes.append(judge(claim, is_often, evidence, reason))
-        mean = float(np.mean(gains)) if gains else 0.0
-        seen = f"{mean:+.0f}% of what canonical ES has above random play, the mean of {len(gains)} games"
-        why = reason or ("" if gains else "not decided: canonical ES is nowhere above random play")
+        outcomes.append(_is_often_better(claim, n_games, games, (arm, BASE, point), reason))
         claim = f"at {point} of the budget {arm} improves the scores of canonical ES by {percent}% on average"
-        outcomes.append(judge(claim, mean >= percent, seen if gains else "", why))
+        found = gains({game: scored for game, scored in games.items() if game in random}, random, arm, point)
+        mean = float(np.mean(list(found.values()))) if found else 0.0
+        each = ", ".join(f"{game} {gain:+.0f}%" for game, gain in found.items())
+        seen = f"{mean:+.0f}% of what separates canonical ES from random play ({each})"
+        outcomes.append(judge(claim, mean >= percent, seen if found else "", unknown))
     for point in SHARES:
-        won, _ = compare(games, random, DOUBLING, CONSTANT, point)
-        evidence = f"better on {len(won)} of {len(games)} games ({', '.join(won) or 'none'})" if games else ""
-        is_often = bool(games) and len(won) / len(games) >= BETTER / N_GAMES
         claim = f"at {point} of the budget {DOUBLING} beats {CONSTANT} on {BETTER} of {N_GAMES} games"
-        outcomes.append(judge(claim, is_often, evidence, reason))
-    return [*outcomes, _plays_on(games, random, reason)]
+        outcomes.append(_is_often_better(claim, BETTER, games, (DOUBLING, CONSTANT, point), reason))
+    return [*outcomes, _plays_on(games, random, unknown)]
 
 
-def _plays_on(games: dict[str, Scored], random: dict[str, float], reason: str) -> Outcome:
+def not_measured(games: dict[str, Scored], random: dict[str, Chance]) -> str:
+    """
+    Say of which games random play is not known, "" if of none.
+
+    :param games: Those that are complete.
+    :param random: Random play of those that it was measured on.
+    """
+    lacking = [game for game in games if game not in random]
+    return f"not decided: random play was not measured on {', '.join(lacking)}" if lacking else ""
+
+
+def _is_often_better(claim: str, n_games: int, games: dict[str, Scored], who: tuple[str, str, str], reason: str) -> Outcome:
+    """Whether one arm is better than another, at some time, on as many games as the paper says, or as large a part of them."""
+    won = better(games, *who)
+    evidence = f"better on {len(won)} of {len(games)} games ({', '.join(won) or 'none'})" if games else ""
+    return judge(claim, bool(games) and len(won) / len(games) >= n_games / N_GAMES, evidence, reason)
+
+
+def _plays_on(games: dict[str, Scored], random: dict[str, Chance], reason: str) -> Outcome:
     """Figure 5: whether policies of short episodes score in whole games what random play does not."""
     cells, n_above = [], 0
     known = {game: scored for game, scored in games.items() if game in random}
     for game, scored in known.items():
-        rows = scored.rows[CONSTANT, FIFTH]
+        rows, chance_score = scored.rows[CONSTANT, FIFTH], random[game].mean
         longest = max(int(row["longest"]) for row in rows)
         short, whole = (float(np.median([float(row[name]) for row in rows])) for name in ("score_at_longest", "score"))
-        n_above += whole > random[game]
-        cells.append(f"{game} {short:.4g} after {longest} steps, {whole:.4g} at its end, random play {random[game]:.4g}")
+        n_above += whole > chance_score
+        cells.append(f"{game} {short:.4g} after {longest} steps, {whole:.4g} at its end, random play {chance_score:.4g}")
     claim = f"policies that {CONSTANT} has found on short games at {FIFTH} of the budget play whole games well"
-    why = reason or ("" if known else "not decided: random play was not measured")
-    return judge(claim, n_above > len(known) / 2, "; ".join(cells), why)
+    return judge(claim, n_above > len(known) / 2, "; ".join(cells), reason)
 
 
 def table(rows: Rows) -> str:
@@ -290,7 +346,7 @@ def draw(data: dict[str, Rows]) -> "Figure":
 
     :param data: Rows by study.
     """
-    rows, random = data[NAME], {row["game"]: float(row["random_score"]) for row in data[RATES.name]}
+    rows, random = data[NAME], chance(data[RATES.name])
     names = [game for game in GAMES if any(row["game"] == game for row in rows)]
     figure = new_figure(3.6 * len(names), 6.0)
     panels = figure.subplots(2, len(names), squeeze=False)
@@ -302,7 +358,7 @@ def draw(data: dict[str, Rows]) -> "Figure":
         for number, arm in enumerate(ARMS):
             _draw_scores(above, [row for row in here if row["arm"] == arm], number, arm)
         if game in random:
-            above.axhline(random[game], color="black", linestyle=":", linewidth=1.0, label="random play")
+            above.axhline(random[game].mean, color="black", linestyle=":", linewidth=1.0, label="random play")
         finish(above, "steps of the policy", "score of a whole game", game)
         thousands(above)
         courses = [row for row in here if row["arm"] == CONSTANT and row["point"] == FIFTH]
