@@ -320,6 +320,15 @@ def test_policies_of_short_games_have_to_be_better_than_chance():
     assert outcome.holds is False and "policies that T_c has found on short games" in outcome.claim
 
 
+def test_what_has_not_been_trained_yet_has_found_nothing():
+    rows = rows_of(GOOD)
+    early = [row for row in rows if (row["game"], row["arm"], row["seed"], row["point"]) == ("Enduro", CONSTANT, "1", FIFTH)]
+    early[0]["generations"] = "0"
+    outcomes = judged(rows)
+    assert outcomes[-1].holds is None and all(outcome.holds for outcome in outcomes[:-1])
+    assert outcomes[-1].evidence.startswith("not decided: not a single generation until then on Enduro; so far Pong 75 after")
+
+
 def test_nothing_is_decided_while_a_run_is_missing():
     rows = rows_of(GOOD)
     lacking = [row for row in rows if (row["game"], row["arm"], row["seed"]) != ("Enduro", "T_d", "2")]

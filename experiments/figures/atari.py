@@ -280,16 +280,20 @@ def _is_often_better(claim: str, n_games: int, games: dict[str, Scored], who: tu
 
 def _plays_on(games: dict[str, Scored], random: dict[str, Chance], reason: str) -> Outcome:
     """Figure 5: whether policies of short episodes score in whole games what random play does not."""
-    cells, n_above = [], 0
+    cells, n_above, untrained = [], 0, []
     known = {game: scored for game, scored in games.items() if game in random}
     for game, scored in known.items():
         rows, chance_score = scored.rows[CONSTANT, FIFTH], random[game].mean
+        if any(int(row["generations"]) == 0 for row in rows):
+            untrained.append(game)
         longest = max(int(row["longest"]) for row in rows)
         short, whole = (float(np.median([float(row[name]) for row in rows])) for name in ("score_at_longest", "score"))
         n_above += whole > chance_score
         cells.append(f"{game} {short:.4g} after {longest} steps, {whole:.4g} at its end, random play {chance_score:.4g}")
     claim = f"policies that {CONSTANT} has found on short games at {FIFTH} of the budget play whole games well"
-    return judge(claim, n_above > len(known) / 2, "; ".join(cells), reason)
+    # What has not learned yet has found nothing.
+    why = f"not decided: not a single generation until then on {', '.join(untrained)}" if untrained else ""
+    return judge(claim, n_above > len(known) / 2, "; ".join(cells), reason or why)
 
 
 def table(rows: Rows) -> str:
