@@ -30,7 +30,7 @@ from stable_baselines3.common.callbacks import BaseCallback  # noqa: E402
 from stable_baselines3.common.vec_env import VecEnv, VecTransposeImage  # noqa: E402
 
 from experiments.algorithms import GAME, from_file  # noqa: E402
-from experiments.figures.study import RESULTS, Rows, Study, make_parser, run  # noqa: E402
+from experiments.figures.study import RESULTS, Rows, Study, complain, make_parser, run  # noqa: E402
 from experiments.jobs import SEED_OFFSET, versions  # noqa: E402
 from experiments.tables import Tables, markdown, read_csv  # noqa: E402
 from sb3_esac.envs.atari import GAMES, MAX_EPISODE_STEPS, make_atari_vec_env  # noqa: E402
@@ -473,12 +473,12 @@ def main(arguments: Sequence[str] | None = None) -> Rows:
     options = parser.parse_args(arguments)
     study, table = STUDIES[options.study]
     path = options.results / f"{study.name}.csv"
-    if options.run:
-        run(study, options, path)
+    n_failed = run(study, options, path) if options.run else 0
     rows = read_csv(path)
     if not rows:
         raise SystemExit(f"no data in {options.results}: make them with --run")
     print(table(rows))
+    complain(n_failed)
     return rows
 
 

@@ -383,6 +383,17 @@ def test_the_table_has_every_seed():
     assert "| 0: 149, 1: 150, 2: 151 | 900 to 902 | 100:500 200:500; 100:500 200:500; 100:500 200:500 |" in lines[3]
 
 
+def test_a_file_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "new" / "rows.csv"
+    write_csv(path, [{"a": 1}, {"a": 2}])
+    assert read_csv(path) == [{"a": "1"}, {"a": "2"}]
+    with pytest.raises(ValueError, match="not in fieldnames"):
+        write_csv(path, [{"a": 3}, {"b": 4}])
+    assert read_csv(path) == [{"a": "1"}, {"a": "2"}] and list(path.parent.iterdir()) == [path]
+    write_csv(path, [{"a": 5}])
+    assert read_csv(path) == [{"a": "5"}]
+
+
 # -- the command -----------------------------------------------------------------------------------------------------------
 
 
@@ -403,9 +414,13 @@ def test_what_was_played_is_not_played_again(tmp_path, monkeypatch, capsys):
 
     with pytest.raises(SystemExit, match="no data"):
         command()
-    outcomes = command("--run", "--games", "Pong", "--seeds", "0", "--budget", "1000")
-    assert played == [("Pong", arm, 0) for arm in ARMS] and all(outcome.holds is None for outcome in outcomes)
-    assert "FAILED" in capsys.readouterr().out
+    # The command fails at its end, when all others are played, and drawn.
+    with pytest.raises(SystemExit, match="failed runs: 1;"):
+        command("--run", "--games", "Pong", "--seeds", "0", "--budget", "1000")
+    assert played == [("Pong", arm, 0) for arm in ARMS] and is_drawn(tmp_path, "atari")
+    said = capsys.readouterr().out
+    assert "FAILED" in said and "unplugged" in said and "not decided: of 9 runs each, Pong 7" in said
+    assert all(outcome.holds is None for outcome in command())
     # What failed is played again, with what was not asked for then.
     command("--run", "--games", "Pong", "--budget", "1000")
     assert played[3:] == [("Pong", DOUBLING, 0)] + [("Pong", arm, seed) for seed in (1, 2) for arm in ARMS]

@@ -27,7 +27,7 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 import numpy as np  # noqa: E402
 
 from experiments.drawing import COLORS, finish, legend, new_figure, thousands  # noqa: E402
-from experiments.figures.study import RESULTS, Outcome, Rows, Study, make_parser, run, show  # noqa: E402
+from experiments.figures.study import RESULTS, Outcome, Rows, Study, complain, make_parser, run, show  # noqa: E402
 from experiments.games import (  # noqa: E402
     ARMS,
     BUDGETS,
@@ -400,14 +400,17 @@ def main(arguments: Sequence[str] | None = None) -> list[Outcome]:
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS), help="only these")
     parser.add_argument("--budget", type=int, help="steps of each run, instead of the game's own")
     options = parser.parse_args(arguments)
+    n_failed = 0
     if options.run:
         wanted = comparison(options.games, options.seeds, options.budget)
-        run(Study(NAME, lambda paper: wanted, train), options, options.results / f"{NAME}.csv")
+        n_failed = run(Study(NAME, lambda paper: wanted, train), options, options.results / f"{NAME}.csv")
     data = read(options.results)
     if not data[NAME]:
         raise SystemExit(f"no data in {options.results}: make them with --run")
     print(table(data[NAME]))
-    return show(check(data), draw(data), options.pictures / NAME)
+    outcomes = show(check(data), draw(data), options.pictures / NAME)
+    complain(n_failed)
+    return outcomes
 
 
 TABLES: Tables = {"games of pel": lambda: table(read()[NAME])}
