@@ -1,5 +1,6 @@
 """The comparison on Atari games: what is declared, what a run writes down, and what is said of the rows."""
 
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,7 +10,7 @@ games = pytest.importorskip("experiments.games", reason="the experiments are not
 pytest.importorskip("matplotlib", reason="an extra")
 from test_figures import is_drawn  # noqa: E402
 
-from experiments import cost  # noqa: E402
+from experiments import claims, cost  # noqa: E402
 from experiments.figures import atari  # noqa: E402
 from experiments.games import ARMS, COMPARED, COURSE, END, FIFTH, SEEDS, Played, Training  # noqa: E402
 from experiments.tables import read_csv, write_csv  # noqa: E402
@@ -392,6 +393,21 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
     assert read_csv(path) == [{"a": "1"}, {"a": "2"}] and list(path.parent.iterdir()) == [path]
     write_csv(path, [{"a": 5}])
     assert read_csv(path) == [{"a": "5"}]
+
+
+def test_what_the_paper_says_of_games_is_judged_by_games(tmp_path, monkeypatch):
+    monkeypatch.setattr(claims, "RESULTS", tmp_path)
+    monkeypatch.setattr(claims, "SOURCES", {name: each for name, each in claims.SOURCES.items() if "PEL" in name})
+    shutil.copy(games.RESULTS / "pel.csv", tmp_path)
+    write_csv(tmp_path / "atari.csv", rows_of(GOOD))
+    write_csv(tmp_path / "atari_games.csv", random_rows())
+    lines = [line.strip("| ").split(" | ") for line in claims.table().splitlines()[2:]]
+    papers = [line for line in lines if line[0] == "PEL, figures 3 and 5"]
+    others = [line for line in lines if line not in papers]
+    assert {line[2] for line in papers} == {"holds here"} and len(papers) == 11
+    assert sum("of 9 games" in line[1] for line in papers) == 6
+    assert len(others) == 8 and all("on MuJoCo, too" in line[1] and "games" not in line[1] for line in others)
+    assert {line[0] for line in others} == {"none, a transfer of PEL to MuJoCo"}
 
 
 # -- the command -----------------------------------------------------------------------------------------------------------
