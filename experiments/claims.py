@@ -1,7 +1,8 @@
 """
 What the papers claim, and whether it holds in the data of this repository: ``python -m experiments.claims``.
 
-A Markdown table, from the files in ``experiments/results`` alone.
+A Markdown table, from the files in ``experiments/results`` alone. What the paper on progressive episode lengths claims of
+games is judged by games; MuJoCo tasks show whether it carries over, and are named so.
 """
 
 from collections.abc import Callable
@@ -17,7 +18,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def of_pel() -> list[Outcome]:
-    """Claims on progressive episode lengths."""
+    """Whether what the paper claims of games carries over to other tasks."""
     runs = comparison.read(RESULTS / "pel.csv")
     return pel.check(runs, comparison.scales(runs, "OpenAI ES"))
 
@@ -49,7 +50,7 @@ SOURCES: dict[str, tuple[str, Callable[[], list[Outcome]]]] = {
     "ESAC, figures 6 and 9": ("figure6", lambda: figure6.check(with_updates(table1.runs_in(RESULTS)))),
     "ESAC, figure 7": ("figure7", lambda: figure7.check(table1.runs_in(RESULTS))),
     "PEL, figures 3 and 5": ("atari", lambda: atari.check(atari.read(RESULTS))),
-    "PEL, figures 3 and 4, a transfer to MuJoCo": ("pel", of_pel),
+    "none, a transfer of PEL to MuJoCo": ("pel", of_pel),
 }
 """Figures by their names: the command in ``experiments.figures``, and what compares."""
 

@@ -6,9 +6,10 @@ theirs. Elsewhere a run costs its steps times the seconds of a step (``benchmark
 workers, by environment and network) and its updates times the seconds of an update (``experiments/results/learning_check.csv``
 for 256 units, ``figure4.csv`` for 512). Environments that were not measured cost what the slowest measured one of their kind
 does; which one that is, is printed. Games cost what training on them does (``atari_games.csv``, by ``python -m
-experiments.games rates --run``) or did in ``atari.csv``, and their scores whole games that last as long as random play's do: a
-policy that lives longer, or waits for ever, plays up to 25,000 steps. Rates are those of the machine that they were measured
-on, all other evaluations during training are left out, and both are cores, whatever the number of them.
+experiments.games rates --run``) or did in ``atari.csv``, with the budget that is declared for each game, and their scores
+whole games that last as long as random play's do: a policy that lives longer, or waits for ever, plays up to 25,000 steps.
+Rates are those of the machine that they were measured on, all other evaluations during training are left out, and both are
+cores, whatever the number of them.
 """
 
 import argparse
@@ -184,8 +185,8 @@ def estimate(name: str, rates: Rates) -> tuple[list[list[str]], float]:
         key = job.task, job.algorithm
         steps[key] = steps.get(key, 0) + job.total_timesteps
         if isinstance(job, games.Training):
-            key = job.task, SCORES
-            steps[key] = steps.get(key, 0) + job.n_scores * games.N_GAMES * rates.random_length.get(job.game, float("nan"))
+            key, length = (job.task, SCORES), rates.random_length.get(job.game, float("nan"))
+            steps[key] = steps.get(key, 0) + job.n_scores * job.n_games * min(length, job.max_steps)
     lines, total = [], 0.0
     for (task, algorithm), number in steps.items():
         seconds, source = seconds_per_step(task, algorithm, rates)
@@ -215,9 +216,9 @@ def main(arguments: Sequence[str] | None = None) -> float:
     for _, algorithm, _, _, hours, _ in lines:
         by_algorithm[algorithm] = by_algorithm.get(algorithm, 0.0) + float(hours)
     unknown = sum(hours == "nan" for _, _, _, _, hours, _ in lines)
-    print("; ".join(f"{algorithm}: {hours:.0f} core-hours" for algorithm, hours in by_algorithm.items()))
+    print("; ".join(f"{algorithm}: {hours:.1f} core-hours" for algorithm, hours in by_algorithm.items()))
     print(
-        f"{options.name}: {total:.0f} core-hours" + (f", without {unknown} lines that have no rate" if unknown else " in all")
+        f"{options.name}: {total:.1f} core-hours" + (f", without {unknown} lines that have no rate" if unknown else " in all")
     )
     return total
 

@@ -4,7 +4,8 @@ comparison of ``python -m experiments.figures.atari``.
 
 ``python -m experiments.games rates --run`` plays each of the nine games at random and measures how many steps of training a
 core makes in a second. ``python -m experiments.games search --run`` trains on a game that is not compared, with seeds that are
-not reported, to choose population size and mutation rate for everybody. What is in the files is not run again.
+not reported, to choose population size and mutation rate for everybody; its winner is to be written into this file. What is in
+the files of results is not run again.
 
 A run is trained by the entry of ``hyperparams/es.yml`` for games, in one process. The mean of the population is what is
 deployed: a champion would be chosen by whole games, so that a policy of short episodes would owe something to long ones.
@@ -17,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
-from typing import Any
+from typing import Any, ClassVar
 
 # Before numpy is there: products of matrices are too small for two threads.
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -28,31 +29,46 @@ import torch as th  # noqa: E402
 from stable_baselines3.common.callbacks import BaseCallback  # noqa: E402
 from stable_baselines3.common.vec_env import VecEnv, VecTransposeImage  # noqa: E402
 
-from experiments.algorithms import GAME, from_file, make_task  # noqa: E402
-from experiments.figures.study import RESULTS, Rows, Study, make_parser, run  # noqa: E402
+from experiments.algorithms import GAME, from_file  # noqa: E402
+from experiments.figures.study import RESULTS, Rows, Study, complain, make_parser, run  # noqa: E402
 from experiments.jobs import SEED_OFFSET, versions  # noqa: E402
 from experiments.tables import Tables, markdown, read_csv  # noqa: E402
-from sb3_esac.envs.atari import GAMES, MAX_EPISODE_STEPS  # noqa: E402
+from sb3_esac.envs.atari import GAMES, MAX_EPISODE_STEPS, make_atari_vec_env  # noqa: E402
 from sb3_esac.evaluation.players import make_player  # noqa: E402
 from sb3_esac.evaluation.vectors import to_vector  # noqa: E402
 from sb3_esac.evolution.episode_lengths import ProgressiveEpisodeLength  # noqa: E402
 
-COMPARED = ("Pong", "Breakout", "SpaceInvaders", "Enduro")
-"""Games of the comparison."""
+BUDGETS = {"Pong": 250_000, "Breakout": 250_000, "SpaceInvaders": 250_000, "Enduro": 500_000}
+"""
+Games of the comparison, and steps of the policy in each run; the paper plays for ten hours on many cores. A million was meant,
+and cut for what two cores play in a day. A game of Enduro lasts 3,320 steps, so that half as many would be a handful of
+generations.
+"""
 
-ARMS: dict[str, str | None] = {"canonical ES": None, "T_c": "constant", "T_d": "doubling"}
-"""Time schedules by name; E(0) is half of what random play lasts."""
+COMPARED, BUDGET = tuple(BUDGETS), 250_000
+"""Their names, and the budget of the paper's other games."""
+
+ARMS: dict[str, ProgressiveEpisodeLength | None] = {
+    "canonical ES": None,
+    "T_c": ProgressiveEpisodeLength("constant", n_random_episodes=3, phase_steps=1 / 10),
+    "T_d": ProgressiveEpisodeLength("doubling", n_random_episodes=3, phase_steps=1 / 30),
+}
+"""
+Episode lengths by name: the paper's hour, and its 20 minutes that double, of ten hours. E(0) is half of what random play
+lasts, which three games tell well enough: each of them costs as much as a member that plays whole games.
+"""
 
 SEEDS = (0, 1, 2)
-BUDGET = 1_000_000
-"""Steps of the policy in a run; the paper plays for ten hours."""
 
 FIFTH, END = "a fifth", "the end"
 SHARES = {FIFTH: 0.2, END: 1.0}
 """When a run is scored, by the share of its budget: the paper's two and ten hours."""
 
-N_EARLY = 2
-"""First phases of T_c after which it is scored as well: a policy that has seen nothing but short episodes."""
+N_EARLY = 1
+"""
+First phases of T_c after which it is scored as well: a policy that has seen nothing but the shortest episodes. The second one
+ends with the fifth.
+"""
 
 N_GAMES = 30
 """Whole games of a score."""
@@ -60,10 +76,18 @@ N_GAMES = 30
 COURSE = tuple(int(step) for step in np.geomspace(50, MAX_EPISODE_STEPS, 28))
 """Steps of a game after which the score so far is written down."""
 
-SEARCHED, SEARCH_SEEDS, SEARCH_BUDGET = "BankHeist", (10, 11), 200_000
-SIGMAS, SIZES = (0.02, 0.05, 0.1), (20, 40)
-POPULATION_SIZE, SIGMA = 40, 0.05
-"""Of all runs that are compared."""
+SEARCHED, SEARCH_SEEDS, SEARCH_BUDGET = "BankHeist", (10, 11), 100_000
+SIGMAS, SIZES = (0.01, 0.02, 0.05), (10, 20)
+"""Larger generations would be too few: one of 40 whole games takes a tenth to a half of a run's budget."""
+
+SEARCH_LENGTH, SEARCH_GAMES = 1000, 10
+"""
+Longest episode of the search, in training and in scores, and games of a score. Random play lasts some 600 steps; a policy that
+stands still would wait for all of the 25,000, so that not one generation could end within the budget.
+"""
+
+POPULATION_SIZE, SIGMA = 20, 0.05
+"""Of all runs that are compared: what the search found best, as the tests check."""
 
 RATE_STEPS, RATE_LENGTH = 10_000, 500
 """Steps of training whose seconds are measured, and the longest episode among them."""
@@ -89,6 +113,20 @@ class Training:
     population_size: int
     sigma: float
 
+    shares: ClassVar[dict[str, float]] = SHARES
+    """When it is scored, by the share of its budget."""
+
+    n_games: ClassVar[int] = N_GAMES
+    """Games of a score."""
+
+    max_steps: ClassVar[int] = MAX_EPISODE_STEPS
+    """Of each of them."""
+
+    @property
+    def lengths(self) -> ProgressiveEpisodeLength | None:
+        """Episode lengths."""
+        return ARMS[self.arm]
+
     @property
     def task(self) -> str:
         """The game, as other experiments call it."""
@@ -105,33 +143,53 @@ class Training:
         return self.budget
 
     @property
+    def n_early(self) -> int:
+        """After how many phases it is scored."""
+        return N_EARLY if self.lengths is not None and self.lengths.time_schedule == "constant" else 0
+
+    @property
     def n_scores(self) -> int:
         """How often it is scored, at most."""
-        return len(SHARES) + (N_EARLY if ARMS[self.arm] == "constant" else 0)
+        return len(self.shares) + self.n_early
 
 
-def comparison(games: Sequence[str] = COMPARED, seeds: Sequence[int] = SEEDS, budget: int = BUDGET) -> list[Training]:
+@dataclass(frozen=True)
+class Trial(Training):
+    """A run of the search."""
+
+    shares: ClassVar[dict[str, float]] = {END: 1.0}
+    n_games: ClassVar[int] = SEARCH_GAMES
+    max_steps: ClassVar[int] = SEARCH_LENGTH
+
+    @property
+    def lengths(self) -> ProgressiveEpisodeLength:
+        """The same length throughout."""
+        return ProgressiveEpisodeLength(first_length=SEARCH_LENGTH, horizon=SEARCH_LENGTH)
+
+
+def comparison(games: Sequence[str] = COMPARED, seeds: Sequence[int] = SEEDS, budget: int | None = None) -> list[Training]:
     """
     List the runs that are compared, seed by seed, so that a part of them is a comparison already.
 
     :param games: Which games.
     :param seeds: Which seeds.
-    :param budget: Of each run.
+    :param budget: Of each run; None for the game's.
     """
-    return [Training(game, arm, seed, budget, POPULATION_SIZE, SIGMA) for seed in seeds for game in games for arm in ARMS]
+    budgets = {game: BUDGETS.get(game, BUDGET) if budget is None else budget for game in games}
+    return [
+        Training(game, arm, seed, budgets[game], POPULATION_SIZE, SIGMA) for seed in seeds for game in games for arm in ARMS
+    ]
 
 
-def search(seeds: Sequence[int] = SEARCH_SEEDS, budget: int = SEARCH_BUDGET) -> list[Training]:
+def search(seeds: Sequence[int] = SEARCH_SEEDS, budget: int = SEARCH_BUDGET) -> list[Trial]:
     """
-    List the runs that choose population size and mutation rate. They have whole episodes: if that favours anybody, it is the
-    canonical ES.
+    List the runs that choose population size and mutation rate. The length of episodes is always the same: if that favours
+    anybody, it is the canonical ES.
 
     :param seeds: Which seeds.
     :param budget: Of each run.
     """
-    return [
-        Training(SEARCHED, "canonical ES", seed, budget, size, sigma) for seed in seeds for sigma in SIGMAS for size in SIZES
-    ]
+    return [Trial(SEARCHED, "canonical ES", seed, budget, size, sigma) for seed in seeds for sigma in SIGMAS for size in SIZES]
 
 
 # -- playing whole games ---------------------------------------------------------------------------------------------------
@@ -166,14 +224,15 @@ class Played:
         return float(np.mean([game[:n_steps].sum() for game in self.rewards]))
 
 
-def make_games(game: str, seed: int) -> VecEnv:
+def make_games(game: str, seed: int, max_steps: int = MAX_EPISODE_STEPS) -> VecEnv:
     """
     Make a game as policies see it.
 
     :param game: Its name.
     :param seed: Seed of the first of the games that are played.
+    :param max_steps: Longest game.
     """
-    return VecTransposeImage(make_task(game + GAME, seed))
+    return VecTransposeImage(make_atari_vec_env(game, seed=seed, max_episode_steps=max_steps))
 
 
 def play_games(act: Callable[[np.ndarray], Any], games: VecEnv, n_games: int) -> Played:
@@ -206,12 +265,11 @@ def make_model(job: Training, **changes: Any) -> Any:
     :param job: The run.
     :param changes: Further arguments that differ from the file's.
     """
-    schedule = ARMS[job.arm]
     arguments: dict[str, Any] = {
         "population_size": job.population_size,
         "sigma": job.sigma,
         "champion_episodes": 0,
-        "episode_length_schedule": None if schedule is None else ProgressiveEpisodeLength(schedule),
+        "episode_length_schedule": job.lengths,
     }
     return from_file("es", job.game + GAME, job.seed, job.budget, **{**arguments, **changes})
 
@@ -227,8 +285,7 @@ class Scores(BaseCallback):
     def __init__(self, job: Training) -> None:
         super().__init__()
         self.job, self.rows = job, list[dict[str, Any]]()
-        self.due = {name: share * job.budget for name, share in SHARES.items()}
-        self.n_early = N_EARLY if ARMS[job.arm] == "constant" else 0
+        self.due = {name: share * job.budget for name, share in job.shares.items()}
         self.n_ended = self.generation = self.longest = self.playing = 0
         self.away = np.zeros(2)
 
@@ -242,7 +299,7 @@ class Scores(BaseCallback):
         self.playing = caps.cap or MAX_EPISODE_STEPS
         while self.n_ended < len(caps.begun) - 1:
             self.n_ended += 1
-            if self.n_ended <= self.n_early:
+            if self.n_ended <= self.job.n_early:
                 self.score(f"phase {self.n_ended}")
         for name in [name for name, steps in self.due.items() if self.num_timesteps >= steps]:
             del self.due[name]
@@ -268,19 +325,19 @@ class Scores(BaseCallback):
     def _measure(self, point: str, cpu: float, wall: float) -> dict[str, Any]:
         model: Any = self.model
         policy = model.deployed_policy
-        games = make_games(self.job.game, SEED_OFFSET + 1000 * self.job.seed)
-        played = play_games(make_player(policy).bind(to_vector(policy)), games, N_GAMES)
+        games = make_games(self.job.game, SEED_OFFSET + 1000 * self.job.seed, self.job.max_steps)
+        played = play_games(make_player(policy).bind(to_vector(policy)), games, self.job.n_games)
         games.close()
         phases = model.arena.caps.steps_by_cap(model.num_timesteps)
         return {
             "point": point,
             "total_steps": model.num_timesteps,
-            "random_steps": model.num_timesteps - sum(phases.values()) if phases else 0,
+            "random_steps": 0 if self.job.lengths is None else model.num_timesteps - sum(phases.values()),
             "phases": " ".join(f"{cap}:{steps}" for cap, steps in phases.items()),
             "generations": model.population.generation,
             "longest": self.longest,
             "score": round(float(played.scores.mean()), 2),
-            "score_std": round(float(played.scores.std(ddof=1)), 2) if N_GAMES > 1 else 0.0,
+            "score_std": round(float(played.scores.std(ddof=1)), 2) if self.job.n_games > 1 else 0.0,
             "score_at_longest": round(played.after(self.longest), 2),
             "length": round(played.length, 1),
             "cpu_seconds": round(cpu, 1),
@@ -391,7 +448,8 @@ def search_table(rows: Rows) -> str:
         [size, sigma, f"{mean:.1f}", ", ".join(f"{score:.0f}" for score in scores)]
         for mean, size, sigma, scores in chosen(rows)
     ]
-    return markdown(["population_size", "sigma", "mean score", "score of each seed"], lines)
+    columns = ["population_size", "sigma", "mean score", "score of each seed"]
+    return markdown(columns, lines or [["not searched yet", *[""] * (len(columns) - 1)]])
 
 
 STUDIES: dict[str, tuple[Study, Callable[[Rows], str]]] = {
@@ -400,7 +458,7 @@ STUDIES: dict[str, tuple[Study, Callable[[Rows], str]]] = {
 }
 """By the word of the command line."""
 
-JOBS: dict[str, Callable[[], list[Training]]] = {"atari": partial(comparison), "atari_search": partial(search)}
+JOBS: dict[str, Callable[[], Sequence[Training]]] = {"atari": partial(comparison), "atari_search": partial(search)}
 """What costs time, by the name of its file."""
 
 
@@ -415,16 +473,19 @@ def main(arguments: Sequence[str] | None = None) -> Rows:
     options = parser.parse_args(arguments)
     study, table = STUDIES[options.study]
     path = options.results / f"{study.name}.csv"
-    if options.run:
-        run(study, options, path)
+    n_failed = run(study, options, path) if options.run else 0
     rows = read_csv(path)
     if not rows:
         raise SystemExit(f"no data in {options.results}: make them with --run")
     print(table(rows))
+    complain(n_failed)
     return rows
 
 
-TABLES: Tables = {"games at random": lambda: rates_table(read_csv(RESULTS / f"{RATES.name}.csv"))}
+TABLES: Tables = {
+    "games at random": lambda: rates_table(read_csv(RESULTS / f"{RATES.name}.csv")),
+    "search of games": lambda: search_table(read_csv(RESULTS / f"{SEARCH.name}.csv")),
+}
 
 
 if __name__ == "__main__":

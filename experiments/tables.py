@@ -1,6 +1,7 @@
 """Tables in Markdown, and rows of CSV files."""
 
 import csv
+import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,16 +36,21 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """
-    Write a file.
+    Write a file, all of it or nothing: what was there is replaced when the new one is complete.
 
     :param path: The file.
     :param rows: All of one form, at least one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with part.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def columns(path: Path, *names: str) -> str:

@@ -557,10 +557,11 @@ def test_what_needs_an_end(algorithm):
         model.learn(float("inf"))
     with pytest.raises(ValueError, match=r"`total_timesteps` must be a number of steps or infinity, not nan"):
         model.learn(float("nan"))
-    # By the clock of the paper there is nothing to share.
-    model.episode_length_schedule = ProgressiveEpisodeLength(first_length=3, horizon=12, phase_seconds=60.0)
-    model.learn(float("inf"), callback=StopTrainingOnMaxEpisodes(8))
-    assert model.arena.caps.cap == 3
+    # By the clock of the paper, and by steps, there is nothing to share.
+    for length in ({"phase_seconds": 60.0}, {"phase_steps": 60}):
+        model.episode_length_schedule = ProgressiveEpisodeLength(first_length=3, horizon=12, **length)
+        model.learn(float("inf"), callback=StopTrainingOnMaxEpisodes(8))
+        assert model.arena.caps.cap == 3
     # Neither does it begin while a run goes on.
     model = make_model(algorithm, drift())
     with pytest.raises(ValueError, match="`total_timesteps` must be finite"):

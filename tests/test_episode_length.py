@@ -14,6 +14,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import SubprocVecEnv
 
 from sb3_esac import ES, ESAC
+from sb3_esac.evaluation.episode_caps import check_budget
 from sb3_esac.evaluation.random_play import RandomPlayer, time_limit
 from sb3_esac.evolution.episode_lengths import ProgressiveEpisodeLength, phase_ends, phase_weights
 
@@ -148,6 +149,41 @@ def test_on_the_clock_the_first_phase_lasts_as_long_as_is_said(time_schedule, at
     assert phases.advance(10**9, 10, 10**6).is_last
 
 
+@pytest.mark.parametrize("phase_steps, budget", [(1000, 5), (1000, np.inf), (np.int64(1000), 5), (1 / 30, 30_000)])
+@pytest.mark.parametrize(
+    "time_schedule, ends", [("constant", [1000, 2000, 3000, 4000]), ("doubling", [1000, 3000, 7000, 15_000])]
+)
+def test_in_steps_the_first_phase_lasts_as_long_as_is_said(time_schedule, ends, phase_steps, budget):
+    phases = ProgressiveEpisodeLength(time_schedule, first_length=5, phase_steps=phase_steps).phases(80)
+    for k, end in enumerate(ends):
+        early, phases = phases.advance(0, budget).advance(end - 1, budget), phases.advance(0, budget).advance(end, budget)
+        assert (early.phase, phases.phase) == (k, k + 1)
+    assert phases.cap == 80 and phases.is_last and phases.seconds == 0
+
+
+@pytest.mark.parametrize("time_schedule, phase_steps, n_reached", [("constant", 0.1, 10), ("doubling", 1 / 30, 5)])
+@pytest.mark.parametrize("random_steps", [0, 5000])
+def test_the_papers_phases_are_reached_whatever_the_horizon(time_schedule, phase_steps, n_reached, random_steps):
+    """One hour each, or 20 minutes and twice as long each time, of ten hours: the rest is the last phase's."""
+    for horizon in (10**9, 20 * 2 ** (n_reached - 1)):
+        phases = ProgressiveEpisodeLength(time_schedule, 20, phase_steps=phase_steps).phases(horizon)
+        spent, budget, reached = np.arange(0, 30_000, 100), 30_000 + random_steps, []
+        for steps in spent:
+            phases = phases.advance(random_steps + int(steps), budget)
+            reached.append(phases.phase)
+        shares = np.bincount(reached) / len(spent)
+        assert len(shares) == n_reached
+        np.testing.assert_allclose(shares, [0.1] * 10 if n_reached == 10 else [1 / 30, 2 / 30, 4 / 30, 8 / 30, 0.5])
+
+
+def test_only_shares_of_the_budget_need_one():
+    for arguments in (dict(phase_steps=10), dict(phase_seconds=10)):
+        assert check_budget(np.inf, ProgressiveEpisodeLength(**arguments)) == np.inf
+    for arguments in (dict(phase_steps=0.1), dict()):
+        with pytest.raises(ValueError, match=r"must be finite, not inf, .* unless an integer `phase_steps`, or"):
+            check_budget(np.inf, ProgressiveEpisodeLength(**arguments))
+
+
 @pytest.mark.parametrize(
     "kwargs, message",
     [
@@ -161,6 +197,12 @@ def test_on_the_clock_the_first_phase_lasts_as_long_as_is_said(time_schedule, at
         (dict(divisor=0), r"`divisor` must be .* not 0"),
         (dict(n_random_episodes=0), r"`n_random_episodes` must be .* not 0"),
         (dict(phase_seconds=-1), r"`phase_seconds` must be .* not -1"),
+        (dict(phase_steps=0), r"`phase_steps` must be an integer >= 1 \(steps\), a float in \(0, 1\) .* not 0"),
+        (dict(phase_steps=1.0), r"`phase_steps` must be .* not 1\.0"),
+        (dict(phase_steps=0.0), r"`phase_steps` must be .* not 0\.0"),
+        (dict(phase_steps=True), r"`phase_steps` must be .* not True"),
+        (dict(phase_steps="1/10"), r"`phase_steps` must be .* not '1/10'"),
+        (dict(phase_steps=5, phase_seconds=2), r"`phase_steps` must be None beside `phase_seconds=2`, not 5"),
     ],
 )
 def test_wrong_arguments_of_the_schedule_are_refused(kwargs, message):
@@ -213,6 +255,32 @@ def test_a_run_goes_through_its_phases(algorithm, time_schedule):
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("phase_steps", [60, 0.1])
+def test_phases_of_steps_begin_when_random_play_is_over(algorithm, phase_steps):
+    # A dict, as in a file of the zoo.
+    schedule = dict(time_schedule="doubling", n_random_episodes=6, divisor=4, phase_steps=phase_steps)
+    model = make_model(algorithm, limited(edge=np.inf), seed=0, episode_length_schedule=schedule)
+    begun = caps_of(model, 72 + 600)
+    # Random play takes more than the first phase lasts.
+    assert begun[0] == (72, 3) and {cap for _, cap in begun} == {3, 6, 12}
+    assert [cap for _, cap in begun] == [(3, 6, 12)[sum(steps - 72 >= end for end in (60, 180))] for steps, _ in begun]
+    caps = model.arena.caps
+    assert caps.phases.begin == 72 and 72 + sum(caps.steps_by_cap(model.num_timesteps).values()) == model.num_timesteps
+    # Counted from zero, they begin anew.
+    model.learn(80)
+    assert caps_of(model, 72 + 60)[0] == (72, 3) and model.arena.caps.phases.begin == 72
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_schedule_that_is_given_on_the_way_begins_there(algorithm):
+    model = make_model(algorithm, limited(), seed=0).learn(100)
+    begin = model.num_timesteps
+    model.episode_length_schedule = ProgressiveEpisodeLength("constant", first_length=6, phase_steps=100)
+    begun = caps_of(model, 400, reset_num_timesteps=False)
+    assert [cap for _, cap in begun] == [6 if steps < begin + 100 else 12 for steps, _ in begun] and begun[0] == (begin, 6)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_from_the_horizon_on_it_is_a_run_without_schedule(algorithm):
     runs = []
     for schedule in (None, ProgressiveEpisodeLength(first_length=1.0), dict(first_length=12)):
@@ -259,9 +327,9 @@ def test_random_play_that_takes_the_budget_is_all_there_is(algorithm):
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-@pytest.mark.parametrize("first_length", [3, None])
-def test_resumed_in_the_middle_of_a_phase(algorithm, first_length, tmp_path):
-    schedule = ProgressiveEpisodeLength("constant", first_length=first_length, n_random_episodes=3)
+@pytest.mark.parametrize("first_length, phase_steps", [(3, None), (None, None), (None, 0.3)])
+def test_resumed_in_the_middle_of_a_phase(algorithm, first_length, phase_steps, tmp_path):
+    schedule = ProgressiveEpisodeLength("constant", first_length=first_length, n_random_episodes=3, phase_steps=phase_steps)
     kept = {}
 
     def save(model):

@@ -113,14 +113,16 @@ def one_by_one(items: list[Work]) -> Iterator[tuple[Work, Rows | Exception]]:
         yield item, outcome
 
 
-def run(study: Study, options: argparse.Namespace, path: Path) -> None:
+def run(study: Study, options: argparse.Namespace, path: Path) -> int:
     """
     Run what is missing.
 
     :param study: What is to be run.
     :param options: The command line.
     :param path: File of the results.
+    :return: How many runs failed, for :func:`complain`.
     """
+    n_failed = 0
     rows: Rows = list(read_csv(path))
     jobs = list(study.jobs(options.paper))
     names = list(asdict(jobs[0]))
@@ -133,11 +135,24 @@ def run(study: Study, options: argparse.Namespace, path: Path) -> None:
         outcomes = one_by_one(missing) if options.processes == 1 else on_this_machine(missing, options.processes, work)
     for item, outcome in outcomes:
         if isinstance(outcome, Exception):
+            n_failed += 1
             print(f"FAILED {item.job}: {type(outcome).__name__}: {outcome}", flush=True)
             continue
         rows += outcome
         write_csv(path, rows)
         print(f"  {item.job}", flush=True)
+    return n_failed
+
+
+def complain(n_failed: int) -> None:
+    """
+    End a command, after all else that it does, with an exit status that tells of failed runs.
+
+    :param n_failed: How many there were.
+    :raises SystemExit: If there were any.
+    """
+    if n_failed:
+        raise SystemExit(f"failed runs: {n_failed}; the same command plays them again")
 
 
 def machine(rows: Rows) -> str:
@@ -238,10 +253,10 @@ def command(
     :return: The outcomes.
     """
     options = parse(doc, arguments)
-    if options.run:
-        for study in studies:
-            run(study, options, options.results / f"{study.name}.csv")
+    n_failed = sum(run(study, options, options.results / f"{study.name}.csv") for study in studies) if options.run else 0
     data = {study.name: read_csv(options.results / f"{study.name}.csv") for study in studies}
     if not any(data.values()):
         raise SystemExit(f"no data in {options.results}: make them with --run")
-    return show(check(data), draw(data), options.pictures / name)
+    outcomes = show(check(data), draw(data), options.pictures / name)
+    complain(n_failed)
+    return outcomes

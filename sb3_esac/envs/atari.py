@@ -64,6 +64,60 @@ class QuickReset(gym.Wrapper):
         return {**self.__dict__, "_begin": None}
 
 
+class FireAfterLife(gym.Wrapper):
+    """
+    Presses FIRE when a life was lost and the game goes on: Breakout and others wait for it, if need be for ever.
+
+    FIRE is pressed as long as an action of the policy lasts, and is part of the step in which the life was lost: the policy
+    sees the picture after it, and gets both rewards. As with Stable-Baselines3's no-ops and its FIRE at the start of a game,
+    its frames are no step of the policy. The paper's authors press FIRE and then the next action, and leave out their rewards.
+
+    It belongs outside of the frame skip and inside of the time limit. Games without lives, or whose second action is not FIRE,
+    or that have two actions only, are left alone.
+
+    :param env: A game of ale-py, with its wrappers.
+    """
+
+    def __init__(self, env: gym.Env) -> None:
+        super().__init__(env)
+        game: Any = self.unwrapped
+        meanings = game.get_action_meanings()
+        self._has_fire, self._lives = len(meanings) >= 3 and meanings[1] == "FIRE", 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+        """
+        Begin a game.
+
+        :param seed: For the game.
+        :param options: For the game.
+        :return: What is seen, and what the game says of it.
+        """
+        beginning = self.env.reset(seed=seed, options=options)
+        self._lives = self._count()
+        return beginning
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """
+        Play a step, and serve again if it has cost a life.
+
+        :param action: The policy's.
+        :return: As always.
+        """
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        # Where none is left, the game is over, or will be in a few frames.
+        was_lost = 0 < self._count() < self._lives
+        if was_lost and self._has_fire and not (terminated or truncated):
+            observation, more, terminated, truncated, info = self.env.step(1)
+            reward = float(reward) + float(more)
+        self._lives = self._count()
+        return observation, float(reward), terminated, truncated, info
+
+    def _count(self) -> int:
+        """Lives that are left."""
+        game: Any = self.unwrapped
+        return int(game.ale.lives())
+
+
 def make_atari(
     game: str,
     frame_skip: int | None = None,
@@ -74,8 +128,9 @@ def make_atari(
     """
     Make a game with the paper's pre-processing, without the stack of frames.
 
-    Up to ``noop_max`` no-ops first, then FIRE where the game waits for it; gray frames of 84 x 84, the maximum of the last two
-    that are skipped; the score as it is, not clipped; an episode is a whole game, not a life. Actions never stick.
+    Up to ``noop_max`` no-ops first, then FIRE where the game waits for it, and again after each life that is lost
+    (:class:`FireAfterLife`); gray frames of 84 x 84, the maximum of the last two that are skipped; the score as it is, not
+    clipped; an episode is a whole game, not a life. Actions never stick. No-ops and FIRE are not counted as steps.
 
     :param game: Name of the game, such as "Pong": one of ``GAMES`` or any other that ale-py has.
     :param frame_skip: Frames that an action lasts; None for the paper's choice.
@@ -99,8 +154,8 @@ def make_atari(
         terminal_on_life_loss=False,
         clip_reward=False,
     )
-    # Outside of the frame skip, so that it counts steps of the policy.
-    env = gym.wrappers.TimeLimit(env, max_episode_steps)
+    # Outside of the frame skip and of FIRE, so that it counts steps of the policy.
+    env = gym.wrappers.TimeLimit(FireAfterLife(env), max_episode_steps)
     env.metadata = {**env.metadata, "render_fps": GAME_FPS / skip}
     return env
 

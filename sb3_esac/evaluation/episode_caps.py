@@ -45,10 +45,10 @@ def check_budget(total_timesteps: float, schedule: object) -> Any:
         return int(total_timesteps)
     if math.isnan(total_timesteps):
         raise ValueError(f"`total_timesteps` must be a number of steps or infinity, not {total_timesteps!r}")
-    if isinstance(schedule, ProgressiveEpisodeLength) and schedule.phase_seconds is None:
+    if isinstance(schedule, ProgressiveEpisodeLength) and schedule.needs_budget:
         raise ValueError(
             f"`total_timesteps` must be finite, not {total_timesteps!r}, for a ProgressiveEpisodeLength: its phases share the "
-            "budget, unless `phase_seconds` gives them a length of their own"
+            "budget, unless an integer `phase_steps`, or `phase_seconds`, gives them a length of their own"
         )
     return total_timesteps
 

@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from numbers import Integral
+from typing import Any
 
 from sb3_esac.evolution.arguments import is_count, is_number, require, require_count, require_positive
 
 TIME_SCHEDULES = ("constant", "doubling")
 FIRST_LENGTH = "an integer >= 1 (steps), a float in (0, 1] (of the horizon) or None"
+PHASE_STEPS = "an integer >= 1 (steps), a float in (0, 1) (of the budget) or None"
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,9 @@ class ProgressiveEpisodeLength:
     lasts on average, divided by 2, unless ``first_length`` gives it. A phase ends between generations; a cut is a truncation.
 
     Deviations from the paper: the budget that the phases share is ``total_timesteps`` of ``learn``, not wall-clock time, so
-    that a seeded run can be repeated; ``phase_seconds`` is the paper's clock. E(0) is rounded to whole steps.
+    that a seeded run can be repeated; ``phase_seconds`` is the paper's clock. E(0) is rounded to whole steps. All
+    phases from E(0) to T have a share; in the paper the first one has a length, from which the others follow. Where T is far
+    beyond E(0) that differs a lot: ``phase_steps`` is the paper's way, in steps.
 
     The object is a constant: what a run has come to is saved with the model. Phases never go back: a second ``learn`` with
     ``reset_num_timesteps=False`` goes on at the length that was reached, one that counts from zero begins with E(0) again.
@@ -40,7 +44,13 @@ class ProgressiveEpisodeLength:
     :param phase_seconds: Length of the first phase in seconds of wall-clock time, as in the paper (3600 with "constant", 1200
         with "doubling"); the last phase then lasts as long as training does. Such a run cannot be repeated exactly. None for
         the shares above.
-    :raises ValueError: If an argument is not what it may be, or ``first_length`` is beyond ``horizon``.
+    :param phase_steps: Length of the first phase in true steps (an integer), or as a fraction of the budget (a float in
+        (0, 1)); the paper's, of ten hours, are 1/10 with "constant" and 1/30 with "doubling". Later phases are as long, or
+        twice as long each time, and the last one that is reached lasts as long as training does, even if it does not play
+        whole episodes. They begin when random play is over, and the fraction is of what that has left. None for the shares
+        above.
+    :raises ValueError: If an argument is not what it may be, ``first_length`` is beyond ``horizon``, or both ``phase_seconds``
+        and ``phase_steps`` are given.
     """
 
     time_schedule: str = "doubling"
@@ -49,21 +59,22 @@ class ProgressiveEpisodeLength:
     divisor: float = 2.0
     n_random_episodes: int = 10
     phase_seconds: float | None = None
+    phase_steps: int | float | None = None
 
     def __post_init__(self) -> None:
         names = " or ".join(map(repr, TIME_SCHEDULES))
         require(self.time_schedule in TIME_SCHEDULES, "time_schedule", self.time_schedule, names)
         first, horizon = self.first_length, self.horizon
-        is_first = first is None or is_count(first, 1)
-        if first is not None and not isinstance(first, Integral):
-            is_first = is_number(first) and 0 < first <= 1
-        require(is_first, "first_length", first, FIRST_LENGTH)
+        require(_is_count_or_fraction(first) or (is_number(first) and first == 1), "first_length", first, FIRST_LENGTH)
         require(horizon is None or is_count(horizon, 1), "horizon", horizon, "an integer >= 1 or None")
         require_positive("divisor", self.divisor)
         require_count("n_random_episodes", self.n_random_episodes, 1)
         seconds = self.phase_seconds
         is_time = seconds is None or (is_number(seconds) and seconds > 0)
         require(is_time, "phase_seconds", seconds, "a positive finite number or None")
+        require(_is_count_or_fraction(self.phase_steps), "phase_steps", self.phase_steps, PHASE_STEPS)
+        both = seconds is not None and self.phase_steps is not None
+        require(not both, "phase_steps", self.phase_steps, f"None beside `phase_seconds={seconds!r}`")
         if horizon is not None:
             self.check_horizon(horizon)
 
@@ -81,6 +92,11 @@ class ProgressiveEpisodeLength:
     def is_measured(self) -> bool:
         """Whether E(0) is to be found out by random play."""
         return self.first_length is None
+
+    @property
+    def needs_budget(self) -> bool:
+        """Whether phases depend on the steps of the whole run."""
+        return self.phase_seconds is None and not isinstance(self.phase_steps, Integral)
 
     def phases(self, horizon: int, random_length: float | None = None) -> "LengthPhases":
         """
@@ -107,12 +123,14 @@ class LengthPhases:
     :param lengths: (K,) caps of the phases, E_k, in steps.
     :param phase: k, the current one.
     :param seconds: Seconds of training so far, counted only if ``phase_seconds`` is set.
+    :param begin: True steps before the first phase, noted only if ``phase_steps`` is set.
     """
 
     schedule: ProgressiveEpisodeLength
     lengths: tuple[int, ...]
     phase: int = 0
     seconds: float = 0.0
+    begin: int | None = None
 
     @property
     def cap(self) -> int:
@@ -133,13 +151,36 @@ class LengthPhases:
         :param seconds: Seconds since the last call.
         :return: The same phase or a later one.
         """
-        passed, spent = self.seconds + seconds, float(timesteps)
-        shares = phase_weights(self.schedule.time_schedule, len(self.lengths))
-        if self.schedule.phase_seconds is None:
-            ends: Sequence[float] = phase_ends(shares, budget)
+        schedule, passed, spent, begin = self.schedule, self.seconds + seconds, float(timesteps), self.begin
+        weights = phase_weights(schedule.time_schedule, len(self.lengths))
+        if schedule.phase_seconds is not None:
+            ends: Sequence[float] = [schedule.phase_seconds * weight for weight in accumulate(weights)]
+            spent = passed
+        elif schedule.phase_steps is not None:
+            begin = timesteps if begin is None else begin
+            first = first_phase(schedule.phase_steps, budget - begin)
+            ends, spent = [first * weight for weight in accumulate(weights)], timesteps - begin
         else:
-            ends, spent = [self.schedule.phase_seconds * weight for weight in accumulate(shares)], passed
-        return replace(self, phase=max(self.phase, bisect_right(ends[:-1], spent)), seconds=passed)
+            ends = phase_ends(weights, budget)
+        return replace(self, phase=max(self.phase, bisect_right(ends[:-1], spent)), seconds=passed, begin=begin)
+
+
+def _is_count_or_fraction(value: Any) -> bool:
+    """Whether something is an integer >= 1, a float between 0 and 1, or None."""
+    if value is None or isinstance(value, Integral):
+        return value is None or is_count(value, 1)
+    return is_number(value) and 0 < value < 1
+
+
+def first_phase(phase_steps: int | float, budget: float) -> int:
+    """
+    Find out how long the first phase is.
+
+    :param phase_steps: Its steps (an integer), or its share of the budget.
+    :param budget: Steps that are left for all phases.
+    :return: True steps, at least one.
+    """
+    return int(phase_steps) if isinstance(phase_steps, Integral) else max(1, int(phase_steps * budget + 0.5))
 
 
 def doubled_lengths(first_length: int, horizon: int) -> tuple[int, ...]:
