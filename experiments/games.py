@@ -332,7 +332,7 @@ class Scores(BaseCallback):
         return {
             "point": point,
             "total_steps": model.num_timesteps,
-            "random_steps": 0 if self.job.lengths is None else model.num_timesteps - sum(phases.values()),
+            "random_steps": model.arena.random_timesteps,
             "phases": " ".join(f"{cap}:{steps}" for cap, steps in phases.items()),
             "generations": model.population.generation,
             "longest": self.longest,

@@ -106,6 +106,15 @@ class PopulationAlgorithm(BaseAlgorithm):
     def actor(self) -> Any:
         """Actor that decides what is searched; never perturbed."""
 
+    def _prepare_generation(self, callback: StepListener) -> bool:
+        """
+        Find out what has to be known before the first generation.
+
+        :param callback: The user's callbacks.
+        :return: False if a callback asked to stop.
+        """
+        return True
+
     @abstractmethod
     def _run_generation(self, callback: StepListener) -> bool:
         """

@@ -289,11 +289,12 @@ class ES(PopulationAlgorithm):
         self._learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
         return self
 
+    def _prepare_generation(self, callback: StepListener) -> bool:
+        blind = [each for each in self._policy.modules() if isinstance(each, VirtualBatchNormCNN) and not each.is_filled]
+        return not blind or self.arena.fill(blind, self.run_seed, self.population.generation, callback.tell)
+
     def _run_generation(self, callback: StepListener) -> bool:
         population, before = self.population, self.population.mean
-        blind = [each for each in self._policy.modules() if isinstance(each, VirtualBatchNormCNN) and not each.is_filled]
-        if blind and not self.arena.fill(blind, self.run_seed, population.generation, callback.tell):
-            return False
         selection = self._play_and_select(self._mutate(), callback)
         if selection is None:
             return False

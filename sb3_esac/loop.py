@@ -29,13 +29,13 @@ def play_generations(model: Any, callback: StepListener, log_interval: int | Non
         while model.num_timesteps < total:
             use_changes(model)
             model._boundary = saving.Boundary.of(model)
-            if not _set_episode_cap(model, callback):
+            if not model._prepare_generation(callback) or not _set_episode_cap(model, callback):
                 break
             if model.num_timesteps >= total:
                 warnings.warn(
-                    f"Random play, by which the first episode length is found, has taken all of the {total:,} steps: nothing "
-                    "was learned. Pass `first_length` to the ProgressiveEpisodeLength, or fewer `n_random_episodes`, or train "
-                    "for longer.",
+                    f"Random play, by which the first episode length or a batch of pictures is found, has taken all of the "
+                    f"{total:,} steps: nothing was learned. Pass `first_length` to the ProgressiveEpisodeLength, or fewer "
+                    "`n_random_episodes`, or train for longer.",
                     stacklevel=2,
                 )
                 continue

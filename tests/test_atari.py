@@ -23,6 +23,7 @@ pytest.importorskip("ale_py", reason="ale-py is not installed")
 
 from sb3_esac import ES
 from sb3_esac.envs.atari import GAMES, N_STACK, FireAfterLife, QuickReset, make_atari, make_atari_vec_env
+from sb3_esac.evaluation import random_play
 from sb3_esac.evaluation.random_play import time_limit
 from sb3_esac.evolution.episode_lengths import ProgressiveEpisodeLength
 
@@ -267,21 +268,24 @@ def test_the_zoos_entry_of_each_game_makes_the_same_environment(game):
 
 @pytest.mark.parametrize("time_schedule", ["constant", "doubling"])
 @pytest.mark.parametrize("game", GAMES)
-def test_each_game_is_trained_by_its_entry_and_played(game, time_schedule, capsys):
+def test_each_game_is_trained_by_its_entry_and_played(game, time_schedule, capsys, monkeypatch):
     """A generation or more under each cap, and the beginning of a game with what is deployed then."""
     algorithms = pytest.importorskip("experiments.algorithms", reason="the experiments are not part of the package")
+    monkeypatch.setattr(random_play, "PICTURE_STEPS", 8)
+    n_of_pictures = 8 * random_play.PICTURE_EPISODES
     first, horizon = (None, 200) if game == MEASURED else (16, 32)
     lengths = ProgressiveEpisodeLength(time_schedule, first, horizon, n_random_episodes=1, phase_steps=horizon)
     # Without a champion, whose probes are whole games.
     changes = dict(population_size=4, champion_episodes=0, episode_length_schedule=lengths, verbose=1)
-    budget = 3 * 4 * horizon // 2
+    budget = n_of_pictures + 3 * 4 * horizon // 2
     model = algorithms.from_file("es", f"{game}NoFrameskip-v4", 0, budget, **changes)
     assert (model.strategy, model.winner_fraction, model.sigma) == ("canonical", 0.5, 0.05)
     begin = model.population.mean
     model.learn(budget, log_interval=None)
     caps = model.arena.caps
     steps, phases = caps.steps_by_cap(model.num_timesteps), caps.phases.lengths
-    n_of_random_play = model.num_timesteps - sum(steps.values())
+    n_of_random_play = model.num_timesteps - sum(steps.values()) - n_of_pictures
+    assert model.arena.random_timesteps == n_of_random_play + n_of_pictures
     if game == MEASURED:
         # E(0): half of what random play lasts.
         assert phases[0] == int(n_of_random_play / 2 + 0.5) and phases[-1] == horizon

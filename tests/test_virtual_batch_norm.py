@@ -142,10 +142,11 @@ def test_the_batch_is_played_at_random_and_counted():
     model = tiny(Pictures(), "CnnPolicy", algorithm=ES, **ARGUMENTS, population_size=4, champion_episodes=0)
     extractor = model.policy.features_extractor
     assert not extractor.is_filled and not extractor.pictures.any()
-    model.learn(1)
+    model.learn(5 * PICTURE_EPISODES + 1)
     assert extractor.is_filled and len({picture.tobytes() for picture in extractor.pictures.numpy()}) == 6
     # Five steps in each episode.
     assert model.num_timesteps == 5 * (PICTURE_EPISODES + 4) and model.population.generation == 1
+    assert model.arena.random_timesteps == 5 * PICTURE_EPISODES
     pictures = extractor.pictures.clone()
     model.learn(1, reset_num_timesteps=False)
     assert th.equal(extractor.pictures, pictures) and model.num_timesteps == 5 * (PICTURE_EPISODES + 8)

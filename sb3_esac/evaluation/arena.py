@@ -46,9 +46,9 @@ class Arena:
     """
     The user's environment, the workers that play copies of it, and counts of what has been played.
 
-    To be read: ``timesteps`` of the population, ``probe_timesteps`` among them, ``paper_timesteps`` (a generation counts as
-    its mean episode), ``n_episodes``, ``mean_length`` of the last generation's episodes, ``caps``, and ``seconds`` by phase,
-    which are logged and never saved.
+    To be read: ``timesteps`` of the population, ``probe_timesteps`` and ``random_timesteps`` among them, ``paper_timesteps``
+    (a generation counts as its mean episode), ``n_episodes``, ``mean_length`` of the last generation's episodes, ``caps``, and
+    ``seconds`` by phase, which are logged and never saved.
     """
 
     env: VecEnv
@@ -69,7 +69,8 @@ class Arena:
 
     def start_count(self) -> None:
         """Count from zero."""
-        self.timesteps, self.probe_timesteps, self.paper_timesteps, self.n_episodes = 0, 0, 0.0, 0
+        self.timesteps, self.probe_timesteps, self.random_timesteps = 0, 0, 0
+        self.paper_timesteps, self.n_episodes = 0.0, 0
         self.mean_length = 0.0
         # What is missing from the whole is bookkeeping.
         self.seconds = {"population": 0.0, "callback": 0.0}
@@ -196,17 +197,20 @@ class Arena:
         assert self._evaluator is not None
         return self._evaluator.begin(request)
 
-    def play(self, request: EvaluationRequest, on_step: OnStep, pending: Pending | None = None) -> EvaluationResult | None:
+    def play(
+        self, request: EvaluationRequest, on_step: OnStep, pending: Pending | None = None, *, is_random: bool = False
+    ) -> EvaluationResult | None:
         """
         Play, and count every step before it is told.
 
         :param request: What to play.
         :param on_step: Told of every step; False stops.
         :param pending: The same request, begun earlier.
+        :param is_random: Whether it is random play.
         :return: The result, None if ``on_step`` asked to stop.
         """
         assert self._evaluator is not None
-        count = self._counting(on_step)
+        count = self._counting(on_step, is_random=is_random)
         with without_callbacks(self.seconds, "population"):
             result = self._evaluator.evaluate(request, count) if pending is None else pending.finish(count)
         return None if result is None else self._noted(result)
@@ -236,7 +240,7 @@ class Arena:
             self.caps.whole_length = float(np.concatenate([result.lengths.ravel() for result in probed]).mean())
         return (None if request is None else noted[-1]), probed
 
-    def _counting(self, on_step: OnStep, *, is_probe: bool = False) -> OnStep:
+    def _counting(self, on_step: OnStep, *, is_probe: bool = False, is_random: bool = False) -> OnStep:
         """Count every step before it is told."""
 
         def count_and_tell(variables: dict[str, Any]) -> bool:
@@ -244,6 +248,7 @@ class Arena:
             n_steps = variables.get("n_steps", len(variables["dones"]))
             self.timesteps += n_steps
             self.probe_timesteps += n_steps * is_probe
+            self.random_timesteps += n_steps * is_random
             return on_step(variables)
 
         return count_and_tell
@@ -317,11 +322,19 @@ class Arena:
         if self.lanes_differ:
             # Each plays one episode, and they are not compared.
             request = replace(request, lanes=np.arange(len(request.seeds))[:, None] % self.env.num_envs)
-        return self.play(request, on_step)
+        return self.play(request, on_step, is_random=True)
 
     # -- state ---------------------------------------------------------------------------------------------------------
 
-    COUNTS = ("timesteps", "probe_timesteps", "paper_timesteps", "n_episodes", "mean_length", "_learned_task")
+    COUNTS = (
+        "timesteps",
+        "probe_timesteps",
+        "random_timesteps",
+        "paper_timesteps",
+        "n_episodes",
+        "mean_length",
+        "_learned_task",
+    )
 
     def state_dict(self) -> dict[str, Any]:
         """Counters, and where the caps stand in their schedule."""
