@@ -429,7 +429,7 @@ class PopulationAlgorithm(BaseAlgorithm):
         """Write what has been recorded since the last time."""
         assert self.ep_info_buffer is not None and self.ep_success_buffer is not None
         reporting.record_episodes(self.logger, self.ep_info_buffer, self.ep_success_buffer)
-        if self.use_sde:
+        if getattr(self.actor, "use_sde", False):
             reporting.record_exploration(self.logger, self.actor)
         reporting.record_counters(self.logger, self.counters, self.population.generation)
         n_new = self.num_timesteps - self._num_timesteps_at_start
