@@ -109,7 +109,7 @@ def patched(policy: Any) -> Forward:
     :return: Function from a picture to (20, 20, 32) features, a ReLU behind them.
     """
     pixels = np.zeros((84, 84, 4), np.float32)
-    step, output = bound_convolution(Convolution((32, 4, 8, 8), (4, 4), 0, 8192), to_vector(policy), pixels, 255.0)
+    step, output = bound_convolution(Convolution((32, 4, 8, 8), 0, 8192, (4, 4)), to_vector(policy), pixels, 255.0)
 
     def forward(picture: np.ndarray) -> np.ndarray:
         np.copyto(pixels, picture.transpose(1, 2, 0))

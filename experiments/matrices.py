@@ -175,7 +175,7 @@ def dense() -> list[Job]:
 def stuck() -> list[Job]:
     """
     All rivals, those last that are played only where ESAC is ahead of its agent alone (``--tasks``). rl-zoo3's arguments for
-    MountainCarContinuous are for a third of the steps, and one of SB3's updates with gSDE and batches of 512 costs seven of
+    MountainCarContinuous are for a third of the steps, and one of SB3's updates with gSDE and batches of 512 costs three of
     the others'.
     """
     tasks = {task: budget for task, (budget, _) in STUCK.items()}

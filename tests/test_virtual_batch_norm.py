@@ -114,7 +114,13 @@ def test_statistics_follow_the_parameters():
         assert th.equal(policy.features_extractor(pictures), first)
         twin = copy.deepcopy(policy)
         twin.features_extractor.fill(some_pictures(300)[200:])
-        assert not th.equal(twin.features_extractor(pictures), first)
+        second = twin.features_extractor(pictures)
+        assert not th.equal(second, first)
+        # Another batch for the same parameters
+        third = copy.deepcopy(policy)
+        third.features_extractor(pictures)
+        third.load_state_dict(twin.state_dict())
+        assert th.equal(third.features_extractor(pictures), second)
         # The scale of a layer's weights is of no consequence.
         policy.features_extractor.cnn[2].weight.mul_(3)
         np.testing.assert_allclose(policy.features_extractor(pictures), first, atol=1e-3)

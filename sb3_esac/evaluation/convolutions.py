@@ -8,18 +8,16 @@ from numpy.lib.stride_tricks import as_strided
 
 
 @dataclass(frozen=True)
-class Convolution:
+class Layer:
     """
-    A convolution without padding, followed by a ReLU.
+    A layer whose parameters are parts of a vector.
 
-    :param shape: (out, in, height, width) of its weight.
-    :param stride: Vertical and horizontal.
+    :param shape: (out, ...) of its weight.
     :param weight_at: Position of the weight in the vector.
     :param bias_at: Position of the bias.
     """
 
-    shape: tuple[int, int, int, int]
-    stride: tuple[int, int]
+    shape: tuple[int, ...]
     weight_at: int
     bias_at: int
 
@@ -28,7 +26,7 @@ class Convolution:
         Find its weight.
 
         :param vector: (d,) parameters.
-        :return: (out, in, height, width) view.
+        :return: (out, ...) view.
         """
         size = int(np.prod(self.shape))
         return vector[self.weight_at : self.weight_at + size].reshape(self.shape)
@@ -41,6 +39,17 @@ class Convolution:
         :return: (out,) view.
         """
         return vector[self.bias_at : self.bias_at + self.shape[0]]
+
+
+@dataclass(frozen=True)
+class Convolution(Layer):
+    """
+    A convolution without padding, followed by a ReLU; ``shape`` is (out, in, height, width).
+
+    :param stride: Vertical and horizontal.
+    """
+
+    stride: tuple[int, int]
 
 
 def bound_product(

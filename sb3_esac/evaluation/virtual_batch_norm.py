@@ -18,7 +18,7 @@ from gymnasium import spaces
 from stable_baselines3.common.torch_layers import NatureCNN
 from torch import nn
 
-from sb3_esac.evaluation.convolutions import Convolution, bound_product
+from sb3_esac.evaluation.convolutions import Convolution, Layer, bound_product
 from sb3_esac.evaluation.vectors import load_vector, to_vector
 
 N_PICTURES = 128
@@ -35,39 +35,6 @@ EPSILON = 1e-5
 
 
 @dataclass(frozen=True)
-class Dense:
-    """
-    The linear layer behind the convolutions, followed by a ReLU.
-
-    :param shape: (out, in) of its weight.
-    :param weight_at: Position of the weight in the vector.
-    :param bias_at: Position of the bias.
-    """
-
-    shape: tuple[int, int]
-    weight_at: int
-    bias_at: int
-
-    def weight(self, vector: np.ndarray) -> np.ndarray:
-        """
-        Find its weight.
-
-        :param vector: (d,) parameters.
-        :return: (out, in) view.
-        """
-        return vector[self.weight_at : self.weight_at + self.shape[0] * self.shape[1]].reshape(self.shape)
-
-    def bias(self, vector: np.ndarray) -> np.ndarray:
-        """
-        Find its bias.
-
-        :param vector: (d,) parameters.
-        :return: (out,) view.
-        """
-        return vector[self.bias_at : self.bias_at + self.shape[0]]
-
-
-@dataclass(frozen=True)
 class Normalization:
     """
     What is normalised, and on which pictures.
@@ -75,13 +42,13 @@ class Normalization:
     :param pictures: (N, channels, height, width) the batch.
     :param divisor: What pixels are divided by.
     :param convolutions: First to last.
-    :param dense: The layer behind them.
+    :param dense: The linear layer behind them, followed by a ReLU; its shape is (out, in).
     """
 
     pictures: np.ndarray
     divisor: float
     convolutions: Sequence[Convolution]
-    dense: Dense
+    dense: Layer
 
     def folded(self, vector: np.ndarray) -> np.ndarray:
         """
@@ -114,7 +81,7 @@ def _products(convolution: Convolution, vector: np.ndarray, values: np.ndarray) 
     return outputs
 
 
-def _fold(layer: Convolution | Dense, vector: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+def _fold(layer: Layer, vector: np.ndarray, outputs: np.ndarray) -> np.ndarray:
     """Normalise a layer in place by its outputs on the batch, and say what follows it there."""
     weight, bias = layer.weight(vector), layer.bias(vector)
     flat = outputs.reshape(-1, outputs.shape[-1])
@@ -187,7 +154,7 @@ class VirtualBatchNormCNN(NatureCNN):
             self.pictures.cpu().numpy(),
             self.divisor,
             [convolution_at(layer, at) for layer in self.cnn if isinstance(layer, nn.Conv2d)],
-            Dense(tuple(dense.weight.shape), at[id(dense.weight)], at[id(dense.bias)]),
+            Layer(tuple(dense.weight.shape), at[id(dense.weight)], at[id(dense.bias)]),
         )
 
     def forward(self, observations: th.Tensor) -> th.Tensor:
@@ -214,6 +181,17 @@ class VirtualBatchNormCNN(NatureCNN):
             load_vector(plain, normalization.folded(vector))
             self._plain = vector, plain[0], plain[1]
         return self._plain[1:]
+
+    def _apply(self, fn: Any, recurse: bool = True) -> "VirtualBatchNormCNN":
+        # Another device or precision.
+        self._plain = None
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        # Another batch, maybe, for the same parameters.
+        self._plain = None
+        super()._load_from_state_dict(*args, **kwargs)
 
     def __setattr__(self, name: str, value: Any) -> None:
         # What is kept in `_plain` is no part of the network.
@@ -247,4 +225,4 @@ def convolution_at(layer: nn.Conv2d, at: dict[int, int]) -> Convolution:
     :param at: Where each parameter begins in the vector, by its id.
     """
     module: Any = layer
-    return Convolution(tuple(module.weight.shape), module.stride, at[id(module.weight)], at[id(module.bias)])
+    return Convolution(tuple(module.weight.shape), at[id(module.weight)], at[id(module.bias)], module.stride)
