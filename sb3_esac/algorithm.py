@@ -19,6 +19,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from sb3_esac import reporting, saving
 from sb3_esac.agent.learner import Learner
 from sb3_esac.arguments import defaults_of
+from sb3_esac.boundary import Boundary, PendingBoundary
 from sb3_esac.champion import Challenge, Champion
 from sb3_esac.changes import Applied, use_changes, use_for_population
 from sb3_esac.counters import Counters, handed_on
@@ -86,9 +87,9 @@ class PopulationAlgorithm(BaseAlgorithm):
     """Arguments that decide which parameters there are, so that those of a file are taken before they are changed."""
     _applied: Applied
     _env_id: str | None
-    _boundary: saving.Boundary | None = None
+    _boundary: Boundary | None = None
     """Where the present generation began, while it is played."""
-    _pending: saving.PendingBoundary | None = None
+    _pending: PendingBoundary | None = None
     """Where the generation began in which a loaded model was saved, until it learns."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -26,6 +26,7 @@ from sb3_esac.agent.learner import NO_INTERVAL, IntervalReport, Learner
 from sb3_esac.agent.sharing import reads_infos
 from sb3_esac.algorithm import PopulationAlgorithm, Selection
 from sb3_esac.arguments import collect_arguments, delegate_arguments
+from sb3_esac.boundary import AVERAGE
 from sb3_esac.budget import Budget, make_budget
 from sb3_esac.callbacks import (
     Generation,
@@ -606,7 +607,7 @@ class ESAC(PopulationAlgorithm):
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         state_dicts, tensors = super()._get_torch_save_params()
         agent_dicts, agent_tensors = self.agent._get_torch_save_params()
-        averages = [] if self.learner.averaged is None else [saving.AVERAGE]
+        averages = [] if self.learner.averaged is None else [AVERAGE]
         return [*(f"agent.{name}" for name in agent_dicts), *averages, *state_dicts], [
             *(f"agent.{name}" for name in agent_tensors),
             *tensors,

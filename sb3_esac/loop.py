@@ -6,7 +6,7 @@ from typing import Any
 import torch as th
 from stable_baselines3.common import utils
 
-from sb3_esac import saving
+from sb3_esac.boundary import Boundary
 from sb3_esac.changes import use_changes
 from sb3_esac.evaluation.clock import StepListener
 from sb3_esac.evaluation.episode_caps import check_budget
@@ -28,7 +28,7 @@ def play_generations(model: Any, callback: StepListener, log_interval: int | Non
     try:
         while model.num_timesteps < total:
             use_changes(model)
-            model._boundary = saving.Boundary.of(model)
+            model._boundary = Boundary.of(model)
             if not model._prepare_generation(callback) or not _set_episode_cap(model, callback):
                 break
             if model.num_timesteps >= total:
