@@ -110,6 +110,15 @@ def leads() -> str:
     return markdown(["task", "steps", "leader", "changes", "return by seed", "median", "searches", "the agents' own"], lines)
 
 
+def populations() -> str:
+    """What populations that play all steps have at the end, by their size and what is varied: a returns' list, lowest first."""
+    lines = []
+    for row in read_csv(RESULTS / "search_population.csv"):
+        returns = [float(each) for each in row["returns"].split(", ")]
+        lines.append([*row.values(), f"{median(returns):.0f}"])
+    return markdown(["task", "steps", "algorithm", "population_size", "changes", "seeds", "returns, sorted", "median"], lines)
+
+
 TABLES: Tables = {
     "search": search,
     "statistics of observations": statistics_of_observations,
@@ -118,4 +127,5 @@ TABLES: Tables = {
     "networks": search_fast,
     "longer budgets": longer_budgets,
     "who leads": leads,
+    "populations": populations,
 }
