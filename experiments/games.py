@@ -87,7 +87,7 @@ stands still would wait for all of the 25,000, so that not one generation could 
 """
 
 POPULATION_SIZE, SIGMA = 20, 0.01
-"""Of all runs that are compared: what the search found best, as the tests check. Two seeds do not tell it from the next one."""
+"""Of all runs that are compared: the search's best, as the tests check. Two seeds do not tell it from the next one."""
 
 RATE_STEPS, RATE_LENGTH = 10_000, 500
 """Steps of training whose seconds are measured, and the longest episode among them."""

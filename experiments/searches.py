@@ -111,7 +111,7 @@ def leads() -> str:
 
 
 def populations() -> str:
-    """What populations that play all steps have at the end, by their size and what is varied: a returns' list, lowest first."""
+    """What populations that play all steps have at the end, by their size and by what is varied; returns lowest first."""
     lines = []
     for row in read_csv(RESULTS / "search_population.csv"):
         returns = [float(each) for each in row["returns"].split(", ")]
