@@ -80,7 +80,8 @@ def measure_cell(setting: Setting, names: list[str], n_rounds: int) -> list[dict
                 if name in NEEDED:
                     raise
                 # Not installed, or not able to start.
-                print(f"  without {name}: {type(error).__name__}: {str(error).splitlines()[0]}", flush=True)
+                reason = next(iter(str(error).splitlines()), "")
+                print(f"  without {name}: {type(error).__name__}: {reason}", flush=True)
         times: dict[str, list[tuple[float, Work]]] = {name: [] for name in runs}
         for _ in range(n_rounds):
             for name, run in runs.items():

@@ -174,10 +174,9 @@ def steps_only(setting: Setting) -> Iterator[Run]:
     """``SubprocVecEnv.step`` with random actions: what lockstep costs before any policy has been asked."""
     env = SubprocVecEnv([partial(make_monitored, setting.env)] * setting.n_workers)
     n_calls = 2000 // setting.n_workers
-    rng = np.random.default_rng(0)
     space = env.action_space
-    assert isinstance(space, gym.spaces.Box)
-    actions = rng.uniform(space.low, space.high, (n_calls, setting.n_workers, *space.shape)).astype(space.dtype)
+    space.seed(0)
+    actions = np.array([[space.sample() for _ in range(setting.n_workers)] for _ in range(n_calls)])
     env.reset()
 
     def run() -> Work:

@@ -38,14 +38,14 @@ from sb3_esac.evaluation.players import make_player  # noqa: E402
 from sb3_esac.evaluation.vectors import to_vector  # noqa: E402
 from sb3_esac.evolution.episode_lengths import ProgressiveEpisodeLength  # noqa: E402
 
-BUDGETS = {"Pong": 250_000, "Breakout": 250_000, "SpaceInvaders": 250_000, "Enduro": 500_000}
+BUDGETS = {"Pong": 150_000, "Breakout": 150_000, "SpaceInvaders": 150_000, "Enduro": 400_000}
 """
 Games of the comparison, and steps of the policy in each run; the paper plays for ten hours on many cores. A million was meant,
-and cut for what two cores play in a day. A game of Enduro lasts 3,320 steps, so that half as many would be a handful of
-generations.
+and cut for what two cores play in two hours. A game of Enduro lasts 3,320 steps: fewer would not be a generation of canonical
+ES until the first score.
 """
 
-COMPARED, BUDGET = tuple(BUDGETS), 250_000
+COMPARED, BUDGET = tuple(BUDGETS), 150_000
 """Their names, and the budget of the paper's other games."""
 
 ARMS: dict[str, ProgressiveEpisodeLength | None] = {

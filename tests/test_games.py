@@ -28,14 +28,14 @@ def test_the_comparison_is_the_same_for_all_arms():
     jobs = games.comparison()
     assert len(jobs) == len(set(jobs)) == 4 * 3 * 3 and {job.seed for job in jobs} == {0, 1, 2}
     budgets = {job.game: {other.budget for other in jobs if other.game == job.game} for job in jobs}
-    quarter = {250_000}
-    assert budgets == {"Pong": quarter, "Breakout": quarter, "SpaceInvaders": quarter, "Enduro": {500_000}}
+    short = {150_000}
+    assert budgets == {"Pong": short, "Breakout": short, "SpaceInvaders": short, "Enduro": {400_000}}
     assert len({(job.population_size, job.sigma) for job in jobs}) == 1
     assert [job.seed for job in jobs] == sorted(job.seed for job in jobs), "a part of it is a comparison"
     assert games.comparison(["Pong"], [7], 10) == [
         Training("Pong", arm, 7, 10, games.POPULATION_SIZE, games.SIGMA) for arm in ARMS
     ]
-    assert {job.budget for job in games.comparison(GAMES[:4])} == {250_000}, "games that are not compared"
+    assert {job.budget for job in games.comparison(GAMES[:4])} == {150_000}, "games that are not compared"
     assert {job.budget for job in games.comparison(budget=10)} == {10}
 
 
@@ -480,7 +480,7 @@ def test_what_it_costs(tmp_path, capsys):
             [CONSTANT, steps],
             [DOUBLING, steps],
         ]
-    assert total == pytest.approx((9 * (3 * 250_000 + 500_000) + 4 * 3 * 7 * 30 * 600) / 500 / 3600)
+    assert total == pytest.approx((9 * (3 * 150_000 + 400_000) + 4 * 3 * 7 * 30 * 600) / 500 / 3600)
     assert cost.main(["atari", "--results", str(tmp_path)]) == total
     assert "\natari: 7.1 core-hours in all\n" in capsys.readouterr().out
     # Two seeds, six settings; games of the search are cut.

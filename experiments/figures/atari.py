@@ -1,7 +1,7 @@
 """
 Figures 3 and 5 of PEL (progressive episode lengths) on Atari games: canonical ES with T_c, with T_d and without.
 
-``--run`` plays what is missing: every game and seed with all three, 250,000 steps of the policy each, or 500,000 of Enduro.
+``--run`` plays what is missing: every game and seed with all three, 150,000 steps of the policy each, or 400,000 of Enduro.
 The paper plays for ten hours on hundreds of cores, and its two hours are a fifth of our budget. Scores are means of 30 whole
 games of the deployed policy, at most 25,000 steps each, at a fifth of the budget and at its end, with T_c also after the first
 phase. There are four games by default; ``--games`` takes any of the paper's nine, ``--seeds`` and ``--budget`` cut it down.
