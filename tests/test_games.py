@@ -473,7 +473,7 @@ def test_what_it_costs(tmp_path, capsys):
     lines, total = cost.estimate("atari", rates)
     assert len(lines) == 4 * (3 + 1) and {line[-1] for line in lines} == {"rates"}
     # Three runs each; seven scores of each seed, of thirty games, which last 600 steps.
-    for number, steps in ((0, "0.75"), (12, "1.5")):
+    for number, steps in ((0, "0.45"), (12, "1.2")):
         assert [line[1:3] for line in lines[number : number + 4]] == [
             [BASE, steps],
             ["scores", "0.378"],
@@ -482,7 +482,7 @@ def test_what_it_costs(tmp_path, capsys):
         ]
     assert total == pytest.approx((9 * (3 * 150_000 + 400_000) + 4 * 3 * 7 * 30 * 600) / 500 / 3600)
     assert cost.main(["atari", "--results", str(tmp_path)]) == total
-    assert "\natari: 7.1 core-hours in all\n" in capsys.readouterr().out
+    assert "\natari: 5.1 core-hours in all\n" in capsys.readouterr().out
     # Two seeds, six settings; games of the search are cut.
     long = cost.read_rates(tmp_path)
     long.random_length["BankHeist"] = 3000.0
