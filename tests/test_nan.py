@@ -12,7 +12,7 @@ from support import DictWalk, Walk, is_finite, tiny, vec, walks
 
 from sb3_esac import ES, ESAC
 from sb3_esac.agent import learner
-from sb3_esac.evaluation import finite, lockstep
+from sb3_esac.evaluation import finite, lane, lockstep
 from sb3_esac.evaluation.normalization import normalizers
 from sb3_esac.evolution.noise import Stream, episode_seed
 from sb3_esac.evolution.population import Population
@@ -189,10 +189,10 @@ def test_the_agent_does_not_learn_from_nan(kind, n_envs, fitness):
     else:
         assert buffer.size() < model.agent_timesteps / 2
     # Where a step is missing an episode was cut: nothing bootstraps or sums rewards over the gap.
-    for lane in range(n_envs):
+    for number in range(n_envs):
         size = buffer.size()
-        broken = (buffer.observations[1:size, lane] != buffer.next_observations[: size - 1, lane]).any(axis=-1)
-        assert buffer.dones[: size - 1, lane].astype(bool)[broken].all()
+        broken = (buffer.observations[1:size, number] != buffer.next_observations[: size - 1, number]).any(axis=-1)
+        assert buffer.dones[: size - 1, number].astype(bool)[broken].all()
 
 
 def test_everybody_meets_nan_and_is_warned_once(fitness):
@@ -340,6 +340,14 @@ def test_an_episode_of_the_agent_that_never_ends(short_patience, train_freq, upd
     model.env.reset()
     for _ in range(100):
         model.env.step(np.zeros((1, 1)))
+
+
+@pytest.mark.parametrize("n_envs", [1, 2])
+def test_members_may_play_as_long_as_the_agent(short_patience, monkeypatch, n_envs):
+    monkeypatch.setattr(lane, "UNBOUNDED_EPISODE_STEPS", 50)
+    assert tiny(vec(n_envs, length=50), agent_fraction=0, gradient_steps=0).learn(300).num_timesteps >= 300
+    with pytest.raises(RuntimeError, match=r"member \d has not ended after 50 steps"):
+        tiny(vec(n_envs, length=51), agent_fraction=0, gradient_steps=0).learn(300)
 
 
 def test_each_lane_may_take_its_time(short_patience):

@@ -237,10 +237,10 @@ class DirectLane:
                 reward = reward if -LARGEST <= reward <= LARGEST else 0.0
             hear(reward)
             n_steps += 1
-            if n_steps >= limit:
+            if n_steps >= limit and not (terminated or truncated):
                 if n_steps >= UNBOUNDED_EPISODE_STEPS:
                     raise RuntimeError(unbounded_episode(f"of member {job.member}", n_steps))
-                truncated = truncated or not terminated
+                truncated = True
             if watch is not None and not watch(
                 LaneStep(observation, action, reward, bool(terminated), bool(truncated), info, clean)
             ):

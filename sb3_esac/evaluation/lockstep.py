@@ -153,7 +153,7 @@ class _LockstepRun:
                 return None
             self.records.add(raw, actions, raw_rewards, useless)
             if self.records.lengths.max() >= UNBOUNDED_EPISODE_STEPS:
-                self._give_up()
+                self._check_ends(dones)
             for lane in ended:
                 self.end(lane, infos[lane], raw_new)
             observations, raw = new_observations, raw_new
@@ -175,7 +175,10 @@ class _LockstepRun:
             self.episodes[job] = self.records.finish(lane, *job, last, terminated, info.get("episode"))
         self.begin(lane)
 
-    def _give_up(self) -> None:
-        job = self.playing[int(self.records.lengths.argmax())]
-        assert job is not None
-        raise RuntimeError(unbounded_episode(f"of member {job[0]}", UNBOUNDED_EPISODE_STEPS))
+    def _check_ends(self, dones: np.ndarray) -> None:
+        """Refuse an episode that goes on for ever."""
+        lengths = np.where(dones, 0, self.records.lengths)
+        job = self.playing[int(lengths.argmax())]
+        if lengths.max() >= UNBOUNDED_EPISODE_STEPS:
+            assert job is not None
+            raise RuntimeError(unbounded_episode(f"of member {job[0]}", UNBOUNDED_EPISODE_STEPS))
