@@ -387,6 +387,20 @@ def test_the_table_has_every_seed():
     assert "| 0: 149, 1: 150, 2: 151 | 900 to 902 | 100:500 200:500; 100:500 200:500; 100:500 200:500 |" in lines[3]
 
 
+def test_the_summary_is_of_medians_of_games_that_are_complete():
+    assert "| no runs yet |" in atari.summary([], random_rows())
+    rows = rows_of(GOOD, ["Enduro"])
+    # One seed falls far behind, which a mean would show.
+    for row in rows:
+        if (row["arm"], row["seed"]) == (DOUBLING, "0"):
+            row["score"] = "20"
+    lines = atari.summary((rows + rows_of(GOOD, ["Pong"], seeds=(0, 1)))[::-1], random_rows(score=7)).splitlines()[2:]
+    assert lines == [
+        f"| Enduro | 1,000 | {point} | 7 | 100 (99, 100, 101) | 150 (149, 150, 151) | 200 (20, 200, 201) |"
+        for point in (FIFTH, END)
+    ]
+
+
 def test_a_file_is_written_whole_or_not_at_all(tmp_path):
     path = tmp_path / "new" / "rows.csv"
     write_csv(path, [{"a": 1}, {"a": 2}])

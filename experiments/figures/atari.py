@@ -332,6 +332,28 @@ def table(rows: Rows) -> str:
     return markdown(columns, lines or [["no runs yet", *[""] * (len(columns) - 1)]])
 
 
+def summary(rows: Rows, random: Rows) -> str:
+    """
+    Make a table of medians, with the score of each seed: a line for each game that is complete and each moment.
+
+    :param rows: Of the comparison.
+    :param random: Of the study of random play.
+    """
+    by_chance = chance(random)
+    lines = []
+    for game, scored in complete(rows).items():
+        for point in SHARES:
+            cells = []
+            for arm in ARMS:
+                seeds = sorted(scored.rows[arm, point], key=lambda row: int(row["seed"]))
+                each = ", ".join(f"{float(row['score']):.4g}" for row in seeds)
+                cells.append(f"{scored.median(arm, point):.4g} ({each})")
+            chance_score = f"{by_chance[game].mean:.4g}" if game in by_chance else ""
+            lines.append([game, f"{scored.budget:,}", point, chance_score, *cells])
+    header = ["game", "budget", "scored at", "random play", *ARMS]
+    return markdown(header, lines or [["no runs yet", *[""] * (len(header) - 1)]])
+
+
 def _place(key: tuple[str, str, int, str], rows: Rows) -> tuple[Any, ...]:
     """Where a line of the table belongs: games, budgets and arms as declared, moments as they came."""
     game, arm, budget, _ = key
@@ -413,7 +435,10 @@ def main(arguments: Sequence[str] | None = None) -> list[Outcome]:
     return outcomes
 
 
-TABLES: Tables = {"games of pel": lambda: table(read()[NAME])}
+TABLES: Tables = {
+    "games of pel": lambda: table(read()[NAME]),
+    "games of pel, summary": lambda: summary(read()[NAME], read()[RATES.name]),
+}
 
 
 if __name__ == "__main__":
