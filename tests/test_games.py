@@ -382,7 +382,7 @@ def test_the_table_has_every_seed():
     ]
     assert len(lines) == 2 * 3 * 2 and lines[-1].startswith("| Enduro | T_d |")
     assert lines[1].endswith(
-        "| 3 to 5 | 25000 | 100 | 0: 99, 1: 100, 2: 101 | 0 | whole games; whole games; whole games | 10 |"
+        "| 3 to 5 | 25000 | 100 | 0: 99, 1: 100, 2: 101 | 0 | whole games; whole games; whole games | 20 |"
     )
     assert "| 0: 149, 1: 150, 2: 151 | 900 to 902 | 100:500 200:500; 100:500 200:500; 100:500 200:500 |" in lines[3]
 

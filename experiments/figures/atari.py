@@ -313,7 +313,7 @@ def table(rows: Rows) -> str:
         "score of each seed",
         "random steps",
         "steps per phase",
-        "seconds",
+        "seconds of CPU",
     ]
     cells: dict[tuple[str, str, int, str], Rows] = {}
     for row in sorted(rows, key=lambda row: int(row["seed"])):
@@ -326,7 +326,7 @@ def table(rows: Rows) -> str:
         )
         each = ", ".join(f"{int(row['seed'])}: {score:.4g}" for row, score in zip(seeds, scores, strict=True))
         phases = "; ".join(row["phases"] or "whole games" for row in seeds) if point == END else ""
-        seconds = f"{np.mean([float(row['wall_seconds']) for row in seeds]):.0f}"
+        seconds = f"{np.mean([float(row['cpu_seconds']) for row in seeds]):.0f}"
         played = [generations, longest, f"{np.mean(scores):.4g}", each, random_steps, phases]
         lines.append([game, arm, f"{budget:,}", point, *played, seconds])
     return markdown(columns, lines or [["no runs yet", *[""] * (len(columns) - 1)]])
