@@ -1,10 +1,11 @@
 """
 What an experiment costs in core-hours: ``python -m experiments.cost [NAME]`` ("table1" by default), from measured rates.
 
-Where the results of "benchmark", "table1" or "paper_scale" have the algorithm on the task, seconds of CPU per true step are
-theirs. Elsewhere a run costs its steps times the seconds of a step (``benchmarks/results/evaluation.csv``: whole episodes in
-workers, by environment and network) and its updates times the seconds of an update (``experiments/results/learning_check.csv``
-for 256 units, ``figure4.csv`` for 512). Environments that were not measured cost what the slowest measured one of their kind
+Where the results of "benchmark", "dense", "tasks21", "table1" or "paper_scale" have the algorithm on the task, seconds of CPU
+per true step are theirs. The default, and SAC with fast updates, cost the median of those elsewhere. Otherwise a run costs
+its steps times the seconds of a step (``benchmarks/results/evaluation.csv``: whole episodes in workers, by environment and
+network) and its updates times the seconds of an update (``experiments/results/learning_check.csv`` for 256 units,
+``figure4.csv`` for 512). Environments that were not measured cost what the slowest measured one of their kind
 does; which one that is, is printed. Games cost what training on them does (``atari_games.csv``, by ``python -m
 experiments.games rates --run``) or did in ``atari.csv``, with the budget that is declared for each game, and their scores
 whole games that last as long as random play's do: a policy that lives longer, or waits for ever, plays up to 25,000 steps.
@@ -21,7 +22,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from experiments import games
+from experiments import games, suites
 from experiments.algorithms import HYPERPARAMS
 from experiments.comparison import read
 from experiments.matrices import MATRICES
@@ -43,7 +44,10 @@ JOBS: dict[str, Callable[[], Sequence[Any]]] = {**MATRICES, **games.JOBS}
 """Runs by the name of the experiment."""
 
 ESAC_UPDATES = 0.8
-"""Updates per true step of ESAC by default: the agent's share of the steps, one update for each."""
+"""Updates per true step of ESAC with arguments by task: the agent's share of the steps, one update for each."""
+
+FAST = (suites.ESAC, "SAC, fast")
+"""Whose updates are made by hand. The seconds of an update below are those of SB3's."""
 
 INTERVAL = 5
 MEMBERS = {"ESAC, paper": 50, "ESAC, paper, n = 10": 20}
@@ -127,7 +131,7 @@ def read_rates(results: Path = RESULTS, evaluation: Path = ROOT / "benchmarks" /
     if intervals:
         update[512] = float(np.median([float(row["cpu_interval"]) / float(row["updates_interval"]) for row in intervals]))
     runs = {}
-    for name in ("benchmark", "table1", "paper_scale"):
+    for name in ("benchmark", "dense", "tasks21", "table1", "paper_scale"):
         for key, seeds in read(results / f"{name}.csv").items():
             if name == "benchmark" and key[1] in MEMBERS:
                 # Budgets so short that the agent, in every fifth generation, hardly joins
@@ -163,6 +167,9 @@ def seconds_per_step(task: str, algorithm: str, rates: Rates) -> tuple[float, st
     """
     if (task, algorithm) in rates.runs:
         return rates.runs[task, algorithm], "measured runs"
+    if algorithm in FAST:
+        elsewhere = [seconds for (_, name), seconds in rates.runs.items() if name == algorithm]
+        return (float(np.median(elsewhere)), "runs on other tasks") if elsewhere else (float("nan"), "no rate")
     shape = shape_of(task, algorithm)
     known = {name for name, _ in rates.step}
     name = task if task in known or shape.network == CNN else stand_in(task)

@@ -246,3 +246,16 @@ def tasks21() -> list[Job]:
 
 
 MATRICES["tasks21"] = tasks21
+
+
+def tasks21_million() -> list[Job]:
+    """The same at a million steps, all of it. ``python -m experiments.cost tasks21_million`` says what it costs."""
+    budgets = dict.fromkeys(TABLE1, 1_000_000)
+    theirs = grid("tasks21_million", budgets, ["SAC, fast"], range(2), 20)
+    return [
+        *grid("tasks21_million", budgets, [suites.ESAC], range(3), 20),
+        *(job for job in theirs if job.seed == 0 or "umanoid" not in job.task),
+    ]
+
+
+MATRICES["tasks21_million"] = tasks21_million

@@ -375,6 +375,11 @@ def test_cost_of_known_rates(tmp_path):
     share = cost.shape_of("Swimmer-v5", "ESAC, paper, n = 10").updates / cost.shape_of("Swimmer-v5", "ESAC, paper").updates
     assert share == pytest.approx(50 / 20, rel=0.01), "as many intervals of the agent among fewer members"
     assert cost.seconds_per_step("Hopper-v5", "ESAC", cost.Rates(step, {}, {}))[1] == "no rate"
+    assert cost.seconds_per_step("Hopper-v5", "SAC, fast", rates)[1] == "no rate"
+    few = cost.Rates(step, {}, {(task, "SAC, fast"): seconds for task, seconds in (("A", 1.0), ("B", 2.0), ("C", 9.0))})
+    assert cost.seconds_per_step("Hopper-v5", "SAC, fast", few) == (2.0, "runs on other tasks")
+    lines, total = cost.estimate("tasks21_million", few)
+    assert total == pytest.approx((17 * 2 + 4) * 1e6 * 2 / 3600) and len(lines) == 21 * 2
 
 
 def test_cost_from_the_repositorys_rates(capsys):

@@ -67,7 +67,7 @@ def table(runs: Runs) -> str:
         cells = []
         for algorithm in (ESAC, SAC):
             last = [float(rows[-1]["deployed"]) for rows in runs.get((task, algorithm), {}).values()]
-            cells += [f"{sum(last) / len(last):.0f}" if last else "not run", ", ".join(f"{value:.0f}" for value in last)]
+            cells += [f"{sum(last) / len(last):.4g}" if last else "not run", ", ".join(f"{value:.4g}" for value in last)]
         lines.append([task, *cells, *PUBLISHED.get(task, ("", "", ""))])
     published = [f"{name}, published" for name in ("SAC", "CrossQ", "FlashSAC")]
     return markdown(["task", "ESAC", "its seeds", "SAC, rl-zoo3's arguments", "its seeds", *published], lines)
