@@ -1,5 +1,6 @@
 """Steps of the agent by numpy: the actions of SAC's actor, and all else as ``collect_rollouts`` does it."""
 
+import functools
 from types import SimpleNamespace
 
 import numpy as np
@@ -295,6 +296,25 @@ def test_methods_of_the_users_are_kept(name):
     agent = make_agent()
     setattr(agent, name, getattr(agent, name))
     assert make_acting(agent)._find_policy() is None
+
+
+@pytest.mark.parametrize("name", ["policy", "actor", "actor.mu", "actor.features_extractor"])
+def test_networks_of_the_users_are_asked(name):
+    """Whether their forward has been replaced or is listened to, before a run or within it."""
+    agent = make_agent()
+    acting, asked = make_acting(agent), []
+    module = functools.reduce(getattr, name.split("."), agent)
+    kept = "_predict" if name == "policy" else "forward"
+    method = getattr(module, kept)
+    assert acting._find_policy() is not None
+    setattr(module, kept, lambda *args, **kwargs: asked.append(name) or method(*args, **kwargs))
+    assert acting._find_policy() is None and make_acting(agent)._find_policy() is None
+    agent._sample_action(0, None, 1)
+    assert asked == [name]
+    delattr(module, kept)
+    assert acting._find_policy() is not None
+    module.register_forward_hook(lambda *_: None)
+    assert acting._find_policy() is None
 
 
 def test_random_play_comes_first():

@@ -343,7 +343,34 @@ def decay(agent):
     agent.critic.optimizer.param_groups[0]["weight_decay"] = 0.1
 
 
-@pytest.mark.parametrize("change", [freeze, listen, exchange, override, decay])
+def mask(agent):
+    next(agent.actor.parameters()).register_hook(lambda gradient: gradient * 0)
+
+
+def scale_afterwards(agent):
+    def scale(tensor):
+        tensor.grad *= 100
+
+    agent.log_ent_coef.register_post_accumulate_grad_hook(scale)
+
+
+def clip(agent):
+    optimizer = agent.critic.optimizer
+    step = optimizer.step
+
+    def clipped(*args, **kwargs):
+        th.nn.utils.clip_grad_value_(agent.critic.parameters(), 1e-12)
+        return step(*args, **kwargs)
+
+    optimizer.step = clipped
+
+
+def patch(agent):
+    forward = agent.actor.mu.forward
+    agent.actor.mu.forward = lambda latent: 0.5 * forward(latent)
+
+
+@pytest.mark.parametrize("change", [freeze, listen, exchange, override, decay, mask, scale_afterwards, clip, patch])
 def test_changes_that_need_sb3(change, device):
     """They are noticed between two calls, and what follows is what SB3 does."""
     found = []
@@ -359,6 +386,22 @@ def test_changes_that_need_sb3(change, device):
         assert not updates.is_fast
         found.append(tensors(agent))
     assert_close(*found, 1e-4)
+
+
+def test_gradients_are_shown():
+    """``.grad`` is the latest gradient; of the critic that of its own loss, without what SB3 adds to it when the actor learns."""
+    shown = []
+    for kind in ("stock", "auto"):
+        agent = make_agent()
+        train(agent, kind, 3)
+        shown.append([tensor.grad.clone() for tensor in (*agent.actor.parameters(), agent.log_ent_coef)])
+        assert all(tensor.grad.abs().sum() > 0 for tensor in agent.critic.parameters())
+    for one, other in zip(*shown, strict=True):
+        assert th.allclose(one, other, rtol=1e-2, atol=1e-5)
+    # SB3 may take over: it lets go of them.
+    before = th.cat([tensor.detach().flatten() for tensor in agent.actor.parameters()])
+    agent.train(1, 8)
+    assert not th.equal(before, th.cat([tensor.detach().flatten() for tensor in agent.actor.parameters()]))
 
 
 def load_parameters(agent):

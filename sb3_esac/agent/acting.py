@@ -13,6 +13,7 @@ from stable_baselines3.common.noise import VectorizedActionNoise
 from stable_baselines3.common.type_aliases import RolloutReturn
 from stable_baselines3.common.utils import should_collect_more_steps
 
+from sb3_esac.agent.attachments import has_attachments
 from sb3_esac.agent.update_graph import GraphUpdates
 from sb3_esac.agent.update_kernels import LOG_STD_MAX, LOG_STD_MIN
 from sb3_esac.agent.updates import FastUpdates, Perceptrons, Scale, Updates, normalize
@@ -115,7 +116,7 @@ class Acting:
         self._policy = None
         kind = type(agent)
         is_stock = all(getattr(kind, name) is method and name not in vars(agent) for name, method in STOCK.items())
-        if is_stock and "predict" not in vars(agent.policy) and not agent.use_sde:
+        if is_stock and not has_attachments(agent.policy.modules()) and not agent.use_sde:
             fast = self.updates.prepare()
             self._policy = None if fast is None else _ExploringPolicy(fast, agent.env.num_envs)
         return self._policy
@@ -173,6 +174,7 @@ class _ExploringPolicy:
 
     def __init__(self, updates: FastUpdates | GraphUpdates, n_envs: int) -> None:
         self.n_envs, self.agent, self.actor = n_envs, updates.agent, updates.agent.actor
+        self._modules = [self.agent.policy, *self.actor.modules()]
         self.memory = updates.memory.actor
         self.parameters = self.memory.flat.cpu()
         self.layers = Perceptrons(self.memory, self.parameters).layers
@@ -185,7 +187,7 @@ class _ExploringPolicy:
         """Whether the actor is still the one whose memory this is, and the lanes as many."""
         agent = self.agent
         is_same = agent.actor is self.actor and agent.env.num_envs == self.n_envs
-        return is_same and self.memory.is_theirs() and not agent.use_sde
+        return is_same and self.memory.is_theirs() and not agent.use_sde and not has_attachments(self._modules)
 
     def act(self, observations: np.ndarray, noise: np.ndarray) -> np.ndarray:
         """

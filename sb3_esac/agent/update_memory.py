@@ -7,6 +7,8 @@ import numpy as np
 import torch as th
 from stable_baselines3 import SAC
 
+from sb3_esac.agent.attachments import has_attachments, has_gradient_hooks, is_patched
+
 ALIGNMENT = 16
 """Blocks begin at multiples of so many numbers."""
 
@@ -120,7 +122,7 @@ class FlatAdam:
     """
 
     def __init__(self, optimizer: th.optim.Optimizer, parameters: SharedParameters) -> None:
-        layout = parameters.layout
+        self._layout = layout = parameters.layout
         self.optimizer, self.parameters, self.tensors = optimizer, parameters.flat, layout.tensors
         self.gradient, self._mean, self._square, self._scratch = (layout.new() for _ in range(4))
         self.is_fused = bool(optimizer.param_groups[0].get("fused"))
@@ -131,7 +133,7 @@ class FlatAdam:
         self._names["step"] = list(self._steps.unbind())
         self._numbers: list[np.ndarray] | None = None
         if self.parameters.numel() == 1 and self.parameters.device.type == "cpu":
-            self._numbers = [each.numpy() for each in (self.parameters, self._mean, self._square)]
+            self._numbers = [each.numpy() for each in (self.parameters, self._mean, self._square, self.gradient)]
         self._clock = self._steps.numpy() if self._steps.device.type == "cpu" else None
         self._share()
         self._addresses = self._find_addresses()
@@ -143,6 +145,11 @@ class FlatAdam:
                 if name in state:
                     view.copy_(state[name])
                 state[name] = view
+
+    def show_gradients(self) -> None:
+        """Let ``.grad`` of each parameter be the latest gradient: torch lets go of it when SB3 takes over."""
+        for tensor, view in zip(self.tensors, self._layout.views(self.gradient), strict=True):
+            tensor.grad = view
 
     def _find_addresses(self) -> list[int]:
         states = [self.optimizer.state.get(tensor) or {} for tensor in self.tensors]
@@ -182,12 +189,12 @@ class FlatAdam:
         group: dict[str, Any] = self.optimizer.param_groups[0]
         beta1, beta2 = group["betas"]
         self._clock += 1
-        n_steps, (value, mean, square) = float(self._clock[0]), (float(array[0]) for array in self._numbers)
+        n_steps, (value, mean, square) = float(self._clock[0]), (float(array[0]) for array in self._numbers[:3])
         mean += (1 - beta1) * (gradient - mean)
         square = beta2 * square + (1 - beta2) * gradient * gradient
         deviation = (square / (1 - beta2**n_steps)) ** 0.5 + group["eps"]
         value -= group["lr"] / (1 - beta1**n_steps) * mean / deviation
-        for array, number in zip(self._numbers, (value, mean, square), strict=True):
+        for array, number in zip(self._numbers, (value, mean, square, gradient), strict=True):
             array[0] = number
 
     @property
@@ -255,7 +262,7 @@ def plain_adam(optimizer: Any) -> bool:
     group = optimizer.param_groups[0]
     is_plain = not any(group.get(name, wanted) != wanted for name, wanted in PLAIN.items())
     betas_are_numbers = not any(isinstance(value, th.Tensor) for value in (group["lr"], *group["betas"]))
-    return is_plain and betas_are_numbers and not hooks
+    return is_plain and betas_are_numbers and not hooks and not is_patched(optimizer)
 
 
 def same_steps(optimizer: th.optim.Optimizer) -> bool:
@@ -266,18 +273,6 @@ def same_steps(optimizer: th.optim.Optimizer) -> bool:
     """
     states = [optimizer.state.get(tensor) or {} for tensor in optimizer.param_groups[0]["params"]]
     return len({float(state.get("step", 0)) for state in states}) == 1
-
-
-def has_hooks(modules: Sequence[th.nn.Module]) -> bool:
-    """
-    Whether anybody listens to what modules compute.
-
-    :param modules: Modules.
-    """
-    return any(
-        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
-        for module in modules
-    )
 
 
 class AgentMemory:
@@ -326,7 +321,8 @@ class AgentMemory:
             and all(memory.is_theirs() for memory in self.shared)
             and all(adam.is_theirs() for adam in self.adams)
             and all(tensor.requires_grad for adam in self.adams for tensor in adam.tensors)
-            and not has_hooks(self._modules)
+            and not has_attachments(self._modules)
+            and not any(has_gradient_hooks(adam.tensors) for adam in self.adams)
         )
 
     def begin(self) -> None:

@@ -2,8 +2,8 @@
 The agent's updates: SB3's ``train``, or for a plain SAC with perceptrons the same by hand, and on a GPU by CUDA graphs.
 
 To an agent :class:`FastUpdates` and :class:`GraphUpdates` do what ``SAC.train`` does to it, except for the last digits:
-parameters, targets, entropy coefficient, the optimisers' state, counters and log. They draw the same random numbers. Gradients
-are not left in ``.grad``.
+parameters, targets, entropy coefficient, the optimisers' state, counters and log. They draw the same random numbers.
+:class:`FastUpdates` leaves in ``.grad`` the latest gradient of each network's own loss, :class:`GraphUpdates` nothing.
 """
 
 import math
@@ -21,6 +21,7 @@ from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.sac.policies import Actor, SACPolicy
 from torch.distributions import Normal
 
+from sb3_esac.agent.attachments import has_attachments, has_gradient_hooks
 from sb3_esac.agent.building import class_of
 from sb3_esac.agent.threads import one_thread
 from sb3_esac.agent.update_graph import GraphUpdates
@@ -29,7 +30,6 @@ from sb3_esac.agent.update_memory import (
     STOCK_TRAIN,
     AgentMemory,
     PerceptronMemory,
-    has_hooks,
     plain_adam,
     same_steps,
 )
@@ -118,6 +118,8 @@ def reason_for_stock(agent: Any) -> str | None:
         tensor.requires_grad for part in (agent.actor, agent.critic) for tensor in part.parameters()
     ):
         return "parameters are frozen, or not single precision"
+    if has_gradient_hooks(tensors):
+        return "parameters have hooks"
     return _reason_of_optimizers(agent) or _reason_of_networks(agent)
 
 
@@ -134,8 +136,8 @@ def _reason_of_optimizers(agent: Any) -> str | None:
 
 
 def _reason_of_networks(agent: Any) -> str | None:
-    if has_hooks(list(agent.policy.modules())):
-        return "modules have hooks"
+    if has_attachments(agent.policy.modules()):
+        return "networks have hooks, or methods of their own"
     for part in (agent.actor, agent.critic, agent.critic_target):
         extractor = part.features_extractor
         inner = extractor.extractor if type(extractor) is ObservationNormalizer else extractor
@@ -216,6 +218,8 @@ class FastUpdates:
         self.actor, self.critic, self.target = map(Perceptrons, (memory.actor, memory.critic, memory.target))
         self._actor_gradients = self.actor.split(memory.actor_adam.gradient)
         self._critic_gradients = self.critic.split(memory.critic_adam.gradient)
+        for adam in memory.adams:
+            adam.show_gradients()
         self._batch: Batch | None = None
         self._scales = [Scale(part.features_extractor) for part in (agent.actor, agent.critic, agent.critic_target)]
 
