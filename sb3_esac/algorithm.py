@@ -248,7 +248,7 @@ class PopulationAlgorithm(BaseAlgorithm):
         :param env: The environment.
         :param force_reset: As in SB3; generations always begin with a reset.
         """
-        before = self.env
+        before, env_id = self.env, self._env_id
         super().set_env(env, force_reset)
         self._env_id = None
         if self.env_fn is not None and before not in (None, self.env) and self.env_fn is self._applied.values["env_fn"]:
@@ -257,7 +257,15 @@ class PopulationAlgorithm(BaseAlgorithm):
                 "this is another one.",
                 stacklevel=2,
             )
-        self._adopt_env()
+        try:
+            self._adopt_env()
+        except ValueError:
+            # A model that was refused an environment stays on its own.
+            if before is not None:
+                super().set_env(before, force_reset)
+                self._env_id = env_id
+                self._adopt_env()
+            raise
         self._applied.adopted_env = self.env
 
     def _adopt_env(self) -> None:

@@ -5,6 +5,7 @@ import io
 import pathlib
 from collections.abc import Callable, Collection
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 import gymnasium as gym
@@ -566,7 +567,7 @@ class ESAC(PopulationAlgorithm):
     def _operate(self, fitness: np.ndarray, agent_trained: bool) -> bool:
         """Let operators change the population; False if one asked to stop."""
         population, number = self.population, self.population.generation
-        generation = Generation(number, self.run_seed, population, fitness, agent_trained, lambda: row_groups(self.actor))
+        generation = Generation(number, self.run_seed, population, fitness, agent_trained, partial(row_groups, self.actor))
         return apply_operators(self.operators, generation, self)
 
     def _candidates(self) -> dict[str, np.ndarray]:

@@ -50,34 +50,51 @@ class Part(Protocol):
         """
 
 
-def check_form(path: str | pathlib.Path | io.BufferedIOBase, arguments: Mapping[str, Any], known: Collection[str]) -> None:
+def read_attributes(path: str | pathlib.Path | io.BufferedIOBase) -> dict[str, Any]:
     """
-    Check that a file is not of another form. What is in it is not unpickled: it may need modules that are gone.
+    Read how a file describes the attributes of its model, without unpickling them: they may need modules that are gone.
 
-    :param path: What is to be loaded.
-    :param arguments: Those that are to take the place of the saved ones, by name.
-    :param known: Names of the algorithm's arguments.
-    :raises ValueError: If version 0.1 of this package has written it, its networks have been built with other arguments, or it
-        knows nothing of one of the arguments.
+    :param path: The file.
+    :return: By name; nothing if it is no zip file, or has none.
     """
     file = open_path(path, "r", suffix="zip")
     try:
         with zipfile.ZipFile(file) as archive:
-            saved = json.loads(archive.read("data")) if "data" in archive.namelist() else {}
+            found: dict[str, Any] = json.loads(archive.read("data")) if "data" in archive.namelist() else {}
+            return found
     except zipfile.BadZipFile:
         # SB3 says so.
-        return
+        return {}
     finally:
         if file is path:
             file.seek(0)
         else:
             file.close()
+
+
+def check_form(path: str | pathlib.Path | io.BufferedIOBase, arguments: Mapping[str, Any], known: Collection[str]) -> None:
+    """
+    Check that a file is not of another form.
+
+    :param path: What is to be loaded.
+    :param arguments: Those that are to take the place of the saved ones, by name.
+    :param known: Names of the algorithm's arguments.
+    :raises ValueError: If another algorithm or version 0.1 of this package has written it, its networks have been built with
+        other arguments, or it knows nothing of one of the arguments.
+    """
+    saved = read_attributes(path)
     if OF_VERSION_0_1 in saved:
         way = " To go on with its agent here, save `model.agent` there, and use `ESAC.from_agent`."
         raise ValueError(
             "The file was saved by sb3_esac 0.1, whose models have another form: load it with `pip install sb3_esac==0.1.0`."
             + way * ("agent_class" in saved)
         )
+    if saved and STATE not in saved:
+        way = ": `ESAC.from_agent` begins a model with an agent of SB3's" * ("agent_class" in known)
+        raise ValueError(f"The file holds a model of another package{way}")
+    if saved and ("agent_class" in saved) != ("agent_class" in known):
+        held, asked = ("ESAC", "ES") if "agent_class" in saved else ("ES", "ESAC")
+        raise ValueError(f"The file holds a model of {held}, not of {asked}: load it with `{held}.load`")
     refuse_removed(REMOVED, arguments)
     # ES has one for SB3's sake, and overwrites it.
     attributes = saved.keys() - {"learning_rate"}

@@ -52,6 +52,8 @@ def check_action_space(env: gym.Env | VecEnv, *, discrete: bool = False) -> None
     :param env: The environment.
     :param discrete: Whether they may be ``Discrete`` instead.
     """
+    expected = "an environment of Gymnasium, its registered name, or a VecEnv (`make_vec_env` makes one of functions)"
+    require(isinstance(getattr(env, "action_space", None), spaces.Space), "env", env, expected)
     space = env.action_space
     if discrete and isinstance(space, spaces.Discrete):
         return
@@ -213,7 +215,10 @@ def check_vec_normalize(
     if vec_normalize is None:
         return
     both = bool(normalize_observations) and vec_normalize.norm_obs
-    expected = "False with `VecNormalize(norm_obs=True)`: one of the two is enough"
+    expected = (
+        "False with `VecNormalize(norm_obs=True)`, since one of the two is enough (a model that has been made to normalise "
+        "observations itself goes on with `VecNormalize(norm_obs=False)`)"
+    )
     require(not both, "normalize_observations", normalize_observations, expected)
     # Replay buffers hold what came into VecNormalize.
     expected = f"wrapped by `VecNormalize` last, after `VecFrameStack` and `VecTransposeImage` (the policy sees {space})"

@@ -12,6 +12,7 @@ from sb3_esac import validation
 from sb3_esac.agent.building import arguments_of
 from sb3_esac.arguments import defaults_of
 from sb3_esac.evaluation.vectors import to_vector
+from sb3_esac.saving import STATE, read_attributes
 
 Model = TypeVar("Model")
 
@@ -35,12 +36,21 @@ def begin_from_agent(
     :param agent_class: What the file holds.
     :param kwargs: Arguments of the model, which come before those of the file.
     :return: The model.
-    :raises ValueError: If ``normalize_observations`` is asked for, or an argument is not what it may be.
+    :raises ValueError: If the file holds no model of ``agent_class``, an argument is not what it may be, or
+        ``normalize_observations`` is asked for.
     """
     if kwargs.get("normalize_observations"):
         raise ValueError("`normalize_observations` must be False for a plain agent, whose networks expect raw observations")
     kwargs["normalize_observations"] = False
-    donor = agent_class.load(path, device=kwargs.get("device", "auto"), replay_buffer=NO_BUFFER)
+    if STATE in read_attributes(path):
+        raise ValueError("The file holds a model of this package, not an agent: load it, or save its `model.agent`")
+    try:
+        donor = agent_class.load(path, device=kwargs.get("device", "auto"), replay_buffer=NO_BUFFER)
+    except (AttributeError, KeyError, RuntimeError, TypeError) as error:
+        name = agent_class.__name__
+        raise ValueError(
+            f"`{name}.load` cannot load the file ({error}): pass the class that saved it as `agent_class`"
+        ) from error
     donated = validation.effective(validation.EFFECTS, defaults_of(model_class), arguments_of(donor), kwargs)
     model: Any = model_class(donor.policy_class, env, agent_class=agent_class, **{**donated, **kwargs})
     model.agent.set_parameters(donor.get_parameters())

@@ -209,6 +209,14 @@ def test_what_was_never_an_argument():
         make_model(ESAC, drift(), recombinations="es")
 
 
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("env", [Drift, 3, [Drift()]], ids=["class", "number", "list"])
+def test_what_is_no_environment(algorithm, env):
+    with pytest.raises(ValueError, match=r"`env` must be an environment .*`make_vec_env`") as error:
+        algorithm("MlpPolicy", env)
+    assert str(env) in str(error.value)
+
+
 @pytest.mark.parametrize(
     "space", [spaces.MultiDiscrete([2, 3]), spaces.MultiBinary(3), spaces.Tuple([spaces.Discrete(2)])], ids=str
 )

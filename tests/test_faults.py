@@ -16,7 +16,9 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from evaluation_envs import Point, Troubled, slow_point, unbuildable
+from helpers import Drift, make_model
 
+from sb3_esac import ES
 from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult
 from sb3_esac.evaluation.numpy_mlp import NumpyMlp
 from sb3_esac.evaluation.rollout import Recording
@@ -303,6 +305,22 @@ def test_a_script_without_a_guard_is_told_so(tmp_path: Path) -> None:
     assert "`__main__` guard" in last and 'if __name__ == "__main__":' in last
     assert "leaked" not in errors
     assert session_is_empty(process.pid)
+
+
+def in_a_daemon() -> str:
+    try:
+        make_model(ES, Drift(), n_workers=2, seed=0).learn(100)
+    except EvaluationError as error:
+        return str(error)
+    return "no error"
+
+
+def test_workers_of_a_daemon() -> None:
+    """Processes of a ``multiprocessing.Pool`` may not have children: they are told so, and not to guard their script."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        message = pool.apply(in_a_daemon)
+    assert "daemonic processes are not allowed to have children" in message
+    assert "`n_workers=1`" in message and "guard" not in message
 
 
 @pytest.mark.parametrize("victims", ["group", "parent"])

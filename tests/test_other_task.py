@@ -9,7 +9,7 @@ import pytest
 from helpers import ALGORITHMS, Counted, Drift, make_model
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
 
 from sb3_esac import ES, ESAC
 from sb3_esac.budget.rule import TURN_EPISODES, TURN_STEPS, TurnOfItsOwn
@@ -28,6 +28,20 @@ class Poor(gym.RewardWrapper):
 
 def environments(n_envs: int, *, poor: bool) -> DummyVecEnv:
     return make_vec_env(lambda: Poor(Drift()) if poor else Drift(), n_envs=n_envs, seed=0)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_model_that_was_refused_an_environment_stays_on_its_own(algorithm):
+    env = make_vec_env(Drift, 2)
+    model = make_model(algorithm, env, normalize_observations=True, seed=0).learn(60)
+    with pytest.raises(ValueError, match=r"goes on with `VecNormalize\(norm_obs=False\)`"):
+        model.set_env(VecNormalize(make_vec_env(Drift, 2)))
+    assert model.env is env and model.get_vec_normalize_env() is None and model.arena.env is env
+    n_steps = model.num_timesteps
+    model.learn(60, reset_num_timesteps=False)
+    assert model.num_timesteps > n_steps
+    model.set_env(VecNormalize(make_vec_env(Drift, 2), norm_obs=False))
+    model.learn(60)
 
 
 @pytest.mark.parametrize("way", ["set_env", "load"])

@@ -1,5 +1,6 @@
 """What is saved comes back, and a run that is taken up again is the run that was never interrupted."""
 
+import functools
 import io
 import os
 import pathlib
@@ -13,7 +14,7 @@ import pytest
 import torch as th
 from helpers import ALGORITHMS, DEPLOYED, HYBRIDS, Drift, Tell, differences, drift, keep_log, make_model, state_of, stores_of
 from resume import CASES, TOTAL, interrupt
-from stable_baselines3 import SAC
+from stable_baselines3 import SAC, TD3
 from stable_baselines3.common.callbacks import CheckpointCallback
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
@@ -107,6 +108,52 @@ def test_set_parameters_checks_state_dicts(algorithm):
         broken[name][key] = th.cat([value, value])
         with pytest.raises(RuntimeError):
             model.set_parameters(broken)
+
+
+FILES = {
+    "ESAC": lambda: trained(),
+    "ES": lambda: trained(ES),
+    **{c.__name__: functools.partial(c, "MlpPolicy", "Pendulum-v1") for c in (SAC, TD3)},
+}
+
+
+@pytest.mark.parametrize(
+    "load, name, way",
+    [
+        (ESAC.load, "SAC", "`ESAC.from_agent`"),
+        (ES.load, "SAC", "another package$"),
+        (ESAC.load, "ES", "not of ESAC: load it with `ES.load`"),
+        (ES.load, "ESAC", "not of ES: load it with `ESAC.load`"),
+        (functools.partial(ESAC.from_agent, env="Pendulum-v1"), "ESAC", "`model.agent`"),
+        (functools.partial(ESAC.from_agent, env="Pendulum-v1"), "ES", "`model.agent`"),
+        (functools.partial(ESAC.from_agent, env="Pendulum-v1"), "TD3", "`SAC.load` cannot load .*`agent_class`"),
+        (
+            functools.partial(ESAC.from_agent, env="Pendulum-v1", agent_class=TD3),
+            "SAC",
+            "`TD3.load` cannot load .*`agent_class`",
+        ),
+    ],
+    ids=str,
+)
+def test_files_of_others_are_refused_with_a_way_on(load, name, way):
+    file = io.BytesIO()
+    FILES[name]().save(file)
+    file.seek(0)
+    with pytest.raises(ValueError, match=way):
+        load(file)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("copy", [deepcopy, lambda model: pickle.loads(pickle.dumps(model))], ids=["deepcopy", "pickle"])
+def test_copies_go_on_alike(algorithm, copy):
+    """A model with its environment is copied and pickled as SAC is: under names that other processes find."""
+    model = trained(algorithm)
+    other = copy(model)
+    assert other.env is not model.env and other.num_timesteps == model.num_timesteps
+    assert b"Seeded" not in pickle.dumps(model.env).replace(b"sb3_esac.evaluation.seeded_episodes", b"")
+    for each in (model, other):
+        each.learn(150, reset_num_timesteps=False)
+    assert not differences(state_of(model), state_of(other))
 
 
 def test_set_mean():

@@ -389,7 +389,7 @@ def test_changes_that_need_sb3(change, device):
 
 
 def test_gradients_are_shown():
-    """``.grad`` is the latest gradient; of the critic that of its own loss, without what SB3 adds to it when the actor learns."""
+    """``.grad`` is the latest gradient; the critic's is of its own loss, without what SB3 adds when the actor learns."""
     shown = []
     for kind in ("stock", "auto"):
         agent = make_agent()

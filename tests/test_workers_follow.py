@@ -263,6 +263,31 @@ def test_success_does_not_depend_on_who_plays(algorithm: type) -> None:
     assert rates[0] == rates[1] and 0 < rates[0][-1] < 1
 
 
+class Measured(Lesson):
+    def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        *others, info = super().step(action)
+        info |= {"height": float(action[0]), "parts": {"feet": [self.n_steps, np.arange(2)]}, "body": object()}
+        return *others, info
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_what_an_episode_ends_with_does_not_depend_on_who_plays(algorithm: type) -> None:
+    """Callbacks find the environment's own measurements in the last ``info``; objects stay in the worker."""
+    told: list[list[Any]] = []
+    for kwargs in (dict(backend="lockstep"), dict(backend="subproc", n_workers=2)):
+        ends: list[Any] = []
+
+        def keep(variables: dict[str, Any], _: Any, ends: list[Any] = ends) -> bool:
+            for done, info in zip(variables["dones"], variables["infos"], strict=True):
+                if done:
+                    ends.append((info["is_success"], info["height"], info["parts"]["feet"][0], *info["parts"]["feet"][1]))
+            return True
+
+        make_model(algorithm, Monitor(Measured()), seed=0, **kwargs).learn(120, callback=keep)
+        told.append(ends)
+    assert told[0] == told[1] and len(told[0]) > 10
+
+
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("kind", ["Monitor", "VecMonitor"])
 def test_monitor_files_hold_what_workers_play(algorithm: type, kind: str, tmp_path: Path) -> None:

@@ -1,14 +1,13 @@
-"""What users attach to networks and optimisers: hooks, and methods in place of their class's. Only SB3's own updates heed them."""
+"""What users attach to networks and optimisers, and only SB3's updates heed: hooks, and methods in place of their class's."""
 
 from collections.abc import Iterable
 from typing import Any
 
 import torch as th
 
-METHODS = frozenset(
-    ("forward", "action_log_prob", "get_action_dist_params", "extract_features", "predict", "_predict", "q1_forward")
-    + ("scale_action", "unscale_action", "set_training_mode", "step", "zero_grad")
-)
+OF_MODULES = ("forward", "action_log_prob", "get_action_dist_params", "extract_features", "q1_forward", "set_training_mode")
+OF_POLICIES = ("predict", "_predict", "scale_action", "unscale_action")
+METHODS = frozenset((*OF_MODULES, *OF_POLICIES, "step", "zero_grad"))
 """Of modules and optimisers: what SB3 calls to act and to learn."""
 
 

@@ -270,6 +270,11 @@ class SavedAsPlain(OffPolicyAlgorithm):
 
     save.__doc__ = OffPolicyAlgorithm.save.__doc__
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Copy and pickle as an instance of the agent's class, which can be found by its name."""
+        reduced: Any = super().__reduce_ex__(2)
+        return _unpickled, (class_of(self),), *reduced[2:]
+
 
 @functools.cache
 def saved_as_plain(agent_class: type[OffPolicyAlgorithm]) -> type[OffPolicyAlgorithm]:
@@ -279,6 +284,10 @@ def saved_as_plain(agent_class: type[OffPolicyAlgorithm]) -> type[OffPolicyAlgor
     :param agent_class: Class of the agent.
     """
     return type(agent_class.__name__, (SavedAsPlain, agent_class), {"__module__": agent_class.__module__})
+
+
+def _unpickled(agent_class: type[OffPolicyAlgorithm]) -> OffPolicyAlgorithm:
+    return object.__new__(saved_as_plain(agent_class))
 
 
 def class_of(agent: OffPolicyAlgorithm) -> type[OffPolicyAlgorithm]:

@@ -56,13 +56,16 @@ class Lead(Budget):
     teaches = True
 
     def __init__(self) -> None:
-        super().__init__(lambda remaining: FOLLOWER if self.searches else 1.0)
+        super().__init__(self._share)
         self.searches = False
         self._agent, self._search = Returns(), Trend()
         self._n_searches = 0
         self._piece = self._episode_length = 0.0
         self._handed_at = self._agent_handed_at = 0
         self._turn = TurnOfItsOwn()
+
+    def _share(self, remaining: float) -> float:
+        return FOLLOWER if self.searches else 1.0
 
     def advance(self, progress: Progress) -> str:
         if progress.timesteps < self._handed_at:

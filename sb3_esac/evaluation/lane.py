@@ -9,6 +9,7 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
+from sb3_esac.evaluation.driving import PLAIN
 from sb3_esac.evaluation.evaluator import UNBOUNDED_EPISODE_STEPS, EvaluationRequest, unbounded_episode
 from sb3_esac.evaluation.factories import LaneRecipe
 from sb3_esac.evaluation.lockstep import LockstepEvaluator
@@ -17,6 +18,10 @@ from sb3_esac.evaluation.rollout import EpisodeRecorder, EpisodeResult, Recordin
 from sb3_esac.evaluation.vec_envs import base_vec_env
 
 LARGEST = float(np.finfo(np.float32).max)
+
+
+TOLD = ("episode", "terminal_observation", "TimeLimit.truncated")
+"""Of the last ``info``: what callbacks are told of apart."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ class ReplayableEpisode:
     :param episode: The episode.
     :param rewards: (T,) raw rewards, for callbacks that want to hear of every step.
     :param terminated: Whether the last step was terminal.
-    :param last_info: What ``Recording.info_keys`` asked for of the last ``info``, as far as it was there.
+    :param last_info: The last ``info``, without what is no data and was not asked for by ``Recording.info_keys``.
     """
 
     episode: EpisodeResult
@@ -150,8 +155,22 @@ class WrappedLane:
 
 
 def _kept(info: dict[str, Any], job: Job) -> dict[str, Any]:
-    """What is kept of the last ``info`` of an episode."""
-    return {key: info[key] for key in job.recording.info_keys if key in info}
+    """What is kept of the last ``info`` of an episode: data, and what was asked for."""
+    wanted = job.recording.info_keys
+    return {key: value for key, value in info.items() if key in wanted or (key not in TOLD and is_data(value))}
+
+
+def is_data(value: Any) -> bool:
+    """
+    Whether a value is a number, a string, None, an array of them, or a container of these.
+
+    :param value: A value of an ``info``.
+    """
+    if isinstance(value, dict):
+        return all(map(is_data, value)) and all(map(is_data, value.values()))
+    if type(value) in (list, tuple):
+        return all(map(is_data, value))
+    return type(value) in PLAIN or (type(value) is np.ndarray and value.dtype != object)
 
 
 class _BoundPlayer:

@@ -134,8 +134,7 @@ class PoolEvaluator(Evaluator):
         rules = []
         for request in requests:
             lanes = request.lanes if self.recipe.lanes_differ else None
-            keys = tuple(dict.fromkeys([*request.recording.info_keys, *self.files.keywords]))
-            recording = replace(request.recording, info_keys=keys)
+            recording = replace(request.recording, info_keys=self.files.keywords)
             rules.append(Rules(request.player, recording, request.max_episode_steps, statistics, tuple(calls), lanes))
         return bytes(cloudpickle.dumps(rules))
 

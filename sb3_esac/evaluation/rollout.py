@@ -58,13 +58,13 @@ class Recording:
     :param transitions: Keep every step.
     :param observation_moments: Compute moments of the observations.
     :param return_discount: Discount of the running return whose moments are computed; None for none.
-    :param info_keys: What to keep of the last ``info`` of an episode, beside ``Monitor``'s summary.
+    :param info_keys: What to keep of the last ``info`` of an episode even if it is no data.
     """
 
     transitions: bool = False
     observation_moments: bool = False
     return_discount: float | None = None
-    info_keys: tuple[str, ...] = ("is_success",)
+    info_keys: tuple[str, ...] = ()
 
     @property
     def observations(self) -> bool:

@@ -10,6 +10,7 @@ for the seed of every episode. It stays an instance of its class and stays in it
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -84,6 +85,11 @@ class SeededEpisodes(VecEnv):
     _returns: np.ndarray
     _tainted: np.ndarray
     journal: Journal
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Copy and pickle as an instance of the class that was adopted, which can be found by its name."""
+        reduced: Any = super().__reduce_ex__(2)
+        return _unpickled, (type(self).__bases__[1],), *reduced[2:]
 
     def env_method(
         self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
@@ -298,6 +304,15 @@ class SeededEpisodes(VecEnv):
         return {"seed": self._seeds[lane] if seed is None else seed, **options}
 
 
+@cache
+def _seeded(kind: type[VecEnv]) -> type[VecEnv]:
+    return type(f"Seeded{kind.__name__}", (SeededEpisodes, kind), {"__module__": kind.__module__})
+
+
+def _unpickled(kind: type[VecEnv]) -> VecEnv:
+    return object.__new__(_seeded(kind))
+
+
 def adopt(venv: VecEnv) -> SeededEpisodes:
     """
     Teach the base of a ``VecEnv`` to seed, count and clean its episodes. A second call changes nothing.
@@ -309,7 +324,7 @@ def adopt(venv: VecEnv) -> SeededEpisodes:
     if not isinstance(base, SeededEpisodes):
         driver = make_driver(base)
         kind = type(base)
-        base.__class__ = type(f"Seeded{kind.__name__}", (SeededEpisodes, kind), {"__module__": kind.__module__})
+        base.__class__ = _seeded(kind)
         assert isinstance(base, SeededEpisodes)
         base.driver = driver
         base.seed_source, base.max_episode_steps, base.endless_after, base.n_env_steps = None, None, None, 0

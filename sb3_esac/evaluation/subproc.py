@@ -30,6 +30,8 @@ GUARD = (
     "or play the episodes in this process (`n_workers=1`). What the worker said stands above."
 )
 
+NO_START = "Worker processes cannot be started (%s): play the episodes in this process (`n_workers=1`)"
+
 
 def start_server() -> None:
     """
@@ -307,7 +309,9 @@ class _Run(PoolRun):
         if worker.thread is not None:
             worker.thread.join()
         if not any(other.was_ready for other in self.workers) and self.slots.pids[death.slot] == 0:
-            raise EvaluationError(GUARD) from death.error
+            raise EvaluationError(
+                GUARD if isinstance(death.error, EOFError | OSError) else NO_START % death.error
+            ) from death.error
         where = self.where(int(self.slots.jobs[death.slot]))
         worker.discard()
         self.count_death(death.slot, where, death.error)

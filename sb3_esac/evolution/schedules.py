@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from stable_baselines3.common.utils import ConstantSchedule
 
 Schedule = Callable[[float], float]
 
@@ -36,4 +37,4 @@ def as_schedule(value: float | Schedule) -> Schedule:
     """
     if callable(value):
         return value
-    return lambda _: float(value)
+    return ConstantSchedule(float(value))
