@@ -18,12 +18,15 @@ class Annealed(Budget):
     name = "probability"
 
     def __init__(self, probability: float | Schedule | None, interval: int, n_episodes: int) -> None:
-        super().__init__(ExponentialAnnealing() if probability is None else as_schedule(probability))
+        self.schedule = ExponentialAnnealing() if probability is None else as_schedule(probability)
         self.interval, self.n_episodes = interval, n_episodes
+
+    def value(self, progress: Progress) -> float:
+        return self.schedule(progress.remaining)
 
     def begins(self, progress: Progress) -> bool:
         coin = generator(progress.run_seed, progress.generation, Stream.GRADIENT_INTERVAL).random()
-        return (progress.generation + 1) % self.interval == 0 and coin < self.schedule(progress.remaining)
+        return (progress.generation + 1) % self.interval == 0 and coin < self.value(progress)
 
     def goes_on(self, progress: Progress) -> bool:
         return progress.n_agent_episodes < self.n_episodes

@@ -56,7 +56,6 @@ class Lead(Budget):
     teaches = True
 
     def __init__(self) -> None:
-        super().__init__(self._share)
         self.searches = False
         self._agent, self._search = Returns(), Trend()
         self._n_searches = 0
@@ -64,7 +63,7 @@ class Lead(Budget):
         self._handed_at = self._agent_handed_at = 0
         self._turn = TurnOfItsOwn()
 
-    def _share(self, remaining: float) -> float:
+    def value(self, progress: Progress) -> float:
         return FOLLOWER if self.searches else 1.0
 
     def advance(self, progress: Progress) -> str:

@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 import numpy as np
 
 from sb3_esac.evaluation.progress import Progress
-from sb3_esac.evolution.schedules import Schedule
 
 TURN_EPISODES, TURN_STEPS = 4, 1000
 """
@@ -42,20 +41,13 @@ class TurnOfItsOwn:
 
 
 class Budget(ABC):
-    """
-    A rule for the agent's intervals.
-
-    :param schedule: What the rule follows, a function of the remaining progress.
-    """
+    """A rule for the agent's intervals."""
 
     name: ClassVar[str]
-    """Of what the schedule gives, in the log."""
+    """Of its :meth:`value`, in the log."""
 
     teaches: ClassVar[bool] = False
     """Whether the agent may learn from the winners (``share_experience="auto"``)."""
-
-    def __init__(self, schedule: Schedule) -> None:
-        self.schedule = schedule
 
     def advance(self, progress: Progress) -> str:
         """
@@ -66,6 +58,14 @@ class Budget(ABC):
         """
         return ""
 
+    @abstractmethod
+    def value(self, progress: Progress) -> float:
+        """
+        Say what the rule follows: the agent's share of the steps, or the probability of an interval.
+
+        :param progress: Where the run stands.
+        """
+
     def logged(self, progress: Progress) -> dict[str, float]:
         """
         Give the log what the rule follows.
@@ -73,7 +73,7 @@ class Budget(ABC):
         :param progress: Where the run stands.
         :return: Values by their keys.
         """
-        return {f"agent/{self.name}": self.schedule(progress.remaining)}
+        return {f"agent/{self.name}": self.value(progress)}
 
     def note_interval(self, episodes: Sequence[tuple[float, int]]) -> None:  # noqa: B027
         """

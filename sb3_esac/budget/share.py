@@ -31,11 +31,14 @@ class AgentShare(Budget):
     name = "fraction"
 
     def __init__(self, fraction: float | Schedule) -> None:
-        super().__init__(as_schedule(fraction))
+        self.schedule = as_schedule(fraction)
         self._turn = TurnOfItsOwn()
 
+    def value(self, progress: Progress) -> float:
+        return self.schedule(progress.remaining)
+
     def has_generation(self, progress: Progress) -> bool:
-        return self.schedule(progress.remaining) < 1
+        return self.value(progress) < 1
 
     def begins(self, progress: Progress) -> bool:
         self._turn.begin(progress)
@@ -45,11 +48,11 @@ class AgentShare(Budget):
         return self._is_owed(progress) if self.has_generation(progress) else self._turn.goes_on(progress)
 
     def _is_owed(self, progress: Progress) -> bool:
-        fraction = self.schedule(progress.remaining)
+        fraction = self.value(progress)
         plays_the_rest = fraction >= ENDING_FRACTION and not progress.overlaps
         if plays_the_rest and progress.total_timesteps - progress.timesteps < progress.generation_timesteps:
             return True
         return progress.agent_timesteps < fraction * progress.timesteps
 
     def scales_observations(self, progress: Progress) -> bool:
-        return self.schedule(progress.remaining) >= SCALING_FRACTION
+        return self.value(progress) >= SCALING_FRACTION

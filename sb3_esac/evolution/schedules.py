@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from stable_baselines3.common.utils import ConstantSchedule
 
 Schedule = Callable[[float], float]
 
@@ -28,6 +27,20 @@ class ExponentialAnnealing:
         return self.final + (1.0 - self.final) * float(np.exp(-(1.0 - progress_remaining) / self.time_constant))
 
 
+@dataclass(frozen=True)
+class Constant:
+    """
+    The same at all times.
+
+    :param value: The value.
+    """
+
+    value: float
+
+    def __call__(self, progress_remaining: float) -> float:
+        return self.value
+
+
 def as_schedule(value: float | Schedule) -> Schedule:
     """
     Turn a number into a constant schedule.
@@ -37,4 +50,4 @@ def as_schedule(value: float | Schedule) -> Schedule:
     """
     if callable(value):
         return value
-    return ConstantSchedule(float(value))
+    return Constant(float(value))
