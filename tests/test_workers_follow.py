@@ -266,7 +266,7 @@ def test_success_does_not_depend_on_who_plays(algorithm: type) -> None:
 class Measured(Lesson):
     def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         *others, info = super().step(action)
-        info |= {"height": float(action[0]), "parts": {"feet": [self.n_steps, np.arange(2)]}, "body": object()}
+        info |= {"height": float(action[0]), "parts": {"feet": [np.uint8(self.n_steps), np.arange(2)]}, "body": object()}
         return *others, info
 
 

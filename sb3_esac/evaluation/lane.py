@@ -170,7 +170,7 @@ def is_data(value: Any) -> bool:
         return all(map(is_data, value)) and all(map(is_data, value.values()))
     if type(value) in (list, tuple):
         return all(map(is_data, value))
-    return type(value) in PLAIN or (type(value) is np.ndarray and value.dtype != object)
+    return type(value) in PLAIN or (isinstance(value, np.generic | np.ndarray) and value.dtype != object)
 
 
 class _BoundPlayer:
