@@ -187,7 +187,10 @@ def test_the_21_tasks(tmp_path, capsys):
         tasks21.main(["--results", str(tmp_path)])
     hopper, fish = "Hopper-v5", "dm_control/fish-swim-v0"
     write_csv(tmp_path / "dense.csv", [row_of(hopper, suites.ESAC, seed, 100.0 * seed) for seed in range(5)])
-    write_csv(tmp_path / "tasks21.csv", [row_of(hopper, tasks21.SAC, 0, 50.0), row_of(fish, suites.ESAC, 1, 70.0)])
+    write_csv(
+        tmp_path / "tasks21.csv",
+        [row_of(hopper, tasks21.SAC, 0, 50.0), row_of(fish, suites.ESAC, 1, 70.0) | {"population_steps": 9}],
+    )
     cartpole, sac = "dm_control/cartpole-swingup-v0", "SAC"
     played = [row_of(cartpole, sac, seed, 800.0 + seed) for seed in range(3)] + [row_of(hopper, sac, 1, 60.0, budget=20_000)]
     write_csv(tmp_path / "benchmark.csv", played)
@@ -196,7 +199,29 @@ def test_the_21_tasks(tmp_path, capsys):
     assert "| Hopper-v5 | 100 | 0, 100, 200 | 50 | 50 | 1103 | 2764 | 2121 |" in lines, "of ten seeds the first three"
     assert f"| {cartpole} | not run |  | 800.5 | 800, 801 |  |  |  |" in lines
     assert "| dm_control/fish-swim-v0 | 70 | 70 | not run |  |  |  |  |" in lines
-    assert sum(line.startswith("| ") for line in lines) == 21 + 2 and (tmp_path / "tasks21.png").is_file()
+    assert "The population played in 1 of ESAC's 4 runs." in lines
+    assert "| seeds overlap | 1 | Hopper |" in lines and any(line.startswith("| not run | 20 | HalfC") for line in lines)
+    assert sum(line.startswith("| ") for line in lines) == 21 + 2 + 4 and (tmp_path / "tasks21.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("task", "ours", "theirs", "verdict"),
+    [
+        ("Hopper-v5", (9.0, 12.0), (7.0, 8.0), tasks21.ABOVE),
+        ("Hopper-v5", (9.0, 12.0), (7.0, 9.0), tasks21.OVERLAP),
+        ("Hopper-v5", (1.0, 2.0), (3.0,), tasks21.BELOW),
+        ("dm_control/fish-swim-v0", (8.0, 9.0), (7.0,), tasks21.NEITHER),
+        ("dm_control/fish-swim-v0", (8.0, 9.0), (30.0,), tasks21.BELOW),
+    ],
+)
+def test_the_21_tasks_in_short(task, ours, theirs, verdict):
+    returns = {suites.ESAC: ours, tasks21.SAC: theirs}
+    runs = {
+        (task, name): {seed: [row_of(task, name, seed, value)] for seed, value in enumerate(values)}
+        for name, values in returns.items()
+    }
+    name = task.removeprefix("dm_control/").rpartition("-v")[0]
+    assert f"| {verdict} | 1 | {name} |" in tasks21.in_short(runs).splitlines()
 
 
 def test_levels_and_searches():

@@ -8,6 +8,7 @@ same task, seeds and budget. In "benchmark" SAC's updates are SB3's, which give 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import mean
 
 from experiments import comparison, drawing
 from experiments.comparison import Runs
@@ -35,6 +36,17 @@ PUBLISHED = {
 }
 """SAC's, CrossQ's and FlashSAC's after 100,000 steps of version 4, means over ten seeds (FlashSAC: five)."""
 
+VERDICTS = ABOVE, OVERLAP, BELOW, NEITHER, NOT_RUN = (
+    "every seed of ESAC's above every seed of SAC's",
+    "seeds overlap",
+    "every seed of ESAC's below every seed of SAC's",
+    "neither learns",
+    "not run",
+)
+
+NOT_LEARNED = 10.0
+"""A task of the DeepMind Control suite, where a return is at most 1000, is not learned below this mean."""
+
 
 def read(results: Path = RESULTS) -> Runs:
     """
@@ -56,6 +68,18 @@ def read(results: Path = RESULTS) -> Runs:
     return runs
 
 
+def last_returns(runs: Runs, task: str, algorithm: str) -> list[float]:
+    """
+    Give the last return of each seed.
+
+    :param runs: All runs.
+    :param task: Whose.
+    :param algorithm: Whose.
+    :return: What the evaluated policy got at the end, by seed; empty if nothing was run.
+    """
+    return [float(rows[-1]["deployed"]) for rows in runs.get((task, algorithm), {}).values()]
+
+
 def table(runs: Runs) -> str:
     """
     Make a table of the last returns of all seeds.
@@ -66,11 +90,45 @@ def table(runs: Runs) -> str:
     for task in TABLE1:
         cells = []
         for algorithm in (ESAC, SAC):
-            last = [float(rows[-1]["deployed"]) for rows in runs.get((task, algorithm), {}).values()]
+            last = last_returns(runs, task, algorithm)
             cells += [f"{sum(last) / len(last):.4g}" if last else "not run", ", ".join(f"{value:.4g}" for value in last)]
         lines.append([task, *cells, *PUBLISHED.get(task, ("", "", ""))])
     published = [f"{name}, published" for name in ("SAC", "CrossQ", "FlashSAC")]
     return markdown(["task", "ESAC", "its seeds", "SAC, rl-zoo3's arguments", "its seeds", *published], lines)
+
+
+def in_short(runs: Runs) -> str:
+    """
+    Sort the tasks by who ends higher, where every seed says the same.
+
+    :param runs: All runs.
+    """
+    tasks: dict[str, list[str]] = {verdict: [] for verdict in VERDICTS}
+    for task in TABLE1:
+        ours, theirs = (last_returns(runs, task, algorithm) for algorithm in (ESAC, SAC))
+        if not ours or not theirs:
+            verdict = NOT_RUN
+        elif task.startswith("dm_control") and max(mean(ours), mean(theirs)) < NOT_LEARNED:
+            verdict = NEITHER
+        elif min(ours) > max(theirs):
+            verdict = ABOVE
+        elif max(ours) < min(theirs):
+            verdict = BELOW
+        else:
+            verdict = OVERLAP
+        tasks[verdict].append(task.removeprefix("dm_control/").rpartition("-v")[0])
+    lines = [(verdict, len(few), ", ".join(few)) for verdict, few in tasks.items() if few]
+    return markdown(["after 100,000 steps", "tasks", "which"], lines)
+
+
+def searched(runs: Runs) -> str:
+    """
+    Say in how many runs the population played.
+
+    :param runs: All runs.
+    """
+    steps = [int(rows[-1]["population_steps"]) for (_, name), seeds in runs.items() if name == ESAC for rows in seeds.values()]
+    return f"The population played in {sum(map(bool, steps))} of ESAC's {len(steps)} runs."
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -86,13 +144,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     runs = read(options.results)
     if not runs:
         raise SystemExit(f"no data in {options.results}: make them with `python -m experiments.run tasks21`")
-    print(table(runs))
+    print(table(runs), in_short(runs), searched(runs), sep="\n\n")
     tasks = [task for task in TABLE1 if any((task, name) in runs for name in (ESAC, SAC))]
     for file in drawing.save(drawing.curve_grid(runs, tasks, "total_steps", 4), options.pictures / "tasks21"):
         print(file)
 
 
-TABLES: Tables = {"21 tasks": lambda: table(read())}
+TABLES: Tables = {"21 tasks": lambda: table(read()), "21 tasks in short": lambda: in_short(read())}
 
 
 if __name__ == "__main__":
