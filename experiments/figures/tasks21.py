@@ -17,7 +17,7 @@ from experiments.matrices import TABLE1
 from experiments.suites import ESAC
 from experiments.tables import Tables, markdown
 
-SAC = "SAC, fast"
+SAC, LEGEND = "SAC, fast", "SAC, rl-zoo3's arguments"
 N_SEEDS = {ESAC: 3, SAC: 2}
 """Other experiments have more, which are left out."""
 
@@ -94,7 +94,7 @@ def table(runs: Runs) -> str:
             cells += [f"{sum(last) / len(last):.4g}" if last else "not run", ", ".join(f"{value:.4g}" for value in last)]
         lines.append([task, *cells, *PUBLISHED.get(task, ("", "", ""))])
     published = [f"{name}, published" for name in ("SAC", "CrossQ", "FlashSAC")]
-    return markdown(["task", "ESAC", "its seeds", "SAC, rl-zoo3's arguments", "its seeds", *published], lines)
+    return markdown(["task", "ESAC", "its seeds", LEGEND, "its seeds", *published], lines)
 
 
 def in_short(runs: Runs) -> str:
@@ -145,8 +145,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not runs:
         raise SystemExit(f"no data in {options.results}: make them with `python -m experiments.run tasks21`")
     print(table(runs), in_short(runs), searched(runs), sep="\n\n")
+    drawn = {(task, LEGEND if name == SAC else name): seeds for (task, name), seeds in runs.items()}
     tasks = [task for task in TABLE1 if any((task, name) in runs for name in (ESAC, SAC))]
-    for file in drawing.save(drawing.curve_grid(runs, tasks, "total_steps", 4), options.pictures / "tasks21"):
+    for file in drawing.save(drawing.curve_grid(drawn, tasks, "total_steps", 4), options.pictures / "tasks21"):
         print(file)
 
 
