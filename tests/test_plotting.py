@@ -44,7 +44,7 @@ def test_a_picture_of_a_run(run_folder, tmp_path, ending, magic):
     assert written.read_bytes().startswith(magic)
 
 
-STACKED = ("winners", "champion's probes", "gradients", "callbacks", "elsewhere", "generation", "target share")
+STACKED = ("winners", "champion's probes", "gradients", "callbacks", "generation", "target share")
 
 
 def test_labels_and_series(run_folder, tmp_path):
@@ -60,6 +60,15 @@ def test_labels_and_series(run_folder, tmp_path):
         "seconds",
     ):
         assert f"<!-- {label} -->" in text, label
+
+
+def test_seconds_that_no_phase_has_counted(run_folder, tmp_path):
+    lines = (run_folder[0] / "progress.csv").read_text().splitlines()
+    column = lines[0].split(",").index("time/time_elapsed")
+    rows = [line.split(",") for line in lines[1:]]
+    later = [",".join([*row[:column], str(100 * (n + 1)), *row[column + 1 :]]) for n, row in enumerate(rows)]
+    (tmp_path / "progress.csv").write_text("\n".join([lines[0], *later]))
+    assert "<!-- elsewhere -->" in plot_run(tmp_path, tmp_path / "curve.svg").read_text()
 
 
 def test_the_picture_stands_in_the_folder(run_folder):
@@ -93,10 +102,20 @@ def test_evolution_alone(tmp_path):
     model.set_logger(configure(str(tmp_path), ["csv"]))
     model.learn(300)
     text = plot_run(tmp_path, tmp_path / "curve.svg").read_text()
-    for label in ("population, mean", "champion", "step of the mean", "champion's probes", "callbacks"):
+    for label in ("population, mean", "champion", "step of the mean", "champion's probes"):
         assert f"<!-- {label} -->" in text, label
     assert "agent's" not in text and "winners" not in text
     assert read_run(tmp_path).missing() == [note for note in read_run(tmp_path).missing() if "evaluations" in note]
+
+
+def test_an_agent_alone(tmp_path):
+    """By default the agent plays first. A legend does not promise areas of a population that has not played."""
+    model = make_model(ESAC, Drift(), seed=0, agent_fraction=1.0)
+    model.set_logger(configure(str(tmp_path), ["csv"]))
+    model.learn(300)
+    text = plot_run(tmp_path, tmp_path / "curve.svg").read_text()
+    assert "<!-- agent -->" in text and "<!-- gradients -->" in text
+    assert "<!-- population -->" not in text and "champion's probes" not in text
 
 
 def test_tensorboard_events_say_the_same(tmp_path):

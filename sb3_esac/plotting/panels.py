@@ -158,8 +158,7 @@ def draw_steps(axes: "Axes", run: Run) -> None:
     probes = run.rows(GENERATIONS, POPULATION_STEPS, AGENT_STEPS, "time/probe_timesteps")[-1] if has_probes else 0 * x
     bands: list[Band] = [("population", population - probes, BLUE, "")]
     bands += [("champion's probes", probes, GREEN, "///")] * has_probes
-    bands += [("agent", agent, ORANGE, "...")] * bool(agent.any())
-    stack(axes, x, bands)
+    stack(axes, x, [*bands, ("agent", agent, ORANGE, "...")])
     axes.yaxis.set_major_formatter(short_numbers())
     axes.set_ylabel("steps")
 
@@ -279,12 +278,13 @@ def mark_intervals(axes: "Axes", intervals: FloatArray) -> None:
 
 def stack(axes: "Axes", x: FloatArray, bands: Sequence[Band]) -> None:
     """
-    Stack areas, the first one at the bottom.
+    Stack areas, the first one at the bottom. What is zero throughout has no place in the legend either.
 
     :param axes: Where to draw.
     :param x: (n,) generations.
     :param bands: Label, heights, colour and hatch of each.
     """
+    bands = [band for band in bands if band[1].any()]
     if len(x) == 1:
         # An area needs two points
         x, bands = np.array([x[0] - 1, x[0]]), [(label, np.repeat(y, 2), *look) for label, y, *look in bands]  # type: ignore[misc]
