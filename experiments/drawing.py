@@ -155,7 +155,7 @@ def curves(runs: Runs, axes: Sequence[str]) -> "Figure":
 
 def curve_grid(runs: Runs, tasks: Sequence[str], axis: str, n_columns: int = 3) -> "Figure":
     """
-    Draw one panel for each task.
+    Draw one panel for each task. The axes are labelled at the left and at the foot of each column.
 
     :param runs: All runs.
     :param tasks: Which.
@@ -164,11 +164,12 @@ def curve_grid(runs: Runs, tasks: Sequence[str], axis: str, n_columns: int = 3) 
     """
     n_columns = min(n_columns, len(tasks))
     n_lines = math.ceil(len(tasks) / n_columns)
-    figure = new_figure(4.0 * n_columns, 0.6 + 2.7 * n_lines)
+    figure = new_figure(3.2 * n_columns, 0.6 + 2.2 * n_lines)
     panels = figure.subplots(n_lines, n_columns, squeeze=False).ravel().tolist()
-    for panel, task in zip(panels, tasks, strict=False):
+    for number, (panel, task) in enumerate(zip(panels, tasks, strict=False)):
         draw_curves(panel, runs, task, names(runs)[1], axis)
-        finish(panel, AXES[axis], "return", task.removeprefix("dm_control/"))
+        below, left = number + n_columns < len(tasks), number % n_columns == 0
+        finish(panel, "" if below else AXES[axis], "return" if left else "", task.removeprefix("dm_control/"))
     for panel in panels[len(tasks) :]:
         panel.set_axis_off()
     legend(figure, panels)

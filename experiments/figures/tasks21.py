@@ -145,9 +145,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not runs:
         raise SystemExit(f"no data in {options.results}: make them with `python -m experiments.run tasks21`")
     print(table(runs), in_short(runs), searched(runs), sep="\n\n")
-    drawn = {(task, LEGEND if name == SAC else name): seeds for (task, name), seeds in runs.items()}
+    # SAC first, so that the colors are those of the picture on the clock
+    ordered = sorted(runs.items(), key=lambda item: item[0][1] == ESAC)
+    drawn = {(task, LEGEND if name == SAC else name): seeds for (task, name), seeds in ordered}
     tasks = [task for task in TABLE1 if any((task, name) in runs for name in (ESAC, SAC))]
-    for file in drawing.save(drawing.curve_grid(drawn, tasks, "total_steps", 4), options.pictures / "tasks21"):
+    for file in drawing.save(drawing.curve_grid(drawn, tasks, "total_steps"), options.pictures / "tasks21"):
         print(file)
 
 
