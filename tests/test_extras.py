@@ -49,6 +49,14 @@ def imported_by(package):
                 yield statement.module.split(".")[0]
 
 
+def test_the_manual_lists_every_extra():
+    config = ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    for page in ("README.md", "docs/install.md"):
+        text = (ROOT / page).read_text()
+        assert [extra for extra in config["options.extras_require"] if f"`{extra}`" not in text] == [], page
+
+
 def test_what_the_zoos_commands_import_comes_with_the_zoo():
     there, owners = brought_by("zoo"), packages_distributions()
     missing = {

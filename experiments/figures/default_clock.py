@@ -25,6 +25,7 @@ from experiments.tables import Tables, markdown
 
 AXIS = "computing_seconds"
 SPEED = "speed_default.csv"
+BUDGETS = "true steps, ESAC / SAC"
 FRACTION, ENOUGH = 0.25, 7
 """Of SAC's time, and on how many of its tasks every level is to be passed within it."""
 
@@ -79,6 +80,17 @@ def beginning(rows: Rows, rest: Rows) -> Rows:
     return [{**row, "cpu_seconds": row["cpu_seconds"] * pace} for row in early]
 
 
+def budgets(runs: Runs, task: str) -> str:
+    """
+    Say how many steps the runs of a task have.
+
+    :param runs: All runs.
+    :param task: Whose.
+    """
+    given = [{int(rows[-1]["budget"]) for rows in runs[task, name].values()} for name in (ESAC, BASELINE)]
+    return " / ".join(", ".join(f"{steps // 1000}k" for steps in sorted(each)) for each in given)
+
+
 def in_short(runs: Runs) -> str:
     """
     Make a table of one line per task.
@@ -89,14 +101,14 @@ def in_short(runs: Runs) -> str:
     for task in SHORT_TASKS:
         if (task, ESAC) not in runs:
             continue
-        line = [task, str(len(runs[task, ESAC]))]
+        line = [task, str(len(runs[task, ESAC])), budgets(runs, task)]
         for algorithm in (ESAC, BASELINE):
             last = [rows[-1] for rows in runs[task, algorithm].values()]
             line += [f"{np.mean([row[column] for row in last]):.{digits}f}" for column, digits in (("deployed", 1), (AXIS, 0))]
         found = comparison.ratios(runs, task, ESAC, BASELINE, AXIS)[0]
         lines.append([*line, *(shown(ratio) for ratio in (found.median, found.worst_but_the_highest, found.worst))])
     ends = [f"{who}, {what}" for who in ("ESAC", BASELINE) for what in ("final return", "after (s)")]
-    return markdown(["task", "seeds", *ends, "time ratio, median", "worst below the highest 5%", "worst"], lines)
+    return markdown(["task", "seeds", BUDGETS, *ends, "time ratio, median", "worst below the highest 5%", "worst"], lines)
 
 
 def on_one_screen(runs: Runs) -> str:
@@ -109,7 +121,7 @@ def on_one_screen(runs: Runs) -> str:
     for task in SHORT_TASKS:
         if (task, ESAC) not in runs:
             continue
-        line = [task]
+        line = [task, budgets(runs, task)]
         for algorithm in (ESAC, BASELINE):
             last = [rows[-1] for rows in runs[task, algorithm].values()]
             level, seconds = (float(np.mean([row[column] for row in last])) for column in ("deployed", AXIS))
@@ -117,7 +129,7 @@ def on_one_screen(runs: Runs) -> str:
         found = comparison.ratios(runs, task, ESAC, BASELINE, AXIS)[0]
         lines.append([*line, shown(found.median), shown(found.worst_but_the_highest)])
     ends = [f"{who}: return / seconds" for who in ("ESAC", BASELINE)]
-    return markdown(["task", *ends, "time ratio, median", "worst"], lines)
+    return markdown(["task", BUDGETS, *ends, "time ratio, median", "worst"], lines)
 
 
 def check(runs: Runs) -> list[Outcome]:
