@@ -69,8 +69,8 @@ class ES(PopulationAlgorithm):
         :class:`~sb3_esac.evolution.episode_lengths.ProgressiveEpisodeLength` (or a dict of its arguments), or a function from
         the remaining progress to steps; it is asked once per generation. A cut is a truncation. The champion's probes play
         whole episodes. None for no limit except the environment's.
-    :param env_fn: Makes a copy of the environment (one of a ``VecEnv``'s) for a worker. Needed if no copy can be made otherwise, as of
-        a ``SubprocVecEnv``; a name, or an environment that can be pickled, needs none.
+    :param env_fn: Makes a copy of the environment (one of a ``VecEnv``'s) for a worker. Needed if no copy can be made
+        otherwise, as of a ``SubprocVecEnv``; a name, or an environment that can be pickled, needs none.
     :param n_workers: Processes that play members. None means one for each environment of a ``SubprocVecEnv``, else none.
     :param backend: "auto" (whole episodes in this process, or in workers where there are any), "lockstep" (all lanes of the
         environment together), "subproc" (whole episodes in worker processes), "ray" (on a cluster that is started for the

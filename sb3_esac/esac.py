@@ -113,9 +113,9 @@ class ESAC(PopulationAlgorithm):
     :param crossover: What hindsight crossover inherits together: a "row" of a layer or each "element"; None for no crossover.
     :param n_agent_members: Members of each new population that start from the agent.
     :param share_experience: Fraction of each gradient batch that comes from winners, none in the paper; "auto" for a half as
-        long as the champion is the population's, with ``agent_fraction="auto"`` only. The population's episodes keep no ``info``: where the replay
-        buffer reads it (a class with an ``add`` of its own, ``copy_info_dict``), "auto" shares nothing, and a number above 0
-        is an error.
+        long as the champion is the population's, with ``agent_fraction="auto"`` only. The population's episodes keep no
+        ``info``: where the replay buffer reads it (a class with an ``add`` of its own, ``copy_info_dict``), "auto" shares
+        nothing, and a number above 0 is an error.
     :param gradient_interval: g, generations between gradient intervals. Only without ``agent_fraction``.
     :param agent_episodes: Whole episodes that the agent plays in an interval. Only without ``agent_fraction``.
     :param agent_probability: p_sac, a number or a function of the remaining progress; None for the paper's exponential
@@ -146,8 +146,8 @@ class ESAC(PopulationAlgorithm):
         default networks, and on a GPU as one graph; both do what SB3 does except for the last digits. numpy also plays
         the steps of such an agent, with its own exploration noise. SB3 makes the updates and steps of any other agent,
         and of all with "stock".
-    :param env_fn: Makes a copy of the environment (one of a ``VecEnv``'s) for a worker. Needed if no copy can be made otherwise, as of
-        a ``SubprocVecEnv``; a name, or an environment that can be pickled, needs none.
+    :param env_fn: Makes a copy of the environment (one of a ``VecEnv``'s) for a worker. Needed if no copy can be made
+        otherwise, as of a ``SubprocVecEnv``; a name, or an environment that can be pickled, needs none.
     :param n_workers: Processes that play offspring. None means one for each environment of a ``SubprocVecEnv``, else none.
     :param backend: "auto" (whole episodes in this process, or in workers where there are any), "lockstep" (all lanes of the
         environment together), "subproc" (whole episodes in worker processes), "ray" (on a cluster that is started for the

@@ -449,7 +449,8 @@ def test_the_default_on_the_clock(tmp_path, capsys):
     assert not target.holds and "on 1 (Swimmer-v5); not on HalfCheetah-v5 (never)" in target.evidence
     lines = [[cell.strip() for cell in line.split("|")] for line in capsys.readouterr().out.split("\n\n")[0].splitlines()[2:]]
     # SAC takes its steps and updates at the speed of the idle machine, and has three seeds of ESAC's five.
-    assert [(line[1], line[2], line[6]) for line in lines] == [(CLOCKED[0], "3", "10"), (CLOCKED[1], "3", "10")]
+    steps = "1k / 1k"
+    assert [(line[1], line[2], line[3], line[7]) for line in lines] == [(task, "3", steps, "10") for task in CLOCKED]
     assert is_drawn(tmp_path, "default_clock")
     # What was evaluated before the first tenth of a run comes before it.
     runs = default_clock.collect(tmp_path)
