@@ -27,7 +27,7 @@ from sb3_esac.dashboard import write_layout
 from sb3_esac.deployment import deployed
 from sb3_esac.evaluation.arena import Arena, ArenaSettings
 from sb3_esac.evaluation.clock import StepListener
-from sb3_esac.evaluation.episode_caps import EpisodeLengthSchedule, check_budget, horizon_of
+from sb3_esac.evaluation.episode_caps import EpisodeLengthSchedule, check_budget, horizon_of, lengths_of
 from sb3_esac.evaluation.evaluator import EvaluationRequest, EvaluationResult, Evaluator, Pending
 from sb3_esac.evaluation.players import Player, make_player
 from sb3_esac.evaluation.progress import Progress
@@ -234,7 +234,7 @@ class PopulationAlgorithm(BaseAlgorithm):
     def _configure_episode_lengths(self) -> None:
         # Files of hyperparameters can name its arguments, but make no object.
         if isinstance(self.episode_length_schedule, dict):
-            self.episode_length_schedule = ProgressiveEpisodeLength(**self.episode_length_schedule)
+            self.episode_length_schedule = lengths_of(self.episode_length_schedule)
         if isinstance(self.episode_length_schedule, ProgressiveEpisodeLength) and self.env is not None:
             horizon_of(self.episode_length_schedule, self.env)
 

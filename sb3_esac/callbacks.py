@@ -22,6 +22,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import VecEnv
 
+from sb3_esac.evolution.arguments import require
 from sb3_esac.evolution.noise import Stream, generator
 from sb3_esac.evolution.operators import amt_statistics, crossover, tune_sigma
 from sb3_esac.evolution.population import Population
@@ -141,6 +142,17 @@ def start(operator: BaseCallback, model: BaseAlgorithm) -> None:
     operator.on_training_start({}, {})
 
 
+def check_operators(operators: Any) -> None:
+    """
+    Check what was set as ``model.operators``.
+
+    :param operators: A list of callbacks.
+    :raises ValueError: If it is something else.
+    """
+    is_list = isinstance(operators, list | tuple) and all(isinstance(operator, BaseCallback) for operator in operators)
+    require(is_list, "model.operators", operators, "a list of operators, which are callbacks of Stable-Baselines3")
+
+
 def apply_operators(operators: Sequence[BaseCallback], generation: Generation, model: BaseAlgorithm) -> bool:
     """
     Let operators change a generation, one after the other.
@@ -196,6 +208,7 @@ def brought_up_to_date(
     :param before: The default ones by the arguments of before.
     :param now: The default ones by those of now.
     """
+    check_operators(operators)
     gone = [old for old in before if not any(_is_same(old, new) for new in now)]
     new = [operator for operator in now if not any(_is_same(old, operator) for old in before)]
     kept: list[BaseCallback] = []

@@ -129,6 +129,7 @@ class ES(PopulationAlgorithm):
         device: th.device | str = "cpu",
         _init_setup_model: bool = True,
     ) -> None:
+        validation.check_policy(policy, policy_kwargs)
         self._env_id = env if isinstance(env, str) else None
         if env is not None:
             env = maybe_make_env(env, verbose)

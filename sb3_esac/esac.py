@@ -34,6 +34,7 @@ from sb3_esac.callbacks import (
     apply_operators,
     are_same,
     brought_up_to_date,
+    check_operators,
     default_operators,
     pack,
     start,
@@ -231,6 +232,7 @@ class ESAC(PopulationAlgorithm):
         episode_timeout: float | None = None,
         max_worker_restarts: int = 3,
     ) -> None:
+        validation.check_policy(policy, policy_kwargs)
         validation.check_agent_class(agent_class)
         # Needed before the policy's name is looked up.
         self.agent_class = agent_class
@@ -271,7 +273,7 @@ class ESAC(PopulationAlgorithm):
         self.amt_clip, self.amt_input = amt_clip, amt_input
         self.deploy, self.champion_episodes, self.agent_average = deploy, champion_episodes, agent_average
         self.n_eval_episodes, self.alive_bonus_offset = n_eval_episodes, alive_bonus_offset
-        self.normalize_observations, self.agent_kwargs = normalize_observations, agent_kwargs or {}
+        self.normalize_observations, self.agent_kwargs = normalize_observations, {} if agent_kwargs is None else agent_kwargs
         self.updates = updates
         self.env_fn, self.n_workers, self.backend = env_fn, n_workers, backend
         self.overlap = overlap
@@ -499,6 +501,7 @@ class ESAC(PopulationAlgorithm):
         self._share_episode_buffers()
         # What was given to the constructor has not been told how many lanes there are.
         self.action_noise = self.agent.action_noise
+        check_operators(self.operators)
         for operator in self.operators:
             start(operator, self)
         return total, callback

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 import cloudpickle
-from stable_baselines3.common.save_util import open_path
+from stable_baselines3.common.save_util import json_to_data, open_path
 
 from sb3_esac.boundary import NOISE, PendingBoundary, heed_sigma
 from sb3_esac.removed import REMOVED, refuse_removed
@@ -101,6 +101,13 @@ def check_form(path: str | pathlib.Path | io.BufferedIOBase, arguments: Mapping[
     for name in arguments.keys() - known - attributes if saved else ():
         near = ", ".join(f"`{other}`" for other in difflib.get_close_matches(name, known)) or "another name"
         raise ValueError(f"`{name}={arguments[name]!r}` is no argument of the model in the file: pass {near}, or leave it out")
+    if "agent_class" in saved and arguments.get("agent_class") is not None:
+        held = json_to_data(json.dumps({"agent_class": saved["agent_class"]}))["agent_class"]
+        if arguments["agent_class"] is not held:
+            raise ValueError(
+                f"`agent_class={arguments['agent_class']!r}` cannot be given to `load`, since the networks in the file are "
+                f"those of {held!r}: pass it to the constructor, and train anew"
+            )
     for name in OF_PARAMETERS:
         if name in saved and arguments.get(name) not in (None, saved[name]):
             raise ValueError(

@@ -10,7 +10,9 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3 import DQN
 from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from sb3_esac.agent.sharing import has_own_add, reads_infos
@@ -19,6 +21,7 @@ from sb3_esac.evaluation.backends import BACKENDS, asks_for_workers, is_backend,
 from sb3_esac.evaluation.episode_caps import cap_of
 from sb3_esac.evolution.arguments import (
     check_population,
+    is_count,
     is_number,
     require,
     require_count,
@@ -30,12 +33,29 @@ from sb3_esac.evolution.episode_lengths import ProgressiveEpisodeLength
 from sb3_esac.evolution.strategies import STRATEGIES, is_mirrored
 
 
+def require_schedule(name: str, schedule: Callable[[float], Any], is_right: Callable[[Any], bool], expected: str) -> None:
+    """A function of the remaining progress must give what is expected, at the start and at the end."""
+    ends = [schedule(progress_remaining) for progress_remaining in (1.0, 0.0)]
+    way = f"(it goes from {ends[0]!r} to {ends[1]!r})"
+    require(all(map(is_right, ends)), name, schedule, f"{expected} from the start to the end of training {way}")
+
+
 def require_fraction(name: str, value: Any, *others: str | None) -> None:
-    """The argument must be in [0, 1], a schedule, or one of the others."""
+    """The argument must be in [0, 1], a schedule of such numbers, or one of the others."""
+    if callable(value):
+        require_schedule(name, value, lambda end: is_number(end) and 0 <= end <= 1, "in [0, 1]")
+        return
     is_another = (value is None or isinstance(value, str)) and value in others
-    if not callable(value) and not is_another:
+    if not is_another:
         expected = ["in [0, 1]", "a function of the remaining progress", *map(repr, others)]
         require(is_number(value) and 0 <= value <= 1, name, value, f"{', '.join(expected[:-1])} or {expected[-1]}")
+
+
+def check_policy(policy: Any, policy_kwargs: Any) -> None:
+    """The policy must be a name or a class, its arguments a dict."""
+    is_policy = isinstance(policy, str) or (isinstance(policy, type) and issubclass(policy, BasePolicy))
+    require(is_policy, "policy", policy, "a name such as 'MlpPolicy', or a class of policies")
+    require(policy_kwargs is None or isinstance(policy_kwargs, Mapping), "policy_kwargs", policy_kwargs, "a dict or None")
 
 
 def check_agent_class(agent_class: Any) -> None:
@@ -76,7 +96,15 @@ def check_learning_rate(learning_rate: Any) -> None:
         require_positive("learning_rate", learning_rate)
 
 
-COUNTS = {"gradient_interval": 1, "agent_episodes": 1}
+COUNTS = {
+    "gradient_interval": 1,
+    "agent_episodes": 1,
+    "batch_size": 1,
+    "buffer_size": 1,
+    "gradient_steps": -1,
+    "n_steps": 1,
+    "target_update_interval": 1,
+}
 """Arguments of ESAC that are integers, and the least that they may be."""
 
 OPTIONS = {
@@ -85,6 +113,7 @@ OPTIONS = {
     "crossover": (None, "row", "element"),
     "amt_input": ("raw", "rank", "normalized"),
     "deploy": ("best", "agent", "population"),
+    "overlap": (True, False),
     "updates": ("auto", "stock"),
 }
 """Arguments of ESAC that are one of several words."""
@@ -100,6 +129,9 @@ def check_common_arguments(model: Any) -> None:
     for name, least in (("n_eval_episodes", 1), ("champion_episodes", 0), ("max_worker_restarts", 0)):
         require_count(name, getattr(model, name), least)
     require_option("es_optimizer", model.es_optimizer, ("adam", "sgd"))
+    require(model.seed is None or is_count(model.seed, 0), "seed", model.seed, "an integer >= 0 or None")
+    expected = "a function that makes a copy of the environment, or None"
+    require(model.env_fn is None or callable(model.env_fn), "env_fn", model.env_fn, expected)
     offset, lengths, normalize = model.alive_bonus_offset, model.episode_length_schedule, model.normalize_observations
     require(is_number(offset), "alive_bonus_offset", offset, "a finite number")
     expected = "a function of the remaining progress, a ProgressiveEpisodeLength (or a dict of its arguments) or None"
@@ -139,7 +171,27 @@ def check_arguments(model: Any) -> None:
     window = model.agent_average
     require(is_number(window) and 0 <= window <= 1, "agent_average", window, "in [0, 1]")
     require_not_negative("amt_clip", model.amt_clip)
+    check_agent_arguments(model)
     check_train_freq(model.train_freq, model.n_envs)
+
+
+def check_agent_arguments(model: Any) -> None:
+    """
+    Check what is the agent's and no count: SB3 does not, and fails while it learns.
+
+    :param model: The model, whose attributes they are.
+    """
+    require_not_negative("learning_starts", model.learning_starts)
+    for name in ("tau", "gamma"):
+        value = getattr(model, name)
+        require(is_number(value) and 0 <= value <= 1, name, value, "in [0, 1]")
+    coefficient = model.ent_coef
+    is_learned = isinstance(coefficient, str) and coefficient.startswith("auto")
+    expected = "a finite number >= 0, 'auto', or 'auto_' and the number to begin with"
+    require(is_learned or (is_number(coefficient) and coefficient >= 0), "ent_coef", coefficient, expected)
+    noise, further = model.action_noise, model.agent_kwargs
+    require(noise is None or isinstance(noise, ActionNoise), "action_noise", noise, "an ActionNoise or None")
+    require(isinstance(further, Mapping), "agent_kwargs", further, "a dict of arguments of `agent_class`, or None")
 
 
 def check_sharing(share: float | str, kind: type[ReplayBuffer] | None, arguments: Mapping[str, Any] | None) -> None:
@@ -179,11 +231,7 @@ def _check_sigma_schedule(sigma: Any) -> None:
     if not callable(sigma):
         require_positive("sigma", sigma)
         return
-    ends = [sigma(progress_remaining) for progress_remaining in (1.0, 0.0)]
-    is_positive = all(is_number(value) and value > 0 for value in ends)
-    require(
-        is_positive, "sigma", sigma, f"positive from the start to the end of training (it goes from {ends[0]} to {ends[1]})"
-    )
+    require_schedule("sigma", sigma, lambda end: is_number(end) and end > 0, "positive")
 
 
 def check_workers(backend: Any, n_workers: Any, episode_timeout: Any) -> None:

@@ -5,6 +5,8 @@ What an environment can do wrong while a model learns (NaN, episodes without end
 """
 
 import inspect
+from dataclasses import dataclass
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -21,6 +23,18 @@ from sb3_esac.evaluation.lockstep import LockstepEvaluator
 from sb3_esac.removed import REMOVED
 
 NAN, INF = float("nan"), float("inf")
+
+
+@dataclass(frozen=True)
+class Falls:
+    """A schedule with two ends, and a name that is the same in every process."""
+
+    start: Any
+    end: Any
+
+    def __call__(self, remaining: float) -> Any:
+        return self.start if remaining == 1 else self.end
+
 
 WRONG = [
     # An odd or too small population with mirroring, and without
@@ -78,7 +92,33 @@ WRONG = [
         for value in (least - 1, 1.5, None)
     ],
     (dict(champion_episodes=0, agent_fraction="auto"), "champion_episodes", 0, "beside `agent_fraction='auto'`"),
+    # SAC's own, which it would stumble over while it learns
+    *[
+        (dict([(name, value)]), name, value, f"an integer >= {least}")
+        for name, least in (("batch_size", 1), ("buffer_size", 1), ("gradient_steps", -1), ("n_steps", 1))
+        for value in (least - 1, 1e4, "x", None)
+    ],
+    *[(dict([(name, value)]), name, value, "in [0, 1]") for name in ("tau", "gamma") for value in (-0.1, 1.1, NAN, None)],
+    *[(dict(learning_starts=value), "learning_starts", value, "a finite number >= 0") for value in (-1, "x", None)],
+    *[(dict(ent_coef=value), "ent_coef", value, "a finite number >= 0, 'auto'") for value in (-0.1, NAN, "x", None)],
+    (dict(action_noise="x"), "action_noise", "x", "an ActionNoise or None"),
+    (dict(agent_kwargs=5), "agent_kwargs", 5, "a dict of arguments of `agent_class`"),
+    (dict(overlap="x"), "overlap", "x", "one of True, False"),
+    # What would fail elsewhere, too
+    *[(dict(seed=value), "seed", value, "an integer >= 0 or None") for value in (-1, 1.5, "x")],
+    *[(dict(policy_kwargs=value), "policy_kwargs", value, "a dict or None") for value in (5, [64])],
+    (dict(env_fn=5), "env_fn", 5, "a function that makes a copy of the environment"),
+    (dict(episode_length_schedule=dict(first=3)), "episode_length_schedule", dict(first=3), "first_length, horizon, divisor"),
+    *[
+        (dict(episode_length_schedule=value), "episode_length_schedule", value, "a number of steps >= 1")
+        for value in (Falls(0, 0), Falls(100, 0), Falls(NAN, 1), Falls("x", 1))
+    ],
     # Fractions and schedules
+    *[
+        (dict([(name, value)]), name, value, f"in [0, 1] from the start to the end of training (it goes from {value.start}")
+        for name in ("agent_fraction", "agent_probability")
+        for value in (Falls(3.0, 0.0), Falls(0.5, -1), Falls(NAN, 0.5), Falls(None, 0.5))
+    ],
     *[(dict(share_experience=value), "share_experience", value, "in [0, 1]") for value in (-0.1, 1.1, NAN, None)],
     *[
         (dict([(name, value)]), name, value, f"in [0, 1], a function of the remaining progress{others} or None")
@@ -132,6 +172,13 @@ def test_wrong_arguments(algorithm, kwargs, name, value, expected):
     assert message.startswith(f"`{name}` must be ")
     assert expected in message
     assert message.endswith(f"not {value!r}")
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("policy", [5, None, Drift])
+def test_what_is_no_policy(algorithm, policy):
+    with pytest.raises(ValueError, match=r"`policy` must be a name such as 'MlpPolicy'.*, not "):
+        algorithm(policy, drift())
 
 
 @pytest.mark.parametrize(

@@ -415,6 +415,17 @@ def test_operators_left_out():
     assert model.population.origins.tolist() == [0, 0, 0, 2]
 
 
+@pytest.mark.parametrize("operators", [5, [5], None])
+@pytest.mark.parametrize("changes", [dict(), dict(amt_clip=0.0)])
+def test_what_are_no_operators(operators, changes):
+    model = make_model(ESAC, drift())
+    model.operators = operators
+    for name, value in changes.items():
+        setattr(model, name, value)
+    with pytest.raises(ValueError, match=r"`model.operators` must be a list of operators.*, not "):
+        model.learn(100)
+
+
 def test_operators_replaced():
     """Any callback will do. It sees the model and what the generation brought, once per generation, in the list's order."""
     seen, crossed, order = [], [], []

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from helpers import Drift, make_model
+from stable_baselines3 import SAC, TD3
 from stable_baselines3.common.buffers import NStepReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 
@@ -52,6 +53,13 @@ def test_another_entropy_coefficient(saved, given, tmp_path):
     with pytest.raises(ValueError, match=f"`ent_coef={given!r}` cannot be given to `load`.* belong to {saved!r}"):
         ESAC.load(tmp_path / "model", env=Drift(), ent_coef=given)
     assert ESAC.load(tmp_path / "model", env=Drift(), ent_coef=saved).ent_coef == saved
+
+
+def test_another_class_of_agent(tmp_path):
+    make_model(ESAC, Drift()).save(tmp_path / "model")
+    with pytest.raises(ValueError, match=r"`agent_class=.*TD3'>` cannot be given to `load`.* those of .*SAC'>"):
+        ESAC.load(tmp_path / "model", env=Drift(), agent_class=TD3)
+    assert ESAC.load(tmp_path / "model", env=Drift(), agent_class=SAC).agent_class is SAC
 
 
 def test_normalisation_of_observations(tmp_path):

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,19 @@ from sb3_esac.evolution.arguments import is_number, require
 from sb3_esac.evolution.episode_lengths import LengthPhases, ProgressiveEpisodeLength
 
 EpisodeLengthSchedule = Callable[[float], float | None] | ProgressiveEpisodeLength
+
+
+def lengths_of(arguments: dict[str, Any]) -> ProgressiveEpisodeLength:
+    """
+    Make lengths of what a file of hyperparameters can name.
+
+    :param arguments: Those of :class:`~sb3_esac.evolution.episode_lengths.ProgressiveEpisodeLength`.
+    :raises ValueError: If it has no such argument, or one is not what it may be.
+    """
+    known = [field.name for field in fields(ProgressiveEpisodeLength) if field.init]
+    expected = f"a dict of arguments of ProgressiveEpisodeLength ({', '.join(known)})"
+    require(arguments.keys() <= set(known), "episode_length_schedule", arguments, expected)
+    return ProgressiveEpisodeLength(**arguments)
 
 
 def horizon_of(schedule: ProgressiveEpisodeLength, env: VecEnv) -> int:
@@ -59,17 +73,17 @@ def cap_of(schedule: Callable[[float], Any], progress_remaining: float) -> int |
 
     :param schedule: A function of the remaining progress.
     :param progress_remaining: 1 at the start, 0 at the end.
-    :return: Steps, at least one; None for no limit.
-    :raises ValueError: If it gives anything but a number >= 0, infinity or None.
+    :return: Steps; None for no limit.
+    :raises ValueError: If it gives anything but a number >= 1, infinity or None.
     """
     value = schedule(progress_remaining)
     if value is None or (isinstance(value, float | np.floating) and value == np.inf):
         return None
     expected = (
-        f"a function that gives a number of steps, or None for no limit (at {progress_remaining:.3g} it gives {value!r})"
+        f"a function that gives a number of steps >= 1, or None for no limit (at {progress_remaining:.3g} it gives {value!r})"
     )
-    require(is_number(value) and value >= 0, "episode_length_schedule", schedule, expected)
-    return max(1, int(value))
+    require(is_number(value) and value >= 1, "episode_length_schedule", schedule, expected)
+    return int(value)
 
 
 class EpisodeCaps:
