@@ -293,7 +293,8 @@ def test_what_cannot_be_changed(algorithm, name, value, by):
 @pytest.mark.parametrize("name", sorted({*OF_THE_AGENT} - {"lr_schedule"}))
 def test_model_and_agent_are_of_one_mind(name, tmp_path):
     """Whoever of them is asked or told, before and after it is saved."""
-    values = {"train_freq": 4, "action_noise": noise, "target_entropy": -3.0, "use_sde_at_warmup": True, "tau": 0.5, "gamma": 0.5}
+    values = {"train_freq": 4, "action_noise": noise, "target_entropy": -3.0, "use_sde_at_warmup": True}
+    values |= {"tau": 0.5, "gamma": 0.5}
     value = values.get(name, 7)
     model = make_model(ESAC, drift())
     setattr(model, name, value)
