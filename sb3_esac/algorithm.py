@@ -219,6 +219,8 @@ class PopulationAlgorithm(BaseAlgorithm):
 
         :param seed: The seed; None changes nothing.
         """
+        # Python's generator takes no number of numpy's
+        seed = None if seed is None else int(seed)
         super().set_random_seed(seed)
         if seed is not None:
             self.seed = self.run_seed = seed
