@@ -7,6 +7,7 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from operator import index
 from typing import Any, TypeVar
 
 import gymnasium as gym
@@ -220,7 +221,7 @@ class PopulationAlgorithm(BaseAlgorithm):
         :param seed: The seed; None changes nothing.
         """
         # Python's generator takes no number of numpy's
-        seed = None if seed is None else int(seed)
+        seed = None if seed is None else index(seed)
         super().set_random_seed(seed)
         if seed is not None:
             self.seed = self.run_seed = seed

@@ -32,7 +32,7 @@ OPERATORS = "_operators"
 OF_VERSION_0_1 = "population_timesteps"
 """Attribute of every model that version 0.1 has saved, and of no other."""
 
-OF_PARAMETERS = ("ent_coef", "normalize_observations", "use_sde")
+OF_PARAMETERS = ("agent_class", "ent_coef", "normalize_observations", "use_sde")
 """Arguments that decide which parameters there are, or are one themselves: those of a file stay."""
 
 
@@ -101,18 +101,16 @@ def check_form(path: str | pathlib.Path | io.BufferedIOBase, arguments: Mapping[
     for name in arguments.keys() - known - attributes if saved else ():
         near = ", ".join(f"`{other}`" for other in difflib.get_close_matches(name, known)) or "another name"
         raise ValueError(f"`{name}={arguments[name]!r}` is no argument of the model in the file: pass {near}, or leave it out")
-    if "agent_class" in saved and arguments.get("agent_class") is not None:
-        held = json_to_data(json.dumps({"agent_class": saved["agent_class"]}))["agent_class"]
-        if arguments["agent_class"] is not held:
-            raise ValueError(
-                f"`agent_class={arguments['agent_class']!r}` cannot be given to `load`, since the networks in the file are "
-                f"those of {held!r}: pass it to the constructor, and train anew"
-            )
     for name in OF_PARAMETERS:
-        if name in saved and arguments.get(name) not in (None, saved[name]):
+        given = arguments.get(name)
+        if name not in saved or given is None:
+            continue
+        held = json_to_data(json.dumps({name: saved[name]}))[name]
+        # By name, as a class of `__main__` is another object after unpickling.
+        if given != held and repr(given) != repr(held):
             raise ValueError(
-                f"`{name}={arguments[name]!r}` cannot be given to `load`, since the parameters in the file belong to "
-                f"{saved[name]!r}: pass it to the constructor, and train anew"
+                f"`{name}={given!r}` cannot be given to `load`, since the parameters in the file belong to "
+                f"{held!r}: pass it to the constructor, and train anew"
             )
 
 

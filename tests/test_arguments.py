@@ -177,8 +177,8 @@ def test_wrong_arguments(algorithm, kwargs, name, value, expected):
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_numbers_of_numpys_are_counts_and_seeds(algorithm):
     counts = dict(seed=np.int64(3), population_size=np.int64(4), batch_size=np.int64(8), buffer_size=np.int64(1000))
-    few = {name: value for name, value in counts.items() if algorithm is ESAC or name not in OF_THE_AGENT}
-    models = [make_model(algorithm, drift(), **few), make_model(algorithm, drift(), **{n: int(v) for n, v in few.items()})]
+    plain = {name: int(value) for name, value in counts.items()}
+    models = [make_model(algorithm, drift(), **arguments) for arguments in (counts, plain)]
     for model in models:
         model.learn(100)
     assert models[0].num_timesteps == models[1].num_timesteps

@@ -1,5 +1,8 @@
 """Arguments that are given to ``load`` in the place of the saved ones."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from helpers import Drift, make_model
@@ -57,9 +60,29 @@ def test_another_entropy_coefficient(saved, given, tmp_path):
 
 def test_another_class_of_agent(tmp_path):
     make_model(ESAC, Drift()).save(tmp_path / "model")
-    with pytest.raises(ValueError, match=r"`agent_class=.*TD3'>` cannot be given to `load`.* those of .*SAC'>"):
+    with pytest.raises(ValueError, match=r"`agent_class=.*TD3'>` cannot be given to `load`.* belong to .*SAC'>"):
         ESAC.load(tmp_path / "model", env=Drift(), agent_class=TD3)
     assert ESAC.load(tmp_path / "model", env=Drift(), agent_class=SAC).agent_class is SAC
+
+
+def test_the_same_class_of_agent_in_another_process(tmp_path):
+    """A class of a script or notebook is pickled whole, and another object in every process."""
+    script = """
+import sys
+from stable_baselines3 import SAC
+from sb3_esac import ESAC
+
+class OfTheScript(SAC):
+    pass
+
+if sys.argv[1] == "save":
+    ESAC("MlpPolicy", "Pendulum-v1", agent_class=OfTheScript, population_size=4).save(sys.argv[2])
+else:
+    assert issubclass(ESAC.load(sys.argv[2], agent_class=OfTheScript).agent_class, SAC)
+"""
+    (tmp_path / "script.py").write_text(script)
+    for word in ("save", "load"):
+        subprocess.run([sys.executable, tmp_path / "script.py", word, tmp_path / "model"], check=True)
 
 
 def test_normalisation_of_observations(tmp_path):

@@ -23,7 +23,7 @@ def lengths_of(arguments: dict[str, Any]) -> ProgressiveEpisodeLength:
     :param arguments: Those of :class:`~sb3_esac.evolution.episode_lengths.ProgressiveEpisodeLength`.
     :raises ValueError: If it has no such argument, or one is not what it may be.
     """
-    known = [field.name for field in fields(ProgressiveEpisodeLength) if field.init]
+    known = [field.name for field in fields(ProgressiveEpisodeLength)]
     expected = f"a dict of arguments of ProgressiveEpisodeLength ({', '.join(known)})"
     require(arguments.keys() <= set(known), "episode_length_schedule", arguments, expected)
     return ProgressiveEpisodeLength(**arguments)
